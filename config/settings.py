@@ -1,0 +1,142 @@
+"""Every setting, declared once: its type, its range and its default.
+
+A *key* is a setting's dotted name, ``pool.workers`` say.  Everything else that
+names a setting is derived from the structs below: `KEYS`, the environment
+variable (`env_name`), the flag (`flag_name`).  ``jobd.toml`` beside this file
+explains the keys to people; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, structs
+
+MIB = 1024 * 1024
+_HOUR_S = 3600.0
+_DAY_S = 24 * _HOUR_S
+
+Seconds = Annotated[float, Meta(ge=0, le=_DAY_S)]
+
+
+class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The workers; as ``[pool]`` in the file."""
+
+    workers: Annotated[int, Meta(ge=0, le=4096)] = 0
+    preload: tuple[str, ...] = ()
+    kill_grace_s: Seconds = 5.0
+    orphan_s: Seconds = 60.0
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers there are to be: ``workers``, or one for each usable core."""
+        # Not os.cpu_count(): a container or a unit may have been given fewer.
+        return self.workers or len(os.sched_getaffinity(0))
+
+
+class Daemon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's own conduct; as ``[daemon]`` in the file."""
+
+    drain_s: Seconds = 30.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept on disk, and how surely; as ``[store]`` in the file."""
+
+    durability: Literal["full", "normal", "off"] = "full"
+
+
+class Jobs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for every job; as ``[jobs]`` in the file."""
+
+    max_crashes: Annotated[int, Meta(ge=0, le=1000)] = 1
+    check_timeout_s: Annotated[float, Meta(gt=0, le=_HOUR_S)] = 10.0
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the daemon says no; as ``[limits]`` in the file."""
+
+    # SQLite holds a row to 10**9 bytes, and a message's length has 32 bits in msgpack.
+    max_payload_bytes: Annotated[int, Meta(ge=1024, le=512 * MIB)] = 16 * MIB
+    max_message_bytes: Annotated[int, Meta(ge=64 * 1024, le=2048 * MIB)] = 64 * MIB
+    max_queued: Annotated[int, Meta(ge=1, le=10**9)] = 10_000_000
+    max_output_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 64 * MIB
+    max_clients: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings.
+
+    As `jobd.config.load` returns it, ``state_dir`` and ``socket`` are filled in
+    and every path is absolute.  Until then "" stands for the default, which
+    depends on the user's environment.
+    """
+
+    state_dir: str = ""
+    socket: str = ""
+    path: tuple[str, ...] = ()
+    pool: Pool = Pool()
+    daemon: Daemon = Daemon()
+    store: Store = Store()
+    jobs: Jobs = Jobs()
+    limits: Limits = Limits()
+
+    @property
+    def worker_socket(self) -> str:
+        """The path of the socket at which the workers meet the daemon."""
+        return self.socket + WORKER_SUFFIX
+
+
+WORKER_SUFFIX = ".workers"
+
+TABLES: dict[str, type[Struct]] = {
+    field.name: field.type
+    for field in structs.fields(Settings)
+    if isinstance(field.type, type) and issubclass(field.type, Struct)
+}
+
+
+def _declared() -> dict[str, Any]:
+    """The type of each key, in the order of declaration."""
+    found: dict[str, Any] = {}
+    for field in structs.fields(Settings):
+        if field.name not in TABLES:
+            found[field.name] = field.type
+            continue
+        found |= {f"{field.name}.{leaf.name}": leaf.type for leaf in structs.fields(field.type)}
+    return found
+
+
+KEYS: dict[str, Any] = _declared()
+
+
+def env_name(key: str) -> str:
+    """The environment variable of a key: ``JOBD_POOL_WORKERS`` for ``pool.workers``."""
+    return "JOBD_" + key.replace(".", "_").upper()
+
+
+def flag_name(key: str) -> str:
+    """The flag of a key: ``--kill-grace-s`` for ``pool.kill_grace_s``."""
+    return "--" + key.rpartition(".")[2].replace("_", "-")
+
+
+def values(settings: Settings) -> dict[str, Any]:
+    """The value of each key, in the order of declaration."""
+    found: dict[str, Any] = {}
+    for key in KEYS:
+        table, _, leaf = key.rpartition(".")
+        found[key] = getattr(getattr(settings, table) if table else settings, leaf)
+    return found
+
+
+def build(given: dict[str, Any]) -> Settings:
+    """Make the tree from checked values by key; what is not given has its default."""
+    top: dict[str, Any] = {}
+    leaves: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
+    for key, value in given.items():
+        table, _, leaf = key.rpartition(".")
+        (leaves[table] if table else top)[leaf] = value
+    top |= {name: table(**leaves[name]) for name, table in TABLES.items()}
+    return Settings(**top)

@@ -1,0 +1,90 @@
+"""jobd runs Python functions in the background.
+
+>>> import jobd
+>>> with jobd.Client() as client:
+...     client.submit("math:factorial", 20).result()
+2432902008176640000
+
+Importing ``jobd`` costs nothing: the client, and ZeroMQ with it, is loaded
+when one of the names below is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobd._version import __version__
+
+if TYPE_CHECKING:
+    from jobd.client import Client, Handle
+    from jobd.model.errors import (
+        AlreadyRunning,
+        BadFunction,
+        ConfigError,
+        DaemonUnreachable,
+        Denied,
+        DiskFull,
+        JobCancelled,
+        JobCrashed,
+        JobdError,
+        JobError,
+        JobFailed,
+        NotFound,
+        NotReady,
+        ProtocolMismatch,
+        QueueFull,
+        Stopping,
+        StoreFailed,
+        UsageError,
+        WaitTimeout,
+    )
+
+__all__ = [
+    "AlreadyRunning",
+    "BadFunction",
+    "Client",
+    "ConfigError",
+    "DaemonUnreachable",
+    "Denied",
+    "DiskFull",
+    "Handle",
+    "JobCancelled",
+    "JobCrashed",
+    "JobError",
+    "JobFailed",
+    "JobdError",
+    "NotFound",
+    "NotReady",
+    "ProtocolMismatch",
+    "QueueFull",
+    "Stopping",
+    "StoreFailed",
+    "UsageError",
+    "WaitTimeout",
+    "__version__",
+]
+
+_FROM_CLIENT = frozenset({"Client", "Handle"})
+
+
+# Not for type checkers: they would take it to mean that every name exists.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load a public name when it is first used, and keep it.
+
+        Raises:
+            AttributeError: ``name`` is not one of ``__all__``.
+        """
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # Here, not above: the import would load ZeroMQ for whoever wants only an error.
+        from importlib import import_module  # noqa: PLC0415  # used by no other path
+
+        home = import_module("jobd.client" if name in _FROM_CLIENT else "jobd.model.errors")
+        value = globals()[name] = getattr(home, name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

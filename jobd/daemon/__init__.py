@@ -1,0 +1,1 @@
+"""The daemon: one loop that joins scheduler, store, sockets and pool."""

@@ -1,0 +1,182 @@
+"""Is this function there, and does it take these arguments?  Asked of the checker, never answered here.
+
+A yes is remembered for its function and shape of arguments until the workers are
+reloaded.  A no is only believed from a checker that is fresh: one that has been
+running may have imported the user's module before it was mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from jobd.model.errors import BadFunction, JobdError
+from jobd.model.messages import Submit
+from jobd.model.orders import Check, Checked, Order
+
+MOST_REMEMBERED = 100_000
+
+Shape = tuple[int, tuple[str, ...]]
+
+
+class Pending(msgspec.Struct):
+    """A check that is under way, and the submits that wait for it."""
+
+    number: int
+    function: str
+    shapes: list[Shape]
+    deadline_s: float
+    waiting: list[tuple[bytes, Submit]]
+
+
+class Checks:
+    """The checker as the daemon sees it.
+
+    ``spawn`` starts a checker by uid, ``send`` gives it orders, ``kill`` ends it;
+    ``accept`` and ``refuse`` are told the verdict for each submit.
+    """
+
+    def __init__(
+        self,
+        boot: str,
+        timeout_s: float,
+        *,
+        spawn: Callable[[str], None],
+        send: Callable[[str, Order], None],
+        kill: Callable[[str], None],
+        accept: Callable[[bytes, Submit], None],
+        refuse: Callable[[bytes, Submit, JobdError], None],
+    ) -> None:
+        self._boot = boot
+        self._timeout_s = timeout_s
+        self._spawn, self._send, self._kill = spawn, send, kill
+        self._accept, self._refuse = accept, refuse
+        self._known: set[tuple[str, Shape]] = set()
+        self._pending: dict[int, Pending] = {}
+        self._uid = ""
+        self._ready = False
+        self._answered = 0
+        self._spawned = 0
+        self._number = 0
+        self._timed_out = False
+
+    def passes(self, request: Submit) -> bool:
+        """Whether every shape of this submit is known to be right."""
+        function, known = request.function, self._known
+        return all((function, shape) in known for shape in request.shapes)
+
+    def is_waiting(self, peer: bytes, request: Submit) -> bool:
+        """Whether a submit with this key waits already; the newest sender gets the answer."""
+        for pending in self._pending.values():
+            for index, (_, other) in enumerate(pending.waiting):
+                if other.uid == request.uid:
+                    pending.waiting[index] = (peer, request)
+                    return True
+        return False
+
+    def ask(self, peer: bytes, request: Submit, now_s: float) -> None:
+        """Have a submit checked; it is accepted or refused later."""
+        shapes = [s for s in request.shapes if (request.function, s) not in self._known]
+        for pending in self._pending.values():
+            if pending.function == request.function and set(shapes) <= set(pending.shapes):
+                pending.waiting.append((peer, request))
+                return
+        self._number += 1
+        pending = Pending(
+            self._number, request.function, shapes, now_s + self._timeout_s, [(peer, request)]
+        )
+        self._pending[self._number] = pending
+        if not self._uid:
+            self._start()
+        elif self._ready:
+            self._order(pending)
+
+    def is_checker(self, uid: str) -> bool:
+        """Whether this is the checker that is in use."""
+        return uid == self._uid
+
+    def ready(self, uid: str) -> None:
+        """The checker has connected."""
+        if uid == self._uid:
+            self._ready = True
+            for pending in self._pending.values():
+                self._order(pending)
+
+    def checked(self, uid: str, word: Checked) -> None:
+        """The checker has come to a verdict."""
+        if uid != self._uid:
+            return
+        pending = self._pending.get(word.number)
+        if pending is None:
+            return
+        if word.message:
+            self._refused(pending, word)
+            return
+        self._answered += 1
+        del self._pending[word.number]
+        if len(self._known) > MOST_REMEMBERED:
+            self._known.clear()
+        self._known.update((pending.function, shape) for shape in pending.shapes)
+        for peer, request in pending.waiting:
+            self._accept(peer, request)
+
+    def died(self, uid: str, how: str) -> None:
+        """The checker has ended: over the import it was at, or because it was told to."""
+        if uid != self._uid:
+            return
+        first = next(iter(self._pending.values()), None)
+        if first is not None and self._timed_out:
+            sentence = f"checking {first.function} took over {self._timeout_s:g} s"
+            self._give_up(first, BadFunction(sentence, "--no-check submits it without"))
+        elif first is not None and self._ready:
+            module = first.function.partition(":")[0]
+            sentence = f"importing {module} ended the process that did it ({how})"
+            self._give_up(first, BadFunction(sentence, "--no-check submits it all the same"))
+        elif first is not None:
+            sentence = f"{first.function} cannot be checked: {how}"
+            self._give_up(first, BadFunction(sentence, "see 'jobd status'"))
+        self._uid = ""
+        if self._pending:
+            self._start()
+
+    def reload(self) -> None:
+        """Forget every verdict, and use a new checker."""
+        self._known.clear()
+        if self._uid:
+            self._kill(self._uid)
+
+    def deadline_s(self) -> float | None:
+        """Return when ``expire`` should be called, or None."""
+        first = next(iter(self._pending.values()), None)
+        return first.deadline_s if first and not self._timed_out else None
+
+    def expire(self, now_s: float) -> None:
+        """End a checker that takes too long; its death brings the refusal."""
+        deadline = self.deadline_s()
+        if deadline is not None and now_s >= deadline:
+            self._timed_out = True
+            self._kill(self._uid)
+
+    def _start(self) -> None:
+        self._spawned += 1
+        self._uid = f"{self._boot}-check-{self._spawned}"
+        self._ready = self._timed_out = False
+        self._answered = 0
+        self._spawn(self._uid)
+
+    def _order(self, pending: Pending) -> None:
+        self._send(self._uid, Check(pending.number, pending.function, pending.shapes))
+
+    def _refused(self, pending: Pending, word: Checked) -> None:
+        """Believe a fresh checker; let a new one repeat what an older one says (it ends by itself)."""
+        if not self._answered:
+            self._give_up(pending, BadFunction(word.message, word.hint))
+        self._uid = ""
+        if self._pending:
+            self._start()
+
+    def _give_up(self, pending: Pending, error: JobdError) -> None:
+        del self._pending[pending.number]
+        for peer, request in pending.waiting:
+            self._refuse(peer, request, error)

@@ -1,0 +1,51 @@
+"""The thread that waits for the disk, and does nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from jobd.model.errors import JobdError, StoreFailed
+
+
+class Committer:
+    """Runs one blocking COMMIT at a time; its end makes ``fd`` readable."""
+
+    def __init__(self, commit: Callable[[], None]) -> None:
+        self._commit = commit
+        self._wanted: SimpleQueue[bool] = SimpleQueue()
+        self._error: JobdError | None = None
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.busy = False
+        self._thread = threading.Thread(target=self._run, name="jobd-commit", daemon=True)
+        self._thread.start()
+
+    def start(self) -> None:
+        """Commit what the store has written; ``busy`` until ``finish`` was called."""
+        self.busy = True
+        self._wanted.put(True)
+
+    def finish(self) -> JobdError | None:
+        """Take note that the commit is over; return its error, or None."""
+        os.eventfd_read(self.fd)
+        self.busy = False
+        return self._error
+
+    def close(self) -> None:
+        """End the thread; a commit that is under way is waited for."""
+        self._wanted.put(False)
+        self._thread.join()
+        os.close(self.fd)
+
+    def _run(self) -> None:
+        while self._wanted.get():
+            try:
+                self._commit()
+                self._error = None
+            except JobdError as error:
+                self._error = error
+            except Exception as error:  # noqa: BLE001  # the loop must hear of it, whatever it is
+                self._error = StoreFailed(f"the commit failed: {error!r}", "jobd has to be started again")
+            os.eventfd_write(self.fd, 1)

@@ -1,0 +1,87 @@
+"""Start a daemon from the command line: in the foreground, or in the background until it answers."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+
+from jobd.config import Loaded
+from jobd.daemon.lock import private_directory
+from jobd.model import errors
+from jobd.model.errors import DaemonUnreachable, JobdError
+
+LOG_NAME = "daemon.log"
+
+
+def run_foreground(loaded: Loaded, ready_fd: int | None = None) -> int:
+    """Run the daemon in this process; return its exit code; raises JobdError if it cannot start."""
+    from jobd.daemon import service  # noqa: PLC0415  # zmq and sqlite3, which 'jobd start' does not need
+
+    return service.run(loaded.settings, ready_fd)
+
+
+def start_in_background(loaded: Loaded, argv: list[str], timeout_s: float = 30.0) -> int:
+    """Start ``jobd start --foreground`` with these further words, detached; return its pid once it answers.
+
+    Raises:
+        JobdError: it did not start; what it said is in the message.
+    """
+    state_dir = loaded.settings.state_dir
+    private_directory(state_dir)
+    log_path = os.path.join(state_dir, LOG_NAME)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    log_fd = os.open(log_path, flags, 0o600)
+    began_at = os.fstat(log_fd).st_size
+    read_fd, write_fd = os.pipe()
+    command = [sys.executable, "-P", "-m", "jobd", "start", "--foreground", "--ready-fd", str(write_fd)]
+    child = subprocess.Popen(
+        [*command, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=log_fd,
+        stderr=log_fd,
+        pass_fds=(write_fd,),
+        start_new_session=True,
+    )
+    os.close(write_fd)
+    os.close(log_fd)
+    try:
+        return _await_pid(child, read_fd, timeout_s)
+    except TimeoutError:
+        raise DaemonUnreachable(
+            f"the daemon (pid {child.pid}) did not answer within {timeout_s:g} s", f"see {log_path}"
+        ) from None
+    except EOFError:
+        raise _what_it_said(child.wait(), log_path, began_at) from None
+    finally:
+        os.close(read_fd)
+
+
+def _await_pid(child: subprocess.Popen[bytes], read_fd: int, timeout_s: float) -> int:
+    poll = select.poll()
+    poll.register(read_fd, select.POLLIN)
+    deadline = time.monotonic() + timeout_s
+    text = b""
+    while not text.endswith(b"\n"):
+        if not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            raise TimeoutError
+        got = os.read(read_fd, 100)
+        if not got:
+            raise EOFError
+        text += got
+    child.returncode = 0  # it is a daemon now and outlives us: nobody waits for it
+    return int(text)
+
+
+def _what_it_said(status: int, log_path: str, began_at: int) -> JobdError:
+    """Turn the last words of a daemon that did not start into the error that it met."""
+    with open(log_path, encoding="utf-8", errors="replace") as file:
+        file.seek(began_at)
+        lines = [line.rstrip() for line in file if line.strip()]
+    kind = next((e for e in errors.BY_NAME.values() if e.code == status), JobdError)
+    said = next((line for line in reversed(lines) if line.startswith("jobd: ")), "")
+    if not said:
+        return DaemonUnreachable(f"the daemon ended at once (exit code {status})", f"see {log_path}")
+    return kind(said.removeprefix("jobd: "), f"its log is {log_path}")

@@ -1,0 +1,418 @@
+"""The loop: drain everything that has arrived, decide once, act once.
+
+One thread owns all state, so there is no lock.  It waits in one poll and nowhere
+else.  In each turn: the commit that is over, requests, reports, deaths, signals,
+one step of each long request; then the scheduler's effects go out, and if the
+disk is free, what has been gathered is written and handed to the committer.  Load
+makes batches larger by itself; no timer gathers anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections import deque
+
+import zmq
+
+from jobd.config.settings import Settings
+from jobd.daemon import logs
+from jobd.daemon.checks import Checks
+from jobd.daemon.committer import Committer
+from jobd.daemon.notify import Notify
+from jobd.daemon.outbox import Clients, Outbox
+from jobd.daemon.requests import Requests, Steps
+from jobd.failpoints import hit
+from jobd.model.errors import DiskFull, JobdError
+from jobd.model.messages import FrameError
+from jobd.model.orders import (
+    Adopt,
+    Alive,
+    Checked,
+    GiveBack,
+    GivenBack,
+    Handover,
+    Order,
+    Outcomes,
+    Ready,
+    Recorded,
+    Report,
+    Retire,
+    Run,
+    StopJob,
+    decode_reports,
+)
+from jobd.pool.scoreboard import log_name
+from jobd.pool.supervisor import Dead, Pool
+from jobd.scheduler import Death, Phase, Scheduler
+from jobd.store import Store
+from jobd.wire.router import Router
+
+log = logging.getLogger("jobd")
+
+DRAIN = 2_000
+"""Frames taken from a socket in one turn, at most."""
+
+REFILL = 4_000
+HOUSEKEEPING_S = 1.0
+FOLLOW_S = 0.05
+COMMIT_HANGS_S = 60.0
+"""A commit that takes longer than this stops the watchdog's ping."""
+
+AT_ONCE = (GiveBack, StopJob, Adopt)
+"""Orders that go to a worker's control thread; the others wait for their turn in its main thread."""
+
+
+class Daemon:
+    """Everything that one daemon has; made by jobd.daemon.service."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        boot: str,
+        scheduler: Scheduler,
+        store: Store,
+        pool: Pool,
+        client_router: Router,
+        worker_router: Router,
+        notify: Notify,
+    ) -> None:
+        self.settings = settings
+        self.boot = boot
+        self.scheduler = scheduler
+        self.store = store
+        self.pool = pool
+        self.logs_dir = pool.settings.logs_dir
+        self.started_at_us = time.time_ns() // 1000
+        self.now_s = time.monotonic()
+        self.tasks: deque[Steps] = deque()
+        self.clients = Clients(Outbox(client_router))
+        self.requests = Requests(self)
+        self.committer = Committer(store.commit)
+        self.checks = Checks(
+            boot,
+            settings.jobs.check_timeout_s,
+            spawn=lambda uid: pool.spawn(uid, checker=True),
+            send=self._order,
+            kill=lambda uid: pool.kill(uid, 0, 0),
+            accept=self.requests.accept,
+            refuse=self.requests.refuse,
+        )
+        self._client_router, self._worker_router = client_router, worker_router
+        self._workers = Outbox(worker_router)
+        self._notify = notify
+        self._received: dict[str, int] = {}
+        self._disk_trouble = ""
+        self._stop_at = 0.0
+        self._stopping = 0
+        self._commit_began_s = 0.0
+        self._housekeeping_at = 0.0
+        self._ping_at = 0.0
+        self._signals: deque[int] = deque()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    # -- running --
+
+    def run(self) -> None:
+        """Run until stopped.
+
+        Raises:
+            StoreFailed: the store cannot be trusted any more; nothing was answered since.
+        """
+        self._catch_signals()
+        self._notify.send(READY=1, STATUS="running")
+        while not self._turn():
+            pass
+
+    def close(self) -> None:
+        """Let go of everything; workers that still live are killed."""
+        self.committer.close()
+        self.pool.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def stop(self, drain_s: float | None = None) -> None:
+        """End: first request drains (running jobs get ``drain_s``), the second stops at once."""
+        self._stopping += 1
+        if self._stopping > 1 or drain_s == 0:
+            log.info("stopping at once; what runs will run again at the next start")
+            self.scheduler.kill_all()
+        if self._stopping > 1:
+            return
+        hit("stop.draining")
+        limit = self.settings.daemon.drain_s if drain_s is None else drain_s
+        log.info("draining: running jobs get %g s, then they are put back", limit)
+        self._notify.send(STOPPING=1, STATUS="draining")
+        self._stop_at = self.now_s + limit
+        self.scheduler.drain()
+
+    def reload(self) -> None:
+        """Replace the workers by new ones, each when its job is done."""
+        log.info("reloading: every worker is replaced when its job is done")
+        self._notify.reloading()
+        self.pool.start()
+        self.scheduler.retire_all()
+        self.checks.reload()
+        self._notify.send(READY=1, STATUS="running")
+
+    def trouble(self) -> list[str]:
+        """Return sentences about what does not work at the moment."""
+        found = [self._disk_trouble, self.pool.trouble]
+        if self.scheduler.failed_starts > 1 and not self.pool.trouble:
+            found.append(f"{self.scheduler.failed_starts} workers in a row have died without having worked")
+        return [text for text in found if text]
+
+    # -- one turn --
+
+    def _turn(self) -> bool:
+        """Do one turn of the loop; return whether all is over."""
+        ready = self._poll()
+        self.now_s = time.monotonic()
+        scheduler = self.scheduler
+        scheduler.begin(int(self.now_s * 1e6), time.time_ns() // 1000)
+        if self.committer.busy and self.committer.fd in ready:
+            self._committed()
+        if self._client_router.socket in ready:
+            for peer, frame in self._client_router.drain(DRAIN):
+                self.clients.heard(peer, self.now_s)
+                self.requests.take(peer, frame)
+        if self._worker_router.socket in ready:
+            self._take_reports()
+        self._see_deaths()
+        self._obey_signals()
+        self._step_tasks()
+        self._keep_house()
+        if scheduler.wants_refill():
+            scheduler.refill(*self.store.queued(scheduler.cursor, scheduler.stored_high, REFILL))
+        self._act()
+        self._write()
+        for peer in self.clients.flush():
+            scheduler.forget(peer)
+        self._workers.flush()
+        return self._is_over()
+
+    def _poll(self) -> dict[object, int]:
+        poller = zmq.Poller()
+        poller.register(self._client_router.socket, zmq.POLLIN)
+        poller.register(self._worker_router.socket, zmq.POLLIN)
+        poller.register(self.committer.fd, zmq.POLLIN)
+        poller.register(self._wake_read, zmq.POLLIN)
+        for fd in self.pool.fds():
+            poller.register(fd, zmq.POLLIN)
+        return dict(poller.poll(self._timeout_ms()))
+
+    def _timeout_ms(self) -> int:
+        if self.tasks:
+            return 0
+        scheduler = self.scheduler
+        times = [self._housekeeping_at]
+        wake_us = scheduler.wake_at()
+        if wake_us is not None and not (self.committer.busy and wake_us / 1e6 <= self.now_s):
+            times.append(wake_us / 1e6)
+        times += [t for t in (self.pool.wake_at_s(), self.checks.deadline_s()) if t is not None]
+        if self.requests.followers:
+            times.append(self.now_s + FOLLOW_S)
+        if self._stop_at:
+            times.append(self._stop_at)
+        if self._ping_at:
+            times.append(self._ping_at)
+        if scheduler.wants_refill() and not self.committer.busy:
+            return 0
+        wait_s = min(times) - time.monotonic()
+        return max(0, -int(-wait_s * 1000 // 1))
+
+    # -- workers --
+
+    def _take_reports(self) -> None:
+        for peer, frame in self._worker_router.drain(DRAIN):
+            uid = peer[:-2].decode("ascii", "replace")
+            try:
+                reports = decode_reports(frame)
+            except FrameError as error:
+                log.warning("worker %s sent what is no report (%s); it is replaced", uid, error)
+                self.pool.kill(uid, 0, 0)
+                continue
+            for report in reports:
+                self._take_report(uid, report)
+
+    def _take_report(self, uid: str, report: Report) -> None:
+        scheduler = self.scheduler
+        match report:
+            case Outcomes(seq, outcomes):
+                hit("outcomes.received")
+                self._received[uid] = max(seq, self._received.get(uid, 0))
+                scheduler.outcomes(uid, seq, outcomes)
+            case Alive():
+                self._heartbeat(uid)
+            case GivenBack(attempts):
+                scheduler.given_back(uid, attempts)
+            case Ready(pid):
+                if self.checks.is_checker(uid):
+                    self.checks.ready(uid)
+                else:
+                    scheduler.worker_ready(uid, pid)
+            case Handover(pid, running):
+                log.info("took over worker %d, which is at job %d", pid, running[0])
+                scheduler.handed_over(uid, pid, running)
+                if uid not in scheduler.workers:
+                    self._order(uid, Retire())
+            case Checked():
+                self.checks.checked(uid, report)
+
+    def _heartbeat(self, uid: str) -> None:
+        """Answer a worker's sign of life; one that we did not start has to hand over what it has."""
+        worker = self.scheduler.workers.get(uid)
+        if worker is None or worker.phase is Phase.ORPHAN:
+            self._order(uid, Adopt(self.boot))
+        else:
+            self._workers.put(uid.encode() + b"/c", Recorded([]))
+
+    def _order(self, uid: str, order: Order) -> None:
+        suffix = b"/c" if isinstance(order, AT_ONCE) else b"/j"
+        self._workers.put(uid.encode() + suffix, order)
+
+    def _see_deaths(self) -> None:
+        self.pool.look()
+        for dead in self.pool.judge(self._received):
+            hit("worker.dead")
+            self._bury(dead)
+        for uid, how in self.pool.take_lost_checkers():
+            self.checks.died(uid, how)
+        self.checks.expire(self.now_s)
+
+    def _bury(self, dead: Dead) -> None:
+        if dead.uid in self.scheduler.workers:
+            level = logging.INFO if dead.cause == "exit code 0" else logging.WARNING
+            log.log(level, "worker %s ended: %s (job %d)", dead.uid, dead.cause, dead.now.job)
+        self.scheduler.worker_died(dead.uid, as_death(dead))
+        self._received.pop(dead.uid, None)
+        self.pool.forget_board(dead.uid)
+
+    # -- effects and the store --
+
+    def _act(self) -> None:
+        effects = self.scheduler.take_effects()
+        for uid, order in effects.orders:
+            self._order(uid, order)
+            if type(order) is Run:
+                self._workers.flush()  # the job starts while we write
+                hit("dispatch.sent")
+        for peer, reply in effects.replies:
+            self.clients.reply(peer, reply)
+        for uid in effects.spawn:
+            self.pool.spawn(uid)
+            hit("worker.spawned")
+        for key in effects.kill:
+            self.pool.kill(*key)
+
+    def _write(self) -> None:
+        """Store what has been gathered, if the disk is free and there is reason to."""
+        scheduler = self.scheduler
+        if self.committer.busy or not scheduler.batch_is_due():
+            return
+        batch = scheduler.take_batch()
+        hit("batch.taken")
+        try:
+            self.store.write(batch)
+        except DiskFull as error:
+            self._not_committed(error)
+            return
+        hit("batch.written")
+        self._commit_began_s = self.now_s
+        self.committer.start()
+        hit("batch.committing")
+
+    def _committed(self) -> None:
+        error = self.committer.finish()
+        if error is None:
+            hit("batch.committed")
+            self._disk_trouble = ""
+            self.scheduler.committed()
+            hit("batch.told")
+        elif isinstance(error, DiskFull):
+            self.store.rollback()
+            self._not_committed(error)
+        else:
+            raise error
+
+    def _not_committed(self, error: JobdError) -> None:
+        if not self._disk_trouble:
+            log.error("%s; submits are refused until it heals", error.message)
+        self._disk_trouble = error.message
+        self.scheduler.not_committed(error)
+        effects = self.scheduler.take_effects()
+        for peer, reply in effects.replies:
+            self.clients.reply(peer, reply)
+        for uid, order in effects.orders:
+            self._order(uid, order)
+
+    # -- the rest --
+
+    def _step_tasks(self) -> None:
+        for _ in range(len(self.tasks)):
+            steps = self.tasks.popleft()
+            if next(steps, True) is None:
+                self.tasks.append(steps)
+
+    def _keep_house(self) -> None:
+        if self.requests.followers:
+            self.requests.follow()
+        if self._stop_at and self.now_s >= self._stop_at:
+            self._stop_at = 0.0
+            log.info("the time to drain is over: what still runs is put back")
+            self.scheduler.stop_running()
+        if self._notify.watchdog_s and self.now_s >= self._ping_at:
+            self._ping_at = self.now_s + self._notify.watchdog_s
+            hangs = self.committer.busy and self.now_s - self._commit_began_s > COMMIT_HANGS_S
+            if not hangs:
+                self._notify.send(WATCHDOG=1)
+        if self.now_s < self._housekeeping_at:
+            return
+        self._housekeeping_at = self.now_s + HOUSEKEEPING_S
+        self.store.check_identity()
+        for peer in self.clients.silent(self.now_s):
+            self.scheduler.forget(peer)
+        limit = self.settings.limits.max_output_bytes
+        for worker in self.scheduler.workers.values():
+            now = self.pool.now(worker.uid)
+            if now.job:
+                logs.punch(self.logs_dir, worker.uid, now, limit)
+
+    def _is_over(self) -> bool:
+        if not self._stopping or self.committer.busy or self.tasks:
+            return False
+        return self.scheduler.is_at_rest()
+
+    # -- signals --
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda got, _: self._signals.append(got))
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def _obey_signals(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass  # nothing has come
+        while self._signals:
+            number = self._signals.popleft()
+            log.info("got %s", signal.Signals(number).name)
+            if number == signal.SIGHUP:
+                self.reload()
+            else:
+                self.stop()
+
+
+def as_death(dead: Dead) -> Death:
+    """Tell the scheduler what the pool has found out."""
+    now = dead.now
+    span = None
+    if now.job and dead.log_end > now.log_start:
+        span = (log_name(dead.uid, now.log_number), now.log_start, dead.log_end)
+    return Death(dead.cause, (now.job, now.attempt), dead.unknown, now.started_at, dead.tail, span)
+
+

@@ -1,0 +1,68 @@
+"""What goes out to peers: gathered during a turn of the loop, one frame for each peer."""
+
+from __future__ import annotations
+
+from jobd.model.messages import Message, encode
+from jobd.wire.router import Router
+
+SILENT_S = 60.0
+"""A client that has not been heard for so long is forgotten; those that wait send a ping every few seconds."""
+
+
+class Outbox:
+    """Messages for the peers of one socket."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._waiting: dict[bytes, list[Message]] = {}
+
+    def put(self, peer: bytes, message: Message) -> None:
+        """Send this with the next flush."""
+        waiting = self._waiting.get(peer)
+        if waiting is None:
+            self._waiting[peer] = [message]
+        else:
+            waiting.append(message)
+
+    def flush(self) -> list[bytes]:
+        """Send everything; return the peers that could not be reached."""
+        if not self._waiting:
+            return []
+        waiting, self._waiting = self._waiting, {}
+        send = self._router.send
+        return [peer for peer, messages in waiting.items() if not send(peer, encode(messages))]
+
+
+class Clients:
+    """Who has been heard of, when, and how many frames went to each."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self._heard_at: dict[bytes, float] = {}
+        self._sent: dict[bytes, int] = {}
+
+    def heard(self, peer: bytes, now_s: float) -> None:
+        """A frame of this client has arrived."""
+        self._heard_at[peer] = now_s
+
+    def sent(self, peer: bytes) -> int:
+        """Return how many frames went to this client, the next one included."""
+        return self._sent.get(peer, 0) + 1
+
+    def reply(self, peer: bytes, message: Message) -> None:
+        """Send this with the next flush."""
+        self.outbox.put(peer, message)
+
+    def flush(self) -> list[bytes]:
+        """Send everything; return the clients that are gone."""
+        for peer in self.outbox._waiting:  # noqa: SLF001  # one class in two halves: sending and counting
+            self._sent[peer] = self._sent.get(peer, 0) + 1
+        return self.outbox.flush()
+
+    def silent(self, now_s: float) -> list[bytes]:
+        """Forget and return the clients that have not been heard of for long."""
+        gone = [peer for peer, at in self._heard_at.items() if now_s - at > SILENT_S]
+        for peer in gone:
+            self._heard_at.pop(peer, None)
+            self._sent.pop(peer, None)
+        return gone

@@ -1,0 +1,481 @@
+"""What clients ask, and what they are answered.
+
+One method for each request, found by its type.  What may take long (a million
+jobs to cancel) is a generator: the loop lets it do one page in each turn.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobd._version import __version__
+from jobd.daemon import logs
+from jobd.failpoints import hit
+from jobd.model.errors import JobdError, NotFound, ProtocolMismatch, UsageError
+from jobd.model.job import Job, JobInfo
+from jobd.model.messages import (
+    PROTOCOL,
+    Accepted,
+    Answers,
+    Cancel,
+    Fetch,
+    Fetched,
+    Find,
+    FrameError,
+    Hello,
+    Jobs,
+    List,
+    LogData,
+    Logs,
+    Ping,
+    Pong,
+    Refused,
+    Reload,
+    Request,
+    Retry,
+    Status,
+    StatusInfo,
+    Stop,
+    Submit,
+    Submitted,
+    Watch,
+    Watching,
+    Welcome,
+    WorkerInfo,
+)
+from jobd.model.reference import parse_reference
+from jobd.model.selector import MAX_ID, Selector
+from jobd.model.states import ENDED, NAMES, State
+from jobd.pool import linux
+from jobd.pool.scoreboard import Now
+from jobd.scheduler import Phase, ended_message, refusal
+from jobd.store.sqlite import walk
+
+if TYPE_CHECKING:
+    from jobd.daemon.loop import Daemon
+
+decode = msgspec.msgpack.Decoder(list[Request]).decode
+
+SLICE = 500
+"""Jobs that a long request looks at in one turn of the loop."""
+
+LOG_CHUNK = 256 * 1024
+MOST_SESSIONS = 100_000
+
+Steps = Iterator[None]
+
+
+class Follower(msgspec.Struct):
+    """A client that waits for more output."""
+
+    peer: bytes
+    request: Logs
+
+
+class Requests:
+    """The daemon's ear for clients."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._sessions: dict[bytes, int] = {}
+        self._functions: set[str] = set()
+        self.followers: list[Follower] = []
+        self.malformed = 0
+        self._handlers: dict[type, Callable[[bytes, Any], Steps | None]] = {
+            Hello: self._hello,
+            Submit: self._submit,
+            Watch: self._watch,
+            Fetch: self._fetch,
+            Find: self._find,
+            List: self._list,
+            Cancel: self._cancel,
+            Retry: self._retry,
+            Status: self._status,
+            Logs: self._logs,
+            Stop: self._stop,
+            Reload: self._reload,
+            Ping: self._ping,
+        }
+
+    def take(self, peer: bytes, frame: bytes) -> None:
+        """Handle all requests of one frame."""
+        try:
+            requests = decode(frame)
+        except FrameError as error:
+            self.malformed += 1
+            text = f"that is no request of jobd's protocol {PROTOCOL}: {error}"
+            self._daemon.clients.reply(peer, Refused(0, "usage", text, "is the client of another version?"))
+            return
+        for request in requests:
+            try:
+                steps = self._handlers[type(request)](peer, request)
+            except JobdError as error:
+                self._daemon.clients.reply(peer, refusal(request.rid, error))
+            else:
+                if steps is not None:
+                    self._daemon.tasks.append(self._guarded(peer, request.rid, steps))
+
+    def _guarded(self, peer: bytes, rid: int, steps: Steps) -> Steps:
+        try:
+            yield from steps
+        except JobdError as error:
+            self._daemon.clients.reply(peer, refusal(rid, error))
+
+    # -- submits --
+
+    def _submit(self, peer: bytes, request: Submit) -> None:
+        hit("submit.received")
+        if request.function not in self._functions:
+            parse_reference(request.function)
+            if len(self._functions) < MOST_SESSIONS:
+                self._functions.add(request.function)
+        self._refuse_large(request)
+        daemon = self._daemon
+        if not self._is_new(peer, request):
+            return
+        if request.check and not daemon.checks.passes(request):
+            daemon.checks.ask(peer, request, daemon.now_s)
+        else:
+            daemon.scheduler.submit(peer, request)
+            hit("submit.accepted")
+
+    def accept(self, peer: bytes, request: Submit) -> None:
+        """Queue a submit that has been checked."""
+        try:
+            self._daemon.scheduler.submit(peer, request)
+        except JobdError as error:
+            self.refuse(peer, request, error)
+
+    def refuse(self, peer: bytes, request: Submit, error: JobdError) -> None:
+        """Tell the client that its submit is refused."""
+        self._daemon.clients.reply(peer, refusal(request.rid, error))
+
+    def _refuse_large(self, request: Submit) -> None:
+        if len(request.uid) != 16:  # noqa: PLR2004  # the protocol's length of a key
+            raise UsageError("the key of a submit has 16 bytes", "is the client of another version?")
+        if not request.args:
+            raise UsageError("a submit of no jobs", "give at least one")
+        limit = self._daemon.settings.limits.max_payload_bytes
+        size = max(map(len, request.args))
+        if size > limit:
+            raise UsageError(
+                f"the arguments have {size} bytes, over the limit of {limit}",
+                "pass a file name, or raise limits.max_payload_bytes",
+            )
+
+    def _is_new(self, peer: bytes, request: Submit) -> bool:
+        """Whether this key was never seen; if it was, answer with the same ids as before.
+
+        The numbers of a client's session only rise, so one look at the highest
+        tells a new key from one that must be looked up.
+        """
+        daemon, uid = self._daemon, request.uid
+        session, number = uid[:8], int.from_bytes(uid[8:], "big")
+        high = self._sessions.get(session)
+        if high is None:
+            high = daemon.store.session_high(session)
+            if len(self._sessions) >= MOST_SESSIONS:
+                self._sessions.clear()  # they are in the store
+        if number > high:
+            self._sessions[session] = number
+            return True
+        self._sessions[session] = high
+        submission = daemon.scheduler.submitting(uid)
+        if submission is not None:
+            submission.tell.append((peer, request.rid))
+            if request.watch:
+                self._watch_all(peer, submission.first, submission.count)
+            return False
+        if daemon.checks.is_waiting(peer, request):
+            return False
+        found = daemon.store.submit_of(uid)
+        if found is None:
+            return True
+        daemon.clients.reply(peer, Submitted(request.rid, *found))
+        if request.watch:
+            self._watch_all(peer, *found)
+        return False
+
+    def _watch_all(self, peer: bytes, first: int, count: int) -> None:
+        self._daemon.tasks.append(self._watch(peer, Watch(0, list(range(first, first + count)))))
+
+    # -- waiting and results --
+
+    def _watch(self, peer: bytes, request: Watch) -> Steps:
+        scheduler, clients = self._daemon.scheduler, self._daemon.clients
+        unknown: list[int] = []
+        for index, number in enumerate(request.ids):
+            if index % SLICE == SLICE - 1:
+                yield
+            job = scheduler.jobs.get(number) or self._daemon.store.job(number)
+            if job is None and scheduler.stored_high < number < scheduler.next_id:
+                scheduler.watch(peer, number)
+            elif job is None:
+                unknown.append(number)
+            elif job.state >= ENDED and number not in scheduler.jobs:
+                clients.reply(peer, ended_message(job))
+            else:
+                scheduler.watch(peer, number)
+        if request.rid:
+            clients.reply(peer, Watching(request.rid, unknown))
+
+    def _fetch(self, peer: bytes, request: Fetch) -> None:
+        job = self._daemon.store.job(request.id)
+        if job is None:
+            raise no_such_job(request.id)
+        state = job.state
+        if state is State.QUEUED and request.id in self._running():
+            state = State.RUNNING
+        reply = Fetched(request.rid, job.id, state, job.value, job.error, job.cause)
+        self._daemon.clients.reply(peer, reply)
+
+    # -- looking --
+
+    def _running(self) -> dict[int, tuple[str, Now]]:
+        """Return the jobs that run at this moment, as (worker, what it is at)."""
+        daemon, found = self._daemon, {}
+        for worker in daemon.scheduler.workers.values():
+            if worker.assigned:
+                now = daemon.pool.now(worker.uid)
+                job = worker.assigned.get(now.job)
+                if job is not None and job.attempt == now.attempt:
+                    found[now.job] = (worker.uid, now)
+        return found
+
+    def _info(self, job: Job, running: dict[int, tuple[str, Now]]) -> JobInfo:
+        info = JobInfo(
+            job.id,
+            job.uid,
+            job.state,
+            job.function,
+            job.created_at,
+            job.started_at,
+            job.ended_at,
+            job.attempt,
+            job.crashes,
+            job.pid,
+            job.cause,
+            job.error,
+            job.log.end - job.log.start if job.log else 0,
+        )
+        if job.id in running and job.state is State.QUEUED:
+            uid, now = running[job.id]
+            info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
+            info.pid = self._daemon.scheduler.workers[uid].pid
+        return info
+
+    def _matching(self, selector: Selector, page: int) -> Iterator[list[JobInfo]]:
+        """Yield the jobs that are selected, page by page; a page may be empty."""
+        running = self._running()
+        wanted = selector.states
+        if wanted == [State.RUNNING]:
+            every = selector.all or selector.last
+            ids = [n for n in running if every or any(a <= n <= b for a, b in selector.ranges)]
+            selector = Selector([(n, n) for n in ids], 0, False, [State.QUEUED])
+        elif State.RUNNING in wanted and State.QUEUED not in wanted:
+            selector = msgspec.structs.replace(selector, states=[*wanted, State.QUEUED])
+        for jobs in walk(self._daemon.store, selector, page):
+            infos = [self._info(job, running) for job in jobs]
+            yield [info for info in infos if not wanted or info.state in wanted]
+
+    def _find(self, peer: bytes, request: Find) -> Steps:
+        clients, store = self._daemon.clients, self._daemon.store
+        seen: set[int] = set()
+        for infos in self._matching(request.selector, SLICE):
+            for info in infos:
+                seen.add(info.id)
+                info.earlier = store.attempts(info.id)
+                job = store.job(info.id)
+                info.args = job.args if job else None
+            if infos:
+                clients.reply(peer, Jobs(request.rid, infos, more=True))
+            yield
+        missing = _missing(request.selector, seen)
+        if missing and not seen:
+            raise no_such_job(missing[0])
+        clients.reply(peer, Jobs(request.rid, [], more=False))
+
+    def _list(self, peer: bytes, request: List) -> Steps:
+        selector, limit = request.selector, max(1, min(request.limit, 10_000))
+        if request.before:
+            selector = _below(selector, request.before)
+        found: list[JobInfo] = []
+        for infos in self._matching(selector, limit + 1):
+            found += infos
+            if len(found) > limit:
+                break
+            yield
+        reply = Jobs(request.rid, found[:limit], more=len(found) > limit)
+        self._daemon.clients.reply(peer, reply)
+
+    def _status(self, peer: bytes, request: Status) -> None:
+        daemon = self._daemon
+        running = self._running()
+        jobs = {NAMES[state]: count for state, count in daemon.scheduler.counts.items()}
+        jobs["running"] = len(running)
+        jobs["queued"] = max(0, jobs["queued"] - len(running))
+        workers = []
+        for worker in daemon.scheduler.workers.values():
+            now = daemon.pool.now(worker.uid)
+            state = "busy" if now.job else "idle" if worker.phase is Phase.READY else worker.phase.name.lower()
+            workers.append(WorkerInfo(worker.pid, state, now.job, linux.rss_bytes(worker.pid)))
+        reply = StatusInfo(
+            request.rid,
+            __version__,
+            os.getpid(),
+            daemon.settings.state_dir,
+            daemon.settings.socket,
+            daemon.settings.store.durability,
+            daemon.started_at_us,
+            workers,
+            jobs,
+            linux.rss_bytes(os.getpid()),
+            daemon.trouble(),
+        )
+        daemon.clients.reply(peer, reply)
+
+    # -- changing --
+
+    def _cancel(self, peer: bytes, request: Cancel) -> Steps:
+        scheduler = self._daemon.scheduler
+
+        def change(job: Job) -> str:
+            if job.state >= ENDED and job.id not in scheduler.jobs:
+                return "already finished"
+            return scheduler.cancel(scheduler.load(job), request.reason)
+
+        yield from self._change(peer, request.rid, request.selector, change)
+
+    def _retry(self, peer: bytes, request: Retry) -> Steps:
+        scheduler = self._daemon.scheduler
+
+        def change(job: Job) -> str:
+            if job.id in scheduler.jobs or job.state < ENDED:
+                return "has not ended"
+            if job.state is State.SUCCEEDED:
+                return "already succeeded"
+            return scheduler.retry(scheduler.load(job))
+
+        yield from self._change(peer, request.rid, request.selector, change)
+
+    def _change(
+        self, peer: bytes, rid: int, selector: Selector, change: Callable[[Job], str]
+    ) -> Steps:
+        """Apply a change to every selected job; each page is answered once it is durable."""
+        scheduler, store = self._daemon.scheduler, self._daemon.store
+        seen: set[int] = set()
+        for infos in self._matching(selector, SLICE):
+            answers: list[tuple[int, str]] = []
+            for info in infos:
+                seen.add(info.id)
+                job = scheduler.jobs.get(info.id) or store.job(info.id)
+                if job is not None:
+                    answers.append((job.id, change(job)))
+            hit("cancel.decided")
+            if answers:
+                scheduler.answer(peer, Answers(rid, answers, more=True))
+            yield
+        missing = _missing(selector, seen)
+        if missing and not seen:
+            raise no_such_job(missing[0])
+        scheduler.answer(peer, Answers(rid, [(n, "not found") for n in missing], more=False))
+
+    # -- output --
+
+    def _logs(self, peer: bytes, request: Logs) -> None:
+        if not self._try_logs(peer, request):
+            self.followers.append(Follower(peer, request))
+
+    def follow(self) -> None:
+        """Answer the followers for whom there is something new."""
+        self.followers = [f for f in self.followers if not self._try_logs_quietly(f)]
+
+    def _try_logs_quietly(self, follower: Follower) -> bool:
+        try:
+            return self._try_logs(follower.peer, follower.request)
+        except JobdError as error:
+            self._daemon.clients.reply(follower.peer, refusal(follower.request.rid, error))
+            return True
+
+    def _try_logs(self, peer: bytes, request: Logs) -> bool:
+        """Answer if there is output, or will be no more; else return False."""
+        daemon, number = self._daemon, request.id
+        job = daemon.store.job(number)
+        if job is None:
+            raise no_such_job(number)
+        limit = max(1, min(request.limit, LOG_CHUNK))
+        running = self._running().get(number)
+        attempt = request.attempt or (running[1].attempt if running else job.attempt)
+        if running and running[1].attempt == attempt:
+            piece = logs.read_running(daemon.logs_dir, *running, request.offset, limit)
+        elif number in daemon.scheduler.jobs and attempt >= job.attempt:
+            piece = logs.Piece(b"", end=False)  # it waits for its turn, or its end is not durable yet
+        else:
+            attempts = {a.number: a.log for a in daemon.store.attempts(number)}
+            piece = logs.read(daemon.logs_dir, logs.span_of(job, attempts, attempt), request.offset, limit)
+        if request.follow and not piece.data and not piece.end:
+            return False
+        over = job.state >= ENDED
+        reply = LogData(
+            request.rid, attempt, piece.data, request.offset, piece.end, over, piece.dropped
+        )
+        daemon.clients.reply(peer, reply)
+        return True
+
+    # -- the daemon itself --
+
+    def _hello(self, peer: bytes, request: Hello) -> None:
+        daemon = self._daemon
+        if not request.low <= PROTOCOL <= request.high:
+            raise ProtocolMismatch(
+                f"the client ({request.version}) speaks protocol {request.low} to {request.high}, "
+                f"the daemon ({__version__}) speaks {PROTOCOL}",
+                "install the same version of jobd for both",
+            )
+        limits = daemon.settings.limits
+        reply = Welcome(
+            request.rid,
+            PROTOCOL,
+            __version__,
+            os.getpid(),
+            daemon.boot,
+            daemon.settings.state_dir,
+            daemon.scheduler.options.workers,
+            limits.max_payload_bytes,
+            limits.max_message_bytes,
+        )
+        daemon.clients.reply(peer, reply)
+
+    def _stop(self, peer: bytes, request: Stop) -> None:
+        self._daemon.clients.reply(peer, Accepted(request.rid))
+        self._daemon.stop(request.drain_s)
+
+    def _reload(self, peer: bytes, request: Reload) -> None:
+        self._daemon.clients.reply(peer, Accepted(request.rid))
+        self._daemon.reload()
+
+    def _ping(self, peer: bytes, request: Ping) -> None:
+        clients = self._daemon.clients
+        clients.reply(peer, Pong(request.rid, clients.sent(peer)))
+
+
+def no_such_job(number: int) -> NotFound:
+    """Return the error for an id that nobody has."""
+    return NotFound(f"there is no job {number}", "see 'jobd ls'")
+
+
+def _missing(selector: Selector, seen: set[int]) -> list[int]:
+    """Return the ids that were named one by one and do not exist (or are not in the wanted state)."""
+    return [low for low, high in selector.ranges if low == high and low not in seen]
+
+
+def _below(selector: Selector, before: int) -> Selector:
+    ranges = [(1, MAX_ID)] if selector.all or selector.last else selector.ranges
+    cut = [(low, min(high, before - 1)) for low, high in ranges if low < before]
+    return Selector(cut or [(0, 0)], 0, False, selector.states)
+
+

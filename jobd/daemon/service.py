@@ -1,0 +1,184 @@
+"""From settings to a running daemon: what is taken, in which order, and given back in the reverse one.
+
+The locks come first: nothing is opened or bound before they are held.  Then the
+store, because what it tells decides everything else; then the sockets; the
+workers of a dead predecessor are found before any new one is started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import secrets
+import sys
+from pathlib import Path
+
+import zmq
+
+from jobd._version import __version__
+from jobd.config.settings import Settings
+from jobd.daemon.lock import Lock, private_directory
+from jobd.daemon.loop import Daemon, as_death
+from jobd.daemon.notify import Notify
+from jobd.failpoints import hit
+from jobd.model.errors import StoreFailed
+from jobd.model.job import Lease
+from jobd.pool.settings import Settings as PoolSettings
+from jobd.pool.supervisor import Pool
+from jobd.scheduler import Options, Scheduler
+from jobd.store import Store
+from jobd.wire.router import Router
+
+log = logging.getLogger("jobd")
+
+
+def run(settings: Settings, ready_fd: int | None = None) -> int:
+    """Run a daemon to its end; return the exit code.
+
+    ``ready_fd`` is closed after a line was written to it: the pid, once requests are answered.
+
+    Raises:
+        JobdError: it could not start.
+    """
+    logging.basicConfig(
+        level=settings.daemon.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    with contextlib.ExitStack() as stack:
+        daemon = _prepare(settings, stack)
+        log.info("jobd %s is running, pid %d, state in %s", __version__, os.getpid(), settings.state_dir)
+        if ready_fd is not None:
+            os.write(ready_fd, f"{os.getpid()}\n".encode())
+            os.close(ready_fd)
+        try:
+            daemon.run()
+        except StoreFailed as error:
+            log.critical("%s; ending at once, so that nothing is promised that is not kept", error)
+            stack.pop_all()  # a disk that fails is not waited for; the workers wait for the next daemon
+            os._exit(error.code)
+        log.info("stopped")
+        hit("stop.closed")
+    return 0
+
+
+def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
+    os.umask(0o077)
+    nofile_soft = _raise_nofile()
+    notify = Notify()
+    for directory in (settings.state_dir, os.path.dirname(settings.socket)):
+        private_directory(directory)
+    for path, what in (
+        (os.path.join(settings.state_dir, "lock"), f"the state directory {settings.state_dir}"),
+        (settings.socket + ".lock", f"the socket {settings.socket}"),
+    ):
+        stack.callback(Lock(path, what).release)
+    hit("start.locked")
+    pool_settings = _pool_settings(settings, nofile_soft)
+    for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
+        private_directory(directory)
+    store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
+    stack.callback(store.close)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    stack.callback(context.destroy, linger=500)
+    largest = settings.limits.max_message_bytes
+    client_router = Router(context, settings.socket, largest)
+    stack.callback(client_router.close)
+    worker_router = Router(context, settings.worker_socket, largest)
+    stack.callback(worker_router.close)
+    scheduler = _scheduler(settings, pool_settings.boot, store)
+    pool = Pool(pool_settings)
+    pool.start()
+    _recover(scheduler, store, pool)
+    hit("start.recovered")
+    daemon = Daemon(
+        settings, pool_settings.boot, scheduler, store, pool, client_router, worker_router, notify
+    )
+    stack.callback(daemon.close)
+    return daemon
+
+
+def _raise_nofile() -> int:
+    """Allow as many files as we may: libzmq ends the process when they run out.  Returns the old limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
+
+
+def _pool_settings(settings: Settings, nofile_soft: int) -> PoolSettings:
+    return PoolSettings(
+        boot=secrets.token_hex(4),
+        address=f"ipc://{settings.worker_socket}",
+        boards_dir=os.path.join(settings.state_dir, "workers"),
+        logs_dir=os.path.join(settings.state_dir, "logs"),
+        path=list(settings.path),
+        preload=list(settings.pool.preload),
+        orphan_s=settings.pool.orphan_s,
+        max_payload_bytes=settings.limits.max_payload_bytes,
+        max_output_bytes=settings.limits.max_output_bytes,
+        nofile_soft=nofile_soft,
+    )
+
+
+def _scheduler(settings: Settings, boot: str, store: Store) -> Scheduler:
+    options = Options(
+        workers=settings.pool.workers or len(os.sched_getaffinity(0)),
+        max_crashes=settings.jobs.max_crashes,
+        kill_grace_us=int(settings.pool.kill_grace_s * 1e6),
+        max_queued=settings.limits.max_queued,
+    )
+    leases = store.leases()
+    return Scheduler(
+        boot,
+        options,
+        next_id=store.last_id() + 1,
+        counts=store.counts(),
+        low=store.low(),
+        next_lease=leases[0].id + 1 if leases else 1,
+    )
+
+
+def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> None:
+    """Find out what became of the attempts that were on record when the last daemon ended.
+
+    The newest lease of a job counts; an older one is from before it was given back.
+    """
+    seen: set[int] = set()
+    named: set[str] = set()
+    for lease in store.leases():
+        alive = lease.worker in pool.processes or pool.adopt(lease.worker) is not None
+        if alive and lease.worker not in scheduler.workers:
+            scheduler.add_orphan(lease.worker, pool.processes[lease.worker].pid)
+        _recover_lease(scheduler, store, pool, lease, seen, alive=alive)
+        named.add(lease.worker)
+    _sweep(pool, named)
+
+
+def _recover_lease(
+    scheduler: Scheduler, store: Store, pool: Pool, lease: Lease, seen: set[int], *, alive: bool
+) -> None:
+    death = None if alive else as_death(pool.post_mortem(lease.worker))
+    for number, attempt in lease.attempts:
+        job = None if number in seen else store.job(number)
+        seen.add(number)
+        if job is None or job.state >= 10 or attempt <= job.attempt - 1:  # noqa: PLR2004
+            lease.open -= 1
+        elif death is None:
+            scheduler.resume(lease.worker, job, attempt, lease)
+        else:
+            scheduler.interrupted(job, attempt, death, lease)
+            continue
+        if not lease.open:
+            scheduler.forget_lease(lease)
+
+
+def _sweep(pool: Pool, named: set[str]) -> None:
+    """Remove the scoreboards of workers that are gone; those that live are told to end by heartbeat."""
+    for uid in os.listdir(pool.settings.boards_dir):
+        if uid in pool.processes or (uid not in named and pool.adopt(uid) is not None):
+            continue
+        pool.forget_board(uid)
+
+

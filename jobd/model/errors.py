@@ -1,0 +1,184 @@
+"""Every error that a user may meet, each with its exit code and stable name.
+
+An error is one sentence (what is wrong, which thing) and a hint (what to do
+next).  The same three travel from the daemon to a client, to ``--json`` and to
+the shell's exit code, so this table is the only place that knows them.
+"""
+
+from __future__ import annotations
+
+
+class JobdError(Exception):
+    """Base of all errors of jobd.
+
+    Attributes:
+        code: the exit code of a command that ends with this error.
+        error: the stable name, as in ``{"error": "not_found"}``.
+        message: one sentence: what is wrong, and with which thing.
+        hint: what to do next; may be empty.
+    """
+
+    code = 1
+    error = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[JobdError], tuple[str, str]]:
+        return (type(self), (self.message, self.hint))
+
+
+class UsageError(JobdError):
+    """The request makes no sense: a bad option, selector, reference or argument."""
+
+    code = 2
+    error = "usage"
+
+
+class BadFunction(UsageError):
+    """The function reference cannot be resolved, or does not take these arguments."""
+
+    error = "bad_function"
+
+
+class NotReady(JobdError):
+    """There is no result yet."""
+
+    code = 3
+    error = "not_ready"
+
+
+class NotFound(JobdError):
+    """No such job; also: its result is gone."""
+
+    code = 4
+    error = "not_found"
+
+
+class ProtocolMismatch(JobdError):
+    """Client and daemon do not speak the same version of the protocol."""
+
+    code = 69
+    error = "protocol_mismatch"
+
+
+class DaemonUnreachable(JobdError):
+    """No daemon answers at the socket."""
+
+    code = 69
+    error = "unreachable"
+
+
+class DiskFull(JobdError):
+    """The store could not write; nothing of the request was kept."""
+
+    code = 74
+    error = "disk_full"
+
+
+class StoreFailed(JobdError):
+    """The store cannot be trusted any more (an I/O error), so the daemon ends."""
+
+    code = 74
+    error = "store_failed"
+
+
+class AlreadyRunning(JobdError):
+    """Another daemon holds the state directory."""
+
+    code = 75
+    error = "already_running"
+
+
+class QueueFull(JobdError):
+    """The queue holds as many jobs as it may."""
+
+    code = 75
+    error = "queue_full"
+
+
+class Stopping(JobdError):
+    """The daemon is stopping and takes no new work."""
+
+    code = 75
+    error = "stopping"
+
+
+class Denied(JobdError):
+    """The operating system refused: permissions."""
+
+    code = 77
+    error = "denied"
+
+
+class ConfigError(JobdError):
+    """A setting, or the state directory, is not usable."""
+
+    code = 78
+    error = "bad_configuration"
+
+
+class WaitTimeout(JobdError, TimeoutError):
+    """The client's own deadline ran out; the job goes on."""
+
+    code = 124
+    error = "timeout"
+
+
+class JobError(JobdError):
+    """A job ended without a result.
+
+    Attributes:
+        id: the job's id.
+        type: the qualified name of the exception that ended it, or "".
+        traceback: the text of its traceback in the worker, or "".
+    """
+
+    code = 1
+    error = "job_failed"
+
+    def __init__(
+        self, message: str, hint: str = "", *, id: int = 0, type: str = "", traceback: str = ""
+    ) -> None:
+        super().__init__(message, hint)
+        self.id = id
+        self.type = type
+        self.traceback = traceback
+
+    def __reduce__(self) -> tuple[object, ...]:  # type: ignore[override]  # keyword state
+        return (JobdError.__new__, (type(self), self.message, self.hint), self.__dict__)
+
+
+class JobFailed(JobError):
+    """The job's function raised."""
+
+
+class JobCancelled(JobError):
+    """Somebody cancelled the job."""
+
+    code = 5
+    error = "job_cancelled"
+
+
+class JobCrashed(JobError):
+    """The worker died while it ran the job."""
+
+    code = 7
+    error = "job_crashed"
+
+
+def _walk(base: type[JobdError]) -> dict[str, type[JobdError]]:
+    """Collect the errors that may travel on the wire, by their stable names."""
+    found = {base.error: base}
+    for child in base.__subclasses__():
+        for name, error in _walk(child).items():
+            found.setdefault(name, error)
+    return found
+
+
+BY_NAME: dict[str, type[JobdError]] = _walk(JobdError)

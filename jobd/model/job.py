@@ -1,0 +1,135 @@
+"""The values that describe a job, its attempts and what came of them.
+
+Units: instants are integers, microseconds since 1970 in UTC (``_at``);
+durations name their unit.  ``args`` and ``value`` are opaque bytes here: the
+daemon never looks into them (jobd.payload knows the codecs).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobd.model.states import Event, State
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, array_like=True):
+    """An exception as plain text, so that it travels whatever the exception was."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class LogSpan(msgspec.Struct, frozen=True, array_like=True):
+    """What an attempt wrote to fds 1 and 2: bytes ``start`` to ``end`` of a worker's log file."""
+
+    file: str
+    start: int
+    end: int
+    dropped: int = 0
+    """Bytes over the limit that were not kept."""
+
+
+class Verdict:
+    """How an attempt came to its end, as the worker tells it."""
+
+    RETURNED = 0
+    RAISED = 1
+    STOPPED = 2
+    """It was told to stop, and did."""
+
+
+class Outcome(msgspec.Struct, array_like=True, gc=False):
+    """One attempt's end, as the worker hands it in."""
+
+    id: int
+    attempt: int
+    verdict: int
+    value: bytes | None
+    error: ErrorInfo | None
+    started_at: int
+    duration_us: int
+    log: LogSpan | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """An attempt that is over and was not the job's last word."""
+
+    job: int
+    number: int
+    state: State
+    started_at: int
+    ended_at: int
+    pid: int
+    cause: str
+    error: ErrorInfo | None
+    log: LogSpan | None
+
+
+class Lease(msgspec.Struct):
+    """The record that a worker may have started these attempts, (job, attempt) each.
+
+    It is stored in the same commit as the jobs or before they start, and removed
+    with the last of their ends.  After a crash of everything it tells what may
+    have run from what never ran.
+    """
+
+    id: int
+    worker: str
+    attempts: list[tuple[int, int]]
+    open: int  # how many have not ended or come back
+    stored: bool = False
+
+
+class Job(msgspec.Struct):
+    """A job as the scheduler holds it; the store's row has the same fields.
+
+    ``attempt`` is the number of the latest attempt that was handed to a worker
+    (0: none yet).  A superseded attempt has a lower number, and whatever it
+    still sends is refused by it.
+    """
+
+    id: int
+    uid: bytes
+    batch: int  # how many jobs its submit held, on the first of them; else 0
+    function: str
+    args: bytes
+    created_at: int
+    state: State = State.QUEUED
+    attempt: int = 0
+    crashes: int = 0
+    started_at: int = 0
+    ended_at: int = 0
+    pid: int = 0  # the worker of the latest attempt
+    cause: str = ""
+    error: ErrorInfo | None = None
+    value: bytes | None = None
+    log: LogSpan | None = None
+    # What follows lives in memory only.
+    stored: State | None = None  # the state in the store; None: not there yet
+    lease: Lease | None = None  # while it is assigned
+    cost_us: float = 0.0  # what it is expected to take, while it is assigned
+    stop: Event | None = None  # it is being stopped, and this is what happens once it has
+    watchers: list[bytes] | None = None
+    earlier: list[Attempt] | None = None  # ends of superseded attempts, not stored yet
+    void: bool = False  # its submit failed: whatever it does is not recorded
+
+
+class JobInfo(msgspec.Struct, array_like=True):
+    """A job as people see it: what ``show`` and ``ls`` carry."""
+
+    id: int
+    uid: bytes
+    state: State
+    function: str
+    created_at: int
+    started_at: int
+    ended_at: int
+    attempt: int
+    crashes: int
+    pid: int
+    cause: str
+    error: ErrorInfo | None
+    log_bytes: int
+    args: bytes | None = None
+    earlier: list[Attempt] = []

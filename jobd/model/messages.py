@@ -1,0 +1,286 @@
+"""The messages on the two sockets, and how they become frames.
+
+A frame is a msgpack array of messages, so that everything for one peer in one
+turn of the loop is one frame.  ``rid`` is the request's number, chosen by the
+client; the answer carries it back.  What comes without having been asked for
+(``Ended``) has none.
+
+These are the messages between client and daemon, ``Request`` and ``Reply``; those
+between daemon and worker are in ``orders``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobd.model.job import ErrorInfo, JobInfo
+from jobd.model.selector import Selector
+from jobd.model.states import State
+
+PROTOCOL = 1
+"""The version that this code speaks; a peer whose range leaves it out is refused."""
+
+INLINE_BYTES = 32 * 1024
+"""A result up to this size is pushed with its ``Ended``; a larger one is fetched."""
+
+
+class Message(msgspec.Struct, array_like=True, tag=True, gc=False):
+    """Base of all messages: arrays on the wire, their first element the tag."""
+
+
+# -- client to daemon ---------------------------------------------------------
+
+
+class Hello(Message, tag=1):
+    rid: int
+    low: int
+    high: int
+    version: str
+
+
+class Submit(Message, tag=2):
+    """One or many jobs of one function: all of them or none are queued.
+
+    ``shapes`` says which counts of positional arguments and names of keyword
+    arguments occur, so that the signature can be checked without a look into
+    ``args``.
+    """
+
+    rid: int
+    uid: bytes  # 16: 8 of the client's session, 8 big-endian that only rise
+    function: str
+    args: list[bytes]
+    shapes: list[tuple[int, tuple[str, ...]]]
+    check: bool = True
+    watch: bool = False
+
+
+class Watch(Message, tag=3):
+    """Push an ``Ended`` for each of these as soon as there is one."""
+
+    rid: int
+    ids: list[int]
+
+
+class Fetch(Message, tag=4):
+    """The result of one job, of any size, as it stands now."""
+
+    rid: int
+    id: int
+
+
+class Find(Message, tag=5):
+    """Jobs with all their details."""
+
+    rid: int
+    selector: Selector
+
+
+class List(Message, tag=6):
+    """A page of jobs, the newest first; ``before`` is the last page's lowest id, or 0."""
+
+    rid: int
+    selector: Selector
+    before: int
+    limit: int
+
+
+class Cancel(Message, tag=7):
+    rid: int
+    selector: Selector
+    reason: str = ""
+
+
+class Retry(Message, tag=8):
+    rid: int
+    selector: Selector
+
+
+class Status(Message, tag=9):
+    rid: int
+
+
+class Logs(Message, tag=10):
+    """What attempt number ``attempt`` (0: the latest) wrote, from byte ``offset`` on.
+
+    With ``follow`` the answer comes once there is something new or the attempt is over.
+    """
+
+    rid: int
+    id: int
+    attempt: int
+    offset: int
+    limit: int
+    follow: bool = False
+
+
+class Stop(Message, tag=11):
+    """End the daemon; running jobs get ``drain_s`` seconds (None: as the settings say)."""
+
+    rid: int
+    drain_s: float | None = None
+
+
+class Reload(Message, tag=12):
+    """Replace every worker by a new one, each as soon as its job is done."""
+
+    rid: int
+
+
+class Ping(Message, tag=13):
+    rid: int
+
+
+Request = (
+    Hello | Submit | Watch | Fetch | Find | List | Cancel | Retry | Status | Logs | Stop | Reload | Ping
+)
+
+
+# -- daemon to client ---------------------------------------------------------
+
+
+class Welcome(Message, tag=1):
+    rid: int
+    protocol: int
+    version: str
+    pid: int
+    boot: str
+    state_dir: str
+    workers: int
+    max_payload_bytes: int
+    max_message_bytes: int
+
+
+class Submitted(Message, tag=2):
+    """The jobs ``first`` to ``first + count - 1`` are durable."""
+
+    rid: int
+    first: int
+    count: int
+
+
+class Refused(Message, tag=3):
+    """The request failed; ``error`` is a name in ``jobd.model.errors.BY_NAME``."""
+
+    rid: int
+    error: str
+    message: str
+    hint: str
+
+
+class Ended(Message, tag=4):
+    """A watched job's recorded end; ``inline`` is false where the value must be fetched."""
+
+    id: int
+    state: State
+    value: bytes | None = None
+    error: ErrorInfo | None = None
+    cause: str = ""
+    inline: bool = True
+
+
+class Watching(Message, tag=5):
+    rid: int
+    unknown: list[int]
+
+
+class Fetched(Message, tag=6):
+    rid: int
+    id: int
+    state: State
+    value: bytes | None
+    error: ErrorInfo | None
+    cause: str
+
+
+class Jobs(Message, tag=7):
+    """Jobs found; ``more`` says that the answer goes on (``Find``) or that a next page exists (``List``)."""
+
+    rid: int
+    jobs: list[JobInfo]
+    more: bool
+
+
+class Answers(Message, tag=8):
+    """What became of each job of a ``Cancel`` or ``Retry``; ``more`` says that the answer goes on."""
+
+    rid: int
+    answers: list[tuple[int, str]]
+    more: bool
+
+
+class WorkerInfo(msgspec.Struct, array_like=True):
+    """A worker as ``status`` shows it."""
+
+    pid: int
+    state: str
+    job: int  # 0: none
+    rss_bytes: int
+
+
+class StatusInfo(Message, tag=9):
+    rid: int
+    version: str
+    pid: int
+    state_dir: str
+    socket: str
+    durability: str
+    started_at: int
+    workers: list[WorkerInfo]
+    jobs: dict[str, int]
+    rss_bytes: int
+    trouble: list[str]
+    """Sentences about what does not work at the moment; empty when all is well."""
+
+
+class LogData(Message, tag=10):
+    """Bytes ``offset`` on of an attempt's output.
+
+    ``end``: this attempt wrote no more; ``over``: and there will be no other attempt.
+    """
+
+    rid: int
+    attempt: int
+    data: bytes
+    offset: int
+    end: bool
+    over: bool
+    dropped: int
+
+
+class Accepted(Message, tag=11):
+    """Done, with nothing to tell."""
+
+    rid: int
+
+
+class Pong(Message, tag=12):
+    """``sent`` counts the frames sent to this client; fewer seen means that some were dropped."""
+
+    rid: int
+    sent: int
+
+
+Reply = (
+    Welcome
+    | Submitted
+    | Refused
+    | Ended
+    | Watching
+    | Fetched
+    | Jobs
+    | Answers
+    | StatusInfo
+    | LogData
+    | Accepted
+    | Pong
+)
+
+
+encode = msgspec.msgpack.Encoder().encode
+"""Turn a list of messages into a frame."""
+
+decode_replies = msgspec.msgpack.Decoder(list[Reply]).decode
+
+FrameError = msgspec.MsgspecError
+"""What decoding raises on bytes that are no frame."""

@@ -1,0 +1,112 @@
+"""The messages between daemon and worker: ``Order`` goes to a worker, ``Report`` comes from one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobd.model.job import Outcome
+from jobd.model.messages import Message
+
+
+class Task(msgspec.Struct, array_like=True, gc=False):
+    """An attempt to run."""
+
+    id: int
+    attempt: int
+    function: str
+    args: bytes
+
+
+class Run(Message, tag=1):
+    """Jobs to run in this order; ignored by a worker that has turned to another daemon than ``boot``."""
+
+    boot: str
+    tasks: list[Task]
+
+
+class Recorded(Message, tag=2):
+    """These frames of outcomes are durable and need not be kept any longer."""
+
+    seqs: list[int]
+
+
+class GiveBack(Message, tag=3):
+    """Send off all outcomes, and give back every job that has not started."""
+
+
+class StopJob(Message, tag=4):
+    """End this attempt if it is the one that runs, by SIGTERM to the worker's process group."""
+
+    id: int
+    attempt: int
+
+
+class Retire(Message, tag=5):
+    """End as soon as nothing is in hand."""
+
+
+class Adopt(Message, tag=6):
+    """A new daemon asks a worker of a dead one to hand over what it has, and then to retire."""
+
+    boot: str
+
+
+class Check(Message, tag=7):
+    """Resolve the reference and bind each shape to its signature (for the checker process)."""
+
+    number: int
+    function: str
+    shapes: list[tuple[int, tuple[str, ...]]]
+
+
+Order = Run | Recorded | GiveBack | StopJob | Retire | Adopt | Check
+
+
+# -- worker to daemon ---------------------------------------------------------
+
+
+class Ready(Message, tag=1):
+    """A new worker has connected."""
+
+    pid: int
+    boot: str
+
+
+class Outcomes(Message, tag=2):
+    seq: int
+    outcomes: list[Outcome]
+
+
+class GivenBack(Message, tag=3):
+    """These attempts (id, attempt) were not started and never will be."""
+
+    attempts: list[tuple[int, int]]
+
+
+class Alive(Message, tag=4):
+    """Sent every second, so that a new daemon learns of a worker it did not start."""
+
+    pid: int
+    boot: str
+
+
+class Handover(Message, tag=5):
+    """The answer to ``Adopt``: the attempt that runs (or (0, 0)); everything else is sent or dropped."""
+
+    pid: int
+    running: tuple[int, int]
+
+
+class Checked(Message, tag=6):
+    """``message`` is empty when all is well."""
+
+    number: int
+    message: str
+    hint: str
+
+
+Report = Ready | Outcomes | GivenBack | Alive | Handover | Checked
+
+
+decode_orders = msgspec.msgpack.Decoder(list[Order]).decode
+decode_reports = msgspec.msgpack.Decoder(list[Report]).decode

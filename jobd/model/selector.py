@@ -1,0 +1,61 @@
+"""Which jobs a command means: ``42``, ``40-45,50``, ``last``, ``last:3``, ``all``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobd.model.errors import UsageError
+from jobd.model.states import BY_NAME, State
+
+MAX_ID = 2**63 - 1
+
+
+class Selector(msgspec.Struct, frozen=True, array_like=True):
+    """Jobs by id ranges (both ends included), the newest ``last``, or ``all``; of these, those in ``states``."""
+
+    ranges: list[tuple[int, int]] = []
+    last: int = 0
+    all: bool = False
+    states: list[State] = []
+
+
+def parse_selector(texts: list[str], states: list[str]) -> Selector:
+    """Parse the words of a command line.
+
+    Raises:
+        UsageError: a word is not a selector, or a state is unknown.
+    """
+    ranges: list[tuple[int, int]] = []
+    last, every = 0, False
+    for text in ",".join(texts).split(","):
+        word = text.strip()
+        if word == "all":
+            every = True
+        elif word == "last":
+            last = max(last, 1)
+        elif word.startswith("last:"):
+            last = max(last, _number(word[5:], text))
+        elif word:
+            low, dash, high = word.partition("-")
+            start = _number(low, text)
+            ranges.append((start, _number(high, text) if dash else start))
+    if not (ranges or last or every):
+        if not states:
+            raise UsageError("no job is selected", "give ids such as 42 or 40-45, or last, or all")
+        every = True
+    return Selector(ranges, last, every, [_state(name) for name in states])
+
+
+def _number(text: str, whole: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0):
+        raise UsageError(
+            f"{whole.strip()!r} is not a job", "give ids such as 42 or 40-45, or last, last:3, all"
+        )
+    return int(text)
+
+
+def _state(name: str) -> State:
+    try:
+        return BY_NAME[name]
+    except KeyError:
+        raise UsageError(f"{name!r} is not a state", f"states are {', '.join(BY_NAME)}") from None

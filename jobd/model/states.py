@@ -1,0 +1,86 @@
+"""The life of a job: its states, what may happen to it, and the one table of both.
+
+The numbers are stored: never reuse or change one.  Those under ``ENDED`` are
+live, the others are ends.  An end has one exit only, ``RETRY``, which a person
+takes; it opens a new round of the same job and never touches what an earlier
+round recorded.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """Where a job is in its life."""
+
+    QUEUED = 3
+    RUNNING = 4
+    SUCCEEDED = 10
+    FAILED = 11
+    CRASHED = 12
+    CANCELLED = 14
+
+
+ENDED = 10
+"""States from this number on are ends."""
+
+
+class Event(IntEnum):
+    """What may happen to a job."""
+
+    ASSIGN = 1  # handed to a worker
+    PUT_BACK = 2  # comes back unfinished: taken back, drained, or to run again after a crash
+    SUCCEED = 3
+    FAIL = 4
+    CRASH = 5  # its worker died, and its crash budget is spent
+    CANCEL = 6
+    RETRY = 7  # a person asks for another round
+
+
+TABLE: dict[State, dict[Event, State]] = {
+    State.QUEUED: {
+        Event.ASSIGN: State.RUNNING,
+        Event.CANCEL: State.CANCELLED,
+        Event.CRASH: State.CRASHED,  # found at start: it took the whole machine down, again
+    },
+    State.RUNNING: {
+        Event.PUT_BACK: State.QUEUED,
+        Event.SUCCEED: State.SUCCEEDED,
+        Event.FAIL: State.FAILED,
+        Event.CRASH: State.CRASHED,
+        Event.CANCEL: State.CANCELLED,
+    },
+    State.SUCCEEDED: {},
+    State.FAILED: {Event.RETRY: State.QUEUED},
+    State.CRASHED: {Event.RETRY: State.QUEUED},
+    State.CANCELLED: {Event.RETRY: State.QUEUED},
+}
+
+
+class IllegalTransition(Exception):
+    """A rule of the scheduler broke the table; always a bug of jobd."""
+
+
+def transition(state: State, event: Event) -> State:
+    """Return the state that follows; raise IllegalTransition where there is none."""
+    try:
+        return TABLE[state][event]
+    except KeyError:
+        raise IllegalTransition(f"a job that is {state.name} cannot {event.name}") from None
+
+
+NAMES: dict[State, str] = {state: state.name.lower() for state in State}
+"""The names that people meet."""
+
+BY_NAME: dict[str, State] = {name: state for state, name in NAMES.items()}
+
+EXIT_CODES: dict[State, int] = {
+    State.QUEUED: 3,
+    State.RUNNING: 3,
+    State.SUCCEEDED: 0,
+    State.FAILED: 1,
+    State.CANCELLED: 5,
+    State.CRASHED: 7,
+}
+"""What a command that mirrors a job exits with (the table in docs/cli.md)."""

@@ -1,0 +1,1 @@
+"""The workers: the processes in which the users' functions run."""

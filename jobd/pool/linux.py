@@ -1,0 +1,102 @@
+"""What Linux offers and Python does not wrap: prctl, and who is whose child."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of its orphaned descendants, so that none of them escapes."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def start_time(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 if there is none with this pid.
+
+    Pid and start time together name a process for ever; a pid alone is used again.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of a process; 0 if there is none with this pid."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except OSError:
+        return 0
+
+
+def kernel_boot_id() -> bytes:
+    """Return the 16 bytes that tell this boot of the machine from any other."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return bytes.fromhex(file.read().strip().replace("-", ""))
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's living or unreaped children."""
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass  # it has just ended, and so it has none
+    return found
+
+
+def has_children() -> bool:
+    """Whether this process has any child, dead or alive; one system call."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def kill_children(spare: frozenset[int] | set[int] = frozenset()) -> int:
+    """Kill and reap all children but ``spare``, and those that come down to us by it; return how many.
+
+    Only a subreaper gets its grandchildren this way.
+    """
+    killed = 0
+    while True:
+        doomed = [pid for pid in children(os.getpid()) if pid not in spare]
+        if not doomed:
+            return killed
+        for pid in doomed:
+            signal_quietly(pid, signal.SIGKILL)
+        for pid in doomed:
+            try:
+                os.waitpid(pid, 0)
+                killed += 1
+            except ChildProcessError:
+                pass  # somebody else has reaped it
+
+
+def signal_quietly(pid: int, number: int) -> None:
+    """Send a signal; the process may be gone already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def signal_group(pgid: int, number: int) -> None:
+    """Send a signal to a process group; it may be gone already."""
+    try:
+        os.killpg(pgid, number)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,378 @@
+"""The daemon's side of the pool: starts the zygote, has workers forked, sees them die.
+
+A death is seen on the worker's pidfd, in microseconds.  It is *judged* only when
+the zygote has told how the worker ended, and when all outcomes that the worker
+had sent have been taken in (the scoreboard says how many): a job that is
+finished must not run again because its worker died right after it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from jobd.pool import linux
+from jobd.pool.scoreboard import Now, Scoreboard, log_name
+from jobd.pool.settings import Settings
+from jobd.pool.zygote import Exited, Failed, NotSpawned, Spawn, Spawned, decode_word
+
+JUDGE_S = 0.25
+"""How long a dead worker's last words may take to arrive."""
+
+TAIL_BYTES = 4096
+TAIL_LINES = 20
+NOTHING = Now(0, 0, 0, 0, 0)
+
+
+class Dead(msgspec.Struct):
+    """A worker's death, judged."""
+
+    uid: str
+    cause: str
+    now: Now
+    tail: str = ""
+    log_end: int = 0
+    unknown: bool = False
+
+
+class Process(msgspec.Struct):
+    """A worker process that lives, or is dead and not judged yet."""
+
+    uid: str
+    pid: int
+    pidfd: int
+    board: Scoreboard | None = None
+    seen_dead_at: float = 0.0
+    exited: Exited | None = None
+    ours: bool = True
+    """Our zygote's child, so that the zygote will tell how it ended."""
+
+
+class Pool:
+    """All worker processes of one daemon."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.processes: dict[str, Process] = {}
+        self.trouble = ""
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._old: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+        self._checkers: set[str] = set()
+        self._lost_checkers: list[str] = []
+        self._not_spawned: list[str] = []
+        self._asked: set[str] = set()
+
+    # -- starting --
+
+    def start(self) -> None:
+        """Start a zygote; one that is there already forks no more and ends with its workers."""
+        linux.become_subreaper()
+        if self._zygote is not None and self._channel is not None:
+            self._old.append((self._zygote, self._channel))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fd = theirs.fileno()
+            command = [sys.executable, "-P", "-m", "jobd.pool.zygote", str(fd)]
+            self._zygote = subprocess.Popen(
+                [*command, msgspec.json.encode(self.settings).decode()],
+                pass_fds=(fd,),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=None,
+            )
+        ours.setblocking(False)
+        self._channel = ours
+
+    def spawn(self, uid: str, *, checker: bool = False) -> None:
+        """Have a worker forked; it reports through its socket."""
+        if self._channel is None:
+            self.start()
+        if checker:
+            self._checkers.add(uid)
+        self._asked.add(uid)
+        try:
+            assert self._channel is not None
+            self._channel.send(msgspec.msgpack.encode(Spawn(uid, checker)))
+        except OSError as error:
+            self._refused(uid, f"the zygote does not answer: {error.strerror}")
+
+    def adopt(self, uid: str) -> Process | None:
+        """Take over a worker of a dead daemon, if it lives."""
+        try:
+            board = Scoreboard.open(self.board_path(uid))
+        except (OSError, ValueError):
+            return None
+        try:
+            pidfd = os.pidfd_open(board.pid)
+        except (OSError, OverflowError, ValueError):
+            board.close()
+            return None
+        if not board.is_alive:  # looked at after the pidfd was opened: now it is the same process
+            os.close(pidfd)
+            board.close()
+            return None
+        process = Process(uid, board.pid, pidfd, board, ours=False)
+        self.processes[uid] = process
+        return process
+
+    def post_mortem(self, uid: str) -> Dead:
+        """Tell what can be known of a worker that died while no daemon watched."""
+        try:
+            board = Scoreboard.open(self.board_path(uid))
+        except (OSError, ValueError):
+            return Dead(uid, "it is gone, and so is its record", NOTHING, unknown=True)
+        now, same_boot = board.now, board.is_of_this_boot
+        board.close()
+        if not same_boot:
+            return Dead(uid, "the machine went down", NOTHING, unknown=True)
+        tail, end = self._tail(uid, now)
+        return Dead(uid, "it ended while no daemon watched", now, tail, end)
+
+    # -- what the loop polls --
+
+    def fds(self) -> Iterator[int]:
+        """Yield the file descriptors to be polled for reading."""
+        if self._channel is not None:
+            yield self._channel.fileno()
+        for _, channel in self._old:
+            yield channel.fileno()
+        for process in self.processes.values():
+            if not process.seen_dead_at:
+                yield process.pidfd
+
+    def wake_at_s(self) -> float | None:
+        """Return when ``look`` should be called next, on the monotonic clock, or None."""
+        times = [p.seen_dead_at + JUDGE_S for p in self.processes.values() if p.seen_dead_at]
+        return min(times, default=None)
+
+    def look(self) -> None:
+        """Take in what zygotes say and which pidfds have fired."""
+        self._hear_zygotes()
+        now = time.monotonic()
+        alive = {p.pidfd: p for p in self.processes.values() if not p.seen_dead_at}
+        poll = select.poll()
+        for fd in alive:
+            poll.register(fd, select.POLLIN)
+        for fd, _ in poll.poll(0):
+            alive[fd].seen_dead_at = now
+
+    def judge(self, received: dict[str, int]) -> list[Dead]:
+        """Return the deaths that are certain; ``received`` is the last outcome frame of each worker."""
+        now = time.monotonic()
+        judged = []
+        for process in [p for p in self.processes.values() if p.seen_dead_at]:
+            late = now - process.seen_dead_at > JUDGE_S
+            board = self._board_of(process)
+            told = process.exited is not None or not process.ours
+            all_in = board is None or received.get(process.uid, 0) >= board.seq
+            if late or (told and all_in):
+                judged.append(self._judge(process, board))
+        judged += [Dead(uid, "it could not be started", NOTHING) for uid in self._not_spawned]
+        self._not_spawned.clear()
+        return judged
+
+    def take_lost_checkers(self) -> list[tuple[str, str]]:
+        """Return the checkers that have ended, as (uid, how)."""
+        lost = [(uid, how) for uid, _, how in (text.partition("\0") for text in self._lost_checkers)]
+        self._lost_checkers.clear()
+        return lost
+
+    # -- looking and ending --
+
+    def now(self, uid: str) -> Now:
+        """Return what a worker runs at this moment."""
+        process = self.processes.get(uid)
+        board = self._board_of(process) if process else None
+        return board.now if board else NOTHING
+
+    def kill(self, uid: str, job: int, attempt: int) -> None:
+        """Kill a worker and its process group, but for a job's sake only while it runs that job."""
+        process = self.processes.get(uid)
+        if process is None or process.seen_dead_at:
+            return
+        if job:
+            running = self.now(uid)
+            if (running.job, running.attempt) not in ((job, attempt), (0, 0)):
+                return
+        linux.signal_group(process.pid, signal.SIGKILL)
+        try:
+            signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it died by itself, or by the line above
+
+    def board_path(self, uid: str) -> str:
+        """Return where a worker's scoreboard is."""
+        return os.path.join(self.settings.boards_dir, uid)
+
+    def forget_board(self, uid: str) -> None:
+        """Remove a worker's scoreboard: it is dead, and that is on record."""
+        try:
+            os.unlink(self.board_path(uid))
+        except FileNotFoundError:
+            pass  # it never got so far as to make one
+
+    def zygote_pid(self) -> int:
+        """Return the pid of the zygote that forks, or 0."""
+        return self._zygote.pid if self._zygote else 0
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the zygotes and the checker; every worker has ended before."""
+        for process in self.processes.values():
+            linux.signal_group(process.pid, signal.SIGKILL)
+        zygotes = list(self._old)
+        if self._zygote is not None and self._channel is not None:
+            zygotes.append((self._zygote, self._channel))
+        deadline = time.monotonic() + timeout_s
+        for zygote, channel in zygotes:
+            channel.close()
+            try:
+                zygote.wait(max(0.01, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                zygote.kill()
+                zygote.wait()
+        for process in self.processes.values():
+            os.close(process.pidfd)
+            if process.board is not None:
+                process.board.close()
+        self.processes.clear()
+        self._zygote = self._channel = None
+        self._old.clear()
+
+    # -- inside --
+
+    def _hear_zygotes(self) -> None:
+        if self._channel is not None and not self._hear(self._channel):
+            self._zygote_ended()
+        for pair in list(self._old):
+            if not self._hear(pair[1]):
+                pair[1].close()
+                pair[0].wait()
+                self._old.remove(pair)
+
+    def _zygote_ended(self) -> None:
+        """The zygote died: its workers are ours now, and the next ``spawn`` starts another."""
+        assert self._zygote is not None
+        assert self._channel is not None
+        status = self._zygote.wait()
+        self._channel.close()
+        if not self.trouble:
+            self.trouble = f"the zygote ended ({how_it_ended(_as_status(status))})"
+        for process in self.processes.values():
+            process.ours = False
+        for uid in list(self._asked):
+            self._refused(uid, self.trouble)
+        self._zygote = self._channel = None
+
+    def _hear(self, channel: socket.socket) -> bool:
+        """Take all packets of one zygote; return whether it lives."""
+        while True:
+            try:
+                packet, fds, _, _ = socket.recv_fds(channel, 65536, 4)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not packet:
+                return False
+            self._take(decode_word(packet), fds)
+
+    def _take(self, word: object, fds: list[int]) -> None:
+        match word:
+            case Spawned(uid, pid):
+                self._asked.discard(uid)
+                self.processes[uid] = Process(uid, pid, fds[0])
+                self.trouble = ""
+            case NotSpawned(uid, why):
+                self._refused(uid, why)
+            case Exited(uid):
+                process = self.processes.get(uid)
+                if process is not None:
+                    process.exited = word
+            case Failed(why):
+                self.trouble = why
+
+    def _refused(self, uid: str, why: str) -> None:
+        self._asked.discard(uid)
+        self.trouble = why
+        if uid in self._checkers:
+            self._checkers.discard(uid)
+            self._lost_checkers.append(f"{uid}\0{why}")
+        else:
+            self._not_spawned.append(uid)
+
+    def _board_of(self, process: Process) -> Scoreboard | None:
+        if process.board is None:
+            try:
+                process.board = Scoreboard.open(self.board_path(process.uid))
+            except (OSError, ValueError):
+                return None  # it has not made one yet, or is the checker
+        return process.board
+
+    def _judge(self, process: Process, board: Scoreboard | None) -> Dead:
+        del self.processes[process.uid]
+        cause = self._cause(process)
+        os.close(process.pidfd)
+        if process.uid in self._checkers:
+            self._checkers.discard(process.uid)
+            self._lost_checkers.append(f"{process.uid}\0{cause}")
+        now = board.now if board else NOTHING
+        if board is not None:
+            board.close()
+        tail, end = self._tail(process.uid, now)
+        return Dead(process.uid, cause, now, tail, end)
+
+    def _cause(self, process: Process) -> str:
+        if process.exited is not None:
+            return how_it_ended(process.exited.status)
+        linux.signal_group(process.pid, signal.SIGKILL)
+        try:
+            ended = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            ended = None
+        if ended is None:
+            return "it ended while nobody could see how"
+        by_exit = ended.si_code == os.CLD_EXITED
+        return how_it_ended(ended.si_status << 8 if by_exit else ended.si_status)
+
+    def _tail(self, uid: str, now: Now) -> tuple[str, int]:
+        """Return the last lines that an attempt wrote, and where its output ends."""
+        if not now.job:
+            return "", 0
+        path = os.path.join(self.settings.logs_dir, log_name(uid, now.log_number))
+        return tail_of(path, now.log_start)
+
+
+def tail_of(path: str, start: int) -> tuple[str, int]:
+    """Return the last lines of a file from ``start`` on, and its size."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(start, end - TAIL_BYTES))
+            text = file.read(TAIL_BYTES).decode("utf-8", "backslashreplace")
+    except OSError:
+        return "", start
+    return "\n".join(text.splitlines()[-TAIL_LINES:]), end
+
+
+def how_it_ended(status: int) -> str:
+    """Turn a wait status into words: ``SIGSEGV``, ``exit code 3``."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return signal.Signals(number).name
+        except ValueError:
+            return f"signal {number}"
+    return f"exit code {os.WEXITSTATUS(status)}"
+
+
+def _as_status(returncode: int) -> int:
+    return -returncode if returncode < 0 else returncode << 8

@@ -1,0 +1,387 @@
+"""A worker: runs jobs, one after the other, in its main thread.
+
+Two threads, two sockets.  The main thread takes orders to run from the *job*
+socket and sends outcomes there.  The control thread sleeps in the *control*
+socket, for what cannot wait until a job ends: stopping it, giving back what has
+not started, a new daemon.  What both touch is under one lock:
+
+- ``_pending``: tasks that have not started,
+- ``_current``: the one that runs,
+- ``_held``: outcomes that were not sent yet,
+- ``_unrecorded``: frames of outcomes that the daemon has not said to be durable.
+
+Outcomes of short jobs are sent together, but never kept while a job runs that
+may be long.  A frame is kept until it is recorded, because the daemon may die
+with it; the next daemon asks for it (``Adopt``).
+
+A worker that nobody answers ends after ``orphan_s`` if it has nothing in hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import CoroutineType, FrameType
+from typing import NoReturn
+
+import zmq
+
+from jobd import payload
+from jobd.failpoints import hit
+from jobd.model.job import ErrorInfo, LogSpan, Outcome, Verdict
+from jobd.model.messages import Message, encode
+from jobd.model.orders import (
+    Adopt,
+    Alive,
+    GiveBack,
+    GivenBack,
+    Handover,
+    Outcomes,
+    Ready,
+    Recorded,
+    Retire,
+    Run,
+    StopJob,
+    Task,
+    decode_orders,
+)
+from jobd.pool import linux
+from jobd.pool.failure import describe, safe_repr
+from jobd.pool.resolve import resolve
+from jobd.pool.scoreboard import Scoreboard, log_name
+from jobd.pool.settings import Settings
+
+HEARTBEAT_S = 1.0
+HOLD_S = 0.001
+"""Outcomes are sent at least this often while short jobs run one after the other."""
+
+MAY_BE_LONG_S = 0.0005
+LOG_ROTATE_BYTES = 64 * 1024 * 1024
+STOPPED_MEMORY = 1_000
+
+
+class Stopped(BaseException):  # noqa: N818  # not an error, and no user's ``except Exception`` may eat it
+    """Raised in a job by SIGTERM, so that its ``finally`` blocks run."""
+
+
+class Worker:
+    """The whole of a worker process."""
+
+    def __init__(self, uid: str, settings: Settings) -> None:
+        self.uid = uid
+        self._settings = settings
+        self._boot = settings.boot
+        self._lock = threading.RLock()
+        self._pending: deque[Task] = deque()
+        self._current: Task | None = None
+        self._held: list[Outcome] = []
+        self._unrecorded: dict[int, bytes] = {}
+        self._seq = 0
+        self._stop_early: deque[tuple[int, int]] = deque(maxlen=STOPPED_MEMORY)
+        """Attempts to stop that had not arrived yet: the two sockets have no common order."""
+        self._leaving = False
+        self._in_job = False
+        self._idle = False
+        self._told_to_stop = False
+        self._sent_at = 0.0
+        self._functions: dict[str, Callable[..., object]] = {}
+        self._took_s: dict[str, float] = {}
+        self._board = Scoreboard.create(os.path.join(settings.boards_dir, uid))
+        self._log_number = 0
+        self._log_start = 0
+        self._open_log()
+        self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._context = zmq.Context()
+        self._jobs = self._connect(b"/j")
+        self._control = self._connect(b"/c")
+
+    def _connect(self, suffix: bytes) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        socket.set(zmq.IDENTITY, self.uid.encode() + suffix)
+        socket.set(zmq.LINGER, 1000)
+        socket.set(zmq.RECONNECT_IVL, 50)
+        socket.set(zmq.SNDHWM, 0)
+        socket.set(zmq.RCVHWM, 0)
+        socket.connect(self._settings.address)
+        return socket
+
+    # -- the main thread --
+
+    def run(self) -> None:
+        """Take orders and run jobs until retired."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        threading.Thread(target=self._watch, name="jobd-control", daemon=True).start()
+        hit("worker.started")
+        self._jobs.send(encode([Ready(os.getpid(), self._boot)]))
+        while True:
+            for order in decode_orders(self._wait()):
+                self._obey(order)
+            while self._step():
+                pass
+            if self._leaving and not self._unrecorded:
+                self._leave()
+
+    def _wait(self) -> bytes:
+        """Wait for orders; a SIGTERM from outside ends an idle worker."""
+        try:
+            self._idle = True
+            frame: bytes = self._jobs.recv()
+            self._idle = False
+        except Stopped:
+            self._leave()
+        return frame
+
+    def _obey(self, order: Message) -> None:
+        match order:
+            case Run(boot, tasks):
+                with self._lock:
+                    if boot == self._boot and not self._leaving:
+                        self._pending.extend(tasks)
+                    elif boot == self._boot:
+                        self._jobs.send(encode([GivenBack([(t.id, t.attempt) for t in tasks])]))
+            case Recorded(seqs):
+                with self._lock:
+                    for seq in seqs:
+                        self._unrecorded.pop(seq, None)
+            case Retire():
+                self._leaving = True
+
+    def _step(self) -> bool:
+        """Run one job; return whether there may be another."""
+        with self._lock:
+            if not self._pending:
+                return False
+            self._told_to_stop = False  # before anybody can see what runs, and stop it
+            task = self._current = self._pending.popleft()
+        took_s = self._took_s.get(task.function, 1.0)
+        if self._held and took_s > MAY_BE_LONG_S:
+            self._send_held()
+        if self._stop_early and (task.id, task.attempt) in self._stop_early:
+            with self._lock:
+                self._current = None
+            self._jobs.send(encode([GivenBack([(task.id, task.attempt)])]))
+            return True
+        outcome = self._attempt(task)
+        self._took_s[task.function] = outcome.duration_us / 1e6
+        with self._lock:
+            self._current = None
+            self._held.append(outcome)
+        if not self._pending or time.monotonic() - self._sent_at > HOLD_S:
+            self._send_held()
+        return True
+
+    def _attempt(self, task: Task) -> Outcome:
+        """Run one attempt and tell what came of it."""
+        wall_us = time.time_ns() // 1000
+        self._board.begin(task.id, task.attempt, wall_us, self._log_number, self._log_start)
+        hit("job.taken")
+        began = time.perf_counter()
+        verdict, value, error = self._call(task)
+        duration_us = int((time.perf_counter() - began) * 1e6)
+        log = self._tidy()
+        self._board.end()
+        hit("job.ended")
+        return Outcome(task.id, task.attempt, verdict, value, error, wall_us, duration_us, log)
+
+    def _call(self, task: Task) -> tuple[int, bytes | None, ErrorInfo | None]:
+        try:
+            try:
+                self._in_job = True
+                return Verdict.RETURNED, self._result(task), None
+            except Stopped:
+                self._in_job = False
+                return Verdict.STOPPED, None, None
+            except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
+                self._in_job = False
+                return Verdict.RAISED, None, describe(error)
+            finally:
+                self._in_job = False
+        except Stopped:  # the signal came while the job's own exception was being handled
+            self._in_job = False
+            return Verdict.STOPPED, None, None
+
+    def _result(self, task: Task) -> bytes:
+        args, kwargs, as_json = payload.decode_call(task.args)
+        function = self._functions.get(task.function)
+        if function is None:
+            function = self._functions[task.function] = resolve(task.function)
+        if self._told_to_stop:
+            raise Stopped
+        value = function(*args, **kwargs)
+        if type(value) is CoroutineType:
+            value = asyncio.run(value)
+        self._in_job = False
+        try:
+            data = payload.encode(value, shown_as=safe_repr, lossy=as_json)
+        except payload.Unencodable as error:
+            raise ResultNotSerialisable(f"its result cannot travel: {error}") from None
+        if len(data) > self._settings.max_payload_bytes:
+            raise ResultTooLarge(
+                f"its result has {len(data)} bytes, over the limit of "
+                f"{self._settings.max_payload_bytes} (limits.max_payload_bytes)"
+            )
+        return data
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        """SIGTERM comes from our control thread, or from outside; it ends the job that runs."""
+        self._told_to_stop = True
+        if self._in_job:
+            self._in_job = False
+            raise Stopped
+        if self._idle:
+            self._idle = False
+            raise Stopped
+
+    def _send_held(self) -> None:
+        with self._lock:
+            frame = self._take_held()
+            if frame:
+                hit("outcomes.sending")
+                self._jobs.send(frame)
+                hit("outcomes.sent")
+        self._sent_at = time.monotonic()
+
+    def _take_held(self) -> bytes:
+        """Turn what is held into a frame to send; the lock is held."""
+        if not self._held:
+            return b""
+        self._seq += 1
+        frame = encode([Outcomes(self._seq, self._held)])
+        self._held = []
+        self._unrecorded[self._seq] = frame
+        self._board.sent(self._seq)
+        return frame
+
+    def _leave(self) -> NoReturn:
+        """End; without the interpreter's own way out, which user code can block for ever."""
+        self._context.destroy(linger=1000)
+        self._board.close()
+        os._exit(0)
+
+    # -- between two jobs --
+
+    def _tidy(self) -> LogSpan | None:
+        """Undo what a job may have left behind, and tell what it wrote."""
+        if linux.has_children():
+            linux.kill_children()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass  # the job closed or replaced it; the file descriptor below is what counts
+        sys.stdout, sys.stderr = self._streams
+        os.fchdir(self._home)
+        os.umask(self._umask)
+        try:
+            end = os.lseek(1, 0, os.SEEK_END)
+        except OSError:
+            os._exit(70)  # the job closed our files: nothing it wrote, or we send, can be trusted
+        start = self._log_start
+        if end == start:
+            return None
+        return self._span(start, end)
+
+    def _span(self, start: int, end: int) -> LogSpan:
+        limit = self._settings.max_output_bytes
+        dropped = max(0, end - start - limit)
+        if dropped:
+            end = start + limit
+            os.ftruncate(1, end)
+        span = LogSpan(log_name(self.uid, self._log_number), start, end, dropped)
+        self._log_start = end
+        if end > LOG_ROTATE_BYTES:
+            self._open_log()
+        return span
+
+    def _open_log(self) -> None:
+        """Begin a log file and put it under fds 1 and 2, where C code and child processes write too."""
+        self._log_number += 1
+        self._log_start = 0
+        name = os.path.join(self._settings.logs_dir, log_name(self.uid, self._log_number))
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+        if self._log_number == 1:
+            sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+            sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]  # ours to set
+            self._streams = (sys.stdout, sys.stderr)
+            self._umask = os.umask(0o077)
+            os.umask(self._umask)
+            faulthandler.enable(2)
+
+    # -- the control thread --
+
+    def _watch(self) -> None:
+        heard_at = time.monotonic()
+        while True:
+            self._control.send(encode([Alive(os.getpid(), self._boot)]))
+            if self._control.poll(int(HEARTBEAT_S * 1000)):
+                while self._control.poll(0):
+                    for order in decode_orders(self._control.recv()):
+                        self._obey_at_once(order)
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > self._settings.orphan_s:
+                with self._lock:
+                    if self._current is None:
+                        os._exit(0)
+
+    def _obey_at_once(self, order: Message) -> None:
+        with self._lock:
+            match order:
+                case GiveBack():
+                    self._give_back()
+                case StopJob(number, attempt):
+                    self._stop(number, attempt)
+                case Adopt(boot):
+                    self._hand_over(boot)
+
+    def _give_back(self) -> None:
+        frame = self._take_held()
+        if frame:
+            self._control.send(frame)
+        attempts = [(task.id, task.attempt) for task in self._pending]
+        self._pending.clear()
+        self._control.send(encode([GivenBack(attempts)]))
+
+    def _stop(self, number: int, attempt: int) -> None:
+        task = self._current
+        if task is not None and (task.id, task.attempt) == (number, attempt):
+            self._leaving = True  # what a stopped job leaves behind is unknown: nothing else runs here
+            self._give_back()
+            os.killpg(os.getpgrp(), signal.SIGTERM)
+            return
+        for task in self._pending:
+            if (task.id, task.attempt) == (number, attempt):
+                self._pending.remove(task)
+                self._control.send(encode([GivenBack([(number, attempt)])]))
+                return
+        self._stop_early.append((number, attempt))
+
+    def _hand_over(self, boot: str) -> None:
+        if boot == self._boot:
+            return
+        self._boot = boot
+        self._take_held()
+        for frame in self._unrecorded.values():
+            self._control.send(frame)
+        self._pending.clear()
+        task = self._current
+        running = (task.id, task.attempt) if task else (0, 0)
+        self._control.send(encode([Handover(os.getpid(), running)]))
+
+
+class ResultNotSerialisable(TypeError):
+    """The function returned something that neither JSON nor pickle can say."""
+
+
+class ResultTooLarge(ValueError):
+    """The function returned more than the daemon takes."""

@@ -1,0 +1,193 @@
+"""The zygote: imports what every worker needs, once, and forks workers from there.
+
+It starts no thread and no ZeroMQ context, because only a single-threaded process
+can fork safely.  It is the workers' parent: it reaps them, tells the daemon how
+they ended, and, as a subreaper, inherits and kills whatever they leave behind.
+When the daemon dies it forks no more, but goes on until its last worker has ended.
+
+Talk with the daemon: one packet each way, msgpack, over a SOCK_SEQPACKET pair.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+
+import msgspec
+
+from jobd.pool import linux
+from jobd.pool.settings import Settings
+
+
+class Spawn(msgspec.Struct, tag="spawn"):
+    """Fork a worker, or the checker."""
+
+    uid: str
+    checker: bool = False
+
+
+class Spawned(msgspec.Struct, tag="spawned"):
+    """A process was forked; its pidfd travels with this packet."""
+
+    uid: str
+    pid: int
+
+
+class NotSpawned(msgspec.Struct, tag="not_spawned"):
+    """The kernel refused to fork."""
+
+    uid: str
+    why: str
+
+
+class Exited(msgspec.Struct, tag="exited"):
+    """A worker has ended and was reaped; ``status`` as from waitpid."""
+
+    uid: str
+    pid: int
+    status: int
+    max_rss_bytes: int
+    cpu_s: float
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """A preload module cannot be imported."""
+
+    why: str
+
+
+Word = Spawned | NotSpawned | Exited | Failed
+
+decode_word = msgspec.msgpack.Decoder(Word).decode
+_decode_spawn = msgspec.msgpack.Decoder(Spawn).decode
+_encode = msgspec.msgpack.encode
+
+
+class Zygote:
+    """The whole of the zygote process."""
+
+    def __init__(self, channel: socket.socket, settings_json: bytes) -> None:
+        # Imported here, after sys.path is in order, and only once for all workers.
+        from jobd.pool import checker, worker  # noqa: PLC0415
+
+        self._channel = channel
+        self._settings = msgspec.json.decode(settings_json, type=Settings)
+        self._worker, self._checker = worker, checker
+        self._uids: dict[int, str] = {}
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Fork on demand until the daemon is gone and the last worker has ended."""
+        linux.become_subreaper()
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the daemon decides when we end, by closing the channel
+        if not self._preload():
+            return
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        has_daemon = True
+        while has_daemon or self._uids:
+            for fd, _ in poll.poll():
+                if fd == self._wake_read:
+                    os.read(self._wake_read, 4096)
+                elif not self._listen():
+                    has_daemon = False
+                    poll.unregister(self._channel)
+            self._reap()
+
+    def _preload(self) -> bool:
+        sys.path[0:0] = self._settings.path
+        try:
+            for name in self._settings.preload:
+                importlib.import_module(name)
+        except BaseException as error:  # noqa: BLE001  # any end of an import is one answer
+            why = traceback.format_exception_only(error)[-1].strip()
+            self._say(Failed(f"cannot import the preload module {name}: {why}"))
+            return False
+        return True
+
+    def _say(self, word: Word, fds: tuple[int, ...] = ()) -> None:
+        try:
+            socket.send_fds(self._channel, [_encode(word)], fds)
+        except OSError:
+            pass  # the daemon is gone; the next read of the channel says so
+
+    def _listen(self) -> bool:
+        """Take one packet from the daemon; return whether it is still there."""
+        try:
+            packet = self._channel.recv(65536)
+        except OSError:
+            return False
+        if packet:
+            self._fork(_decode_spawn(packet))
+        return bool(packet)
+
+    def _fork(self, order: Spawn) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._say(NotSpawned(order.uid, f"cannot fork a worker: {error.strerror}"))
+            return
+        if pid == 0:
+            self._become(order)
+        self._uids[pid] = order.uid
+        pidfd = os.pidfd_open(pid)
+        self._say(Spawned(order.uid, pid), (pidfd,))
+        os.close(pidfd)
+
+    def _become(self, order: Spawn) -> None:
+        """Turn into a worker; never returns."""
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._channel.close()
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            linux.become_subreaper()
+            if order.checker:
+                self._checker.run(order.uid, self._settings)
+            else:
+                self._worker.Worker(order.uid, self._settings).run()
+        except BaseException:  # noqa: BLE001  # a forked child must never run into the parent's code
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(70)
+
+    def _reap(self) -> None:
+        """Reap what has ended; a worker's group and strays go with it, before its pid can be used again."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            uid = self._uids.pop(pid, None)
+            if uid is not None:
+                linux.signal_group(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            if uid is not None:
+                linux.kill_children(spare=self._uids.keys() | set())
+                cpu_s = usage.ru_utime + usage.ru_stime
+                self._say(Exited(uid, pid, status, usage.ru_maxrss * 1024, cpu_s))
+
+
+def main() -> None:
+    """Run as ``python -P -m jobd.pool.zygote FD SETTINGS-JSON``."""
+    Zygote(socket.socket(fileno=int(sys.argv[1])), sys.argv[2].encode()).run()
+
+
+if __name__ == "__main__":
+    main()

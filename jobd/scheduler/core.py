@@ -1,0 +1,785 @@
+"""What happens next: a pure state machine.
+
+Events go in as method calls, after ``begin`` has told the time; effects come
+out of ``take_effects`` (to be done now) and of ``take_batch`` (to be stored, and
+what may be told and done once it is).  No I/O, no clock, no threads, no
+randomness: the same events give the same effects.
+
+The queue.  Jobs run in the order of their ids.  The first ``WINDOW`` of them
+are in memory, the backlog is in the store only: *spilled*.  ``cursor`` parts
+the two: every queued job up to it is in memory, and the loop fills the window
+from the store (``wants_refill``, ``refill``) when it runs low.
+
+Dispatch.  Each idle worker gets one job.  Jobs whose function is known to be
+short are handed out ahead of time, up to ``BUDGET_US`` of work for a worker.
+Should one of them turn out long, the worker is asked to give back the others
+``STALL_US`` later, so that no job waits for long behind another.
+
+Durability.  An attempt is on record before its job starts, unless the job
+itself is not stored yet: then both are stored together, before anybody hears
+of the job.  Every answer waits in the batch that holds what it tells.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+import msgspec
+
+from jobd.model.errors import JobdError, QueueFull, Stopping
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Verdict
+from jobd.model.messages import INLINE_BYTES, Ended, Refused, Reply, Submit, Submitted
+from jobd.model.orders import GiveBack, Order, Recorded, Retire, Run, StopJob, Task
+from jobd.model.states import ENDED, Event, State, transition
+from jobd.scheduler.batch import Batch, Submission
+from jobd.scheduler.forecast import Forecast
+from jobd.scheduler.roster import Death, Phase, Worker
+from jobd.scheduler.watchers import Watchers
+
+WINDOW = 16_384
+"""Jobs in memory; the rest of the queue is in the store only."""
+
+WINDOW_BYTES = 64 * 1024 * 1024
+"""What the arguments of the jobs in memory may take."""
+
+LOW_WATER = 4_096
+"""With fewer jobs than this in memory, the window is filled from the store."""
+
+BUDGET_US = 2_000.0
+"""Work that is handed to a worker ahead of time; a little more than a commit takes."""
+
+CREDIT = 128
+"""Jobs that are handed to a worker ahead of time, at most."""
+
+SHORT_US = 500.0
+"""A function that takes longer on average is handed out one job at a time."""
+
+STALL_US = 5_000
+"""How long jobs may sit in a worker's hands without progress."""
+
+STALLED_US = 1_000_000
+"""When to ask a stalled worker again; its control thread may be kept from answering by C code."""
+
+PATIENCE_US = 2_000
+"""How long a commit waits for outcomes that are expected sooner, to be one commit instead of two."""
+
+RETRY_STORE_US = 1_000_000
+"""After the disk was full: when to try again."""
+
+FIRST_BACKOFF_US = 100_000
+LAST_BACKOFF_US = 30_000_000
+
+
+class Effects(msgspec.Struct):
+    """What is to be done now."""
+
+    orders: list[tuple[str, Order]] = []
+    replies: list[tuple[bytes, Reply]] = []
+    spawn: list[str] = []
+    """Workers to start, by uid."""
+    kill: list[tuple[str, int, int]] = []
+    """Workers to kill, and the attempt (job, attempt) for whose sake; (0, 0): whatever they run."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that the rules depend on."""
+
+    workers: int
+    max_crashes: int = 1
+    kill_grace_us: int = 5_000_000
+    max_queued: int = 10_000_000
+
+
+class Scheduler:
+    """All jobs that are not at rest, all workers, and the rules."""
+
+    def __init__(
+        self,
+        boot: str,
+        options: Options,
+        *,
+        next_id: int = 1,
+        counts: dict[State, int] | None = None,
+        low: int = 1,
+        next_lease: int = 1,
+    ) -> None:
+        self.boot = boot
+        self.options = options
+        self.next_id = next_id
+        self.jobs: dict[int, Job] = {}
+        """The window, all that is assigned, and ends that are not stored yet."""
+        self.workers: dict[str, Worker] = {}
+        self.counts = {state: (counts or {}).get(state, 0) for state in State}
+        """How many jobs are in each state in the store; running ones count as queued."""
+        self.cursor = low - 1
+        self.spilled = self.counts[State.QUEUED]
+        """Queued jobs that are not in memory; an upper bound until the cursor is at the end."""
+        self.stored_high = next_id - 1
+        self.draining = False
+        self.degraded = False
+        """The disk was full: nothing starts before its record is stored."""
+        self.batch = Batch()
+        self.in_flight: Batch | None = None
+        self._submissions: dict[bytes, Submission] = {}
+        self._ready: list[int] = []
+        self._ready_bytes = 0
+        self._low = low
+        self._watchers = Watchers()
+        self._forecast = Forecast()
+        self._effects = Effects()
+        self._deadlines: dict[tuple[str, int, int], int] = {}
+        self._next_lease = next_lease
+        self._next_worker = 1
+        self._failed_starts = 0
+        self._spawn_at = 0
+        self._store_at = 0
+        self._now = 0
+        self._wall = 0
+
+    # -- time and effects --
+
+    def begin(self, now_us: int, wall_us: int) -> None:
+        """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
+        self._now = now_us
+        self._wall = wall_us
+
+    def take_effects(self) -> Effects:
+        """Decide what can be decided, and return what is to be done now."""
+        self._staff()
+        self._kill_overdue()
+        if self._ready:
+            self._dispatch()
+        self._ask_back()
+        effects, self._effects = self._effects, Effects()
+        return effects
+
+    def wake_at(self) -> int | None:
+        """Return when ``take_effects`` has to be called next without an event, or None."""
+        times = [w.stall_at for w in self.workers.values() if len(w.assigned) > 1]
+        times += self._deadlines.values()
+        if self.batch and not self.batch.urgent:
+            times.append(self.batch.patient_until)
+        if self._store_at:
+            times.append(self._store_at)
+        if self._spawn_at:
+            times.append(self._spawn_at)
+        return min(times, default=None)
+
+    # -- the store --
+
+    def batch_is_due(self) -> bool:
+        """Whether the open batch should be stored now (given that the disk is free)."""
+        if not self.batch:
+            return False
+        if self._store_at and not self.batch.submissions:
+            return self._now >= self._store_at
+        return self.batch.urgent or self._now >= self.batch.patient_until
+
+    def take_batch(self) -> Batch:
+        """Close the open batch; its commit is in flight until ``committed`` or ``not_committed``."""
+        batch, self.batch = self.batch, Batch()
+        counts, before = self.counts, batch.before
+        for job in batch.jobs.values():
+            stored = job.stored
+            before.append((job, stored))
+            state = State.QUEUED if job.state is State.RUNNING else job.state
+            if state is not stored:
+                if stored is not None:
+                    counts[stored] -= 1
+                counts[state] += 1
+                job.stored = state
+        for lease in batch.leases.values():
+            lease.stored = True
+        if len(self.jobs) < LOW_WATER:
+            self._low = min(min(self.jobs, default=self.cursor + 1), self.cursor + 1)
+        batch.counts = dict(counts)
+        batch.low = self._low
+        self.in_flight = batch
+        return batch
+
+    def committed(self) -> None:
+        """The batch in flight is durable: tell everybody, and start what waited for it."""
+        batch = self.in_flight
+        assert batch is not None
+        self.in_flight = None
+        self.degraded = False
+        self._store_at = 0
+        effects = self._effects
+        for submission in batch.submissions:
+            del self._submissions[submission.uid]
+            self.stored_high = max(self.stored_high, submission.first + submission.count - 1)
+            for peer, rid in submission.tell:
+                effects.replies.append((peer, Submitted(rid, submission.first, submission.count)))
+        self._tell_ends(batch)
+        effects.replies += batch.replies
+        effects.orders += batch.orders
+        recorded: dict[str, list[int]] = {}
+        for uid, seq in batch.recorded:
+            recorded.setdefault(uid, []).append(seq)
+        effects.orders += [(uid, Recorded(seqs)) for uid, seqs in recorded.items()]
+
+    def _tell_ends(self, batch: Batch) -> None:
+        jobs, reopened = self.jobs, self.batch.jobs
+        for number, job in batch.jobs.items():
+            if job.state < ENDED or number in reopened:
+                continue
+            if job.watchers:
+                ended = ended_message(job)
+                self._effects.replies += [(peer, ended) for peer in job.watchers]
+            jobs.pop(number, None)
+
+    def not_committed(self, error: JobdError) -> None:
+        """The batch in flight was rolled back: refuse its submits, keep all else for the next try."""
+        batch = self.in_flight
+        assert batch is not None
+        self.in_flight = None
+        self.degraded = True
+        self._store_at = self._now + RETRY_STORE_US
+        for job, stored in batch.before:
+            self._uncount(job, stored)
+        for lease in batch.leases.values():
+            lease.stored = False
+        for submission in batch.submissions:
+            self._refuse(batch, submission, error)
+        self._merge_back(batch)
+
+    def _uncount(self, job: Job, stored: State | None) -> None:
+        if job.stored is not stored:
+            if job.stored is not None:
+                self.counts[job.stored] -= 1
+            if stored is not None:
+                self.counts[stored] += 1
+            job.stored = stored
+
+    def _refuse(self, batch: Batch, submission: Submission, error: JobdError) -> None:
+        self._submissions.pop(submission.uid, None)
+        last = submission.first + submission.count - 1
+        for number in range(submission.first, last + 1):
+            job = batch.jobs.pop(number, None)
+            self.batch.jobs.pop(number, None)
+            if job is None:
+                continue
+            job.void = True
+            if self.jobs.pop(number, None) is None:
+                self.spilled -= 1
+        for peer, rid in submission.tell:
+            self._effects.replies.append((peer, refusal(rid, error)))
+
+    def _merge_back(self, failed: Batch) -> None:
+        batch = self.batch
+        batch.jobs = {**failed.jobs, **batch.jobs}
+        leases = {**failed.leases, **batch.leases}
+        ended = set(failed.ended_leases) | set(batch.ended_leases)
+        both = leases.keys() & ended  # never stored and over already
+        batch.leases = {n: lease for n, lease in leases.items() if n not in both}
+        batch.ended_leases = sorted(ended - both)
+        batch.orders[:0] = failed.orders
+        batch.replies[:0] = failed.replies
+        batch.recorded[:0] = failed.recorded
+        batch.urgent = True
+
+    # -- submits --
+
+    def submitting(self, uid: bytes) -> Submission | None:
+        """Return the submit with this key if it is not durable yet."""
+        return self._submissions.get(uid)
+
+    def submit(self, peer: bytes, request: Submit) -> None:
+        """Take in the jobs of a submit whose key is new; answered when they are durable.
+
+        Raises:
+            Stopping: the daemon is ending.
+            QueueFull: so many jobs are queued already.
+        """
+        count = len(request.args)
+        if self.draining:
+            raise Stopping("the daemon is stopping", "submit again when it is back")
+        if self.counts[State.QUEUED] + count > self.options.max_queued:
+            raise QueueFull(
+                f"the queue is full ({self.options.max_queued} jobs)",
+                "wait for some to end, or raise limits.max_queued",
+            )
+        first = self.next_id
+        self.next_id += count
+        batch = self.batch
+        if not batch:
+            batch.patient_until = self._now + PATIENCE_US
+        submission = Submission(request.uid, first, count, [(peer, request.rid)])
+        self._submissions[request.uid] = submission
+        batch.submissions.append(submission)
+        uid, function, wall = request.uid, request.function, self._wall
+        watching = request.watch
+        for number, args in enumerate(request.args, first):
+            job = Job(number, uid, count if number == first else 0, function, args, wall)
+            batch.jobs[number] = job
+            if self.spilled or len(self._ready) >= WINDOW or self._ready_bytes >= WINDOW_BYTES:
+                self.spilled += 1
+                if watching:
+                    self._watchers.add(peer, number, number)
+            else:
+                self.cursor = number
+                if watching:
+                    job.watchers = [peer]
+                self._enqueue(job)
+
+    def _enqueue(self, job: Job) -> None:
+        self.jobs[job.id] = job
+        self._ready_bytes += len(job.args)
+        heappush(self._ready, job.id)
+
+    # -- the window --
+
+    def wants_refill(self) -> bool:
+        """Whether jobs should be loaded from the store, from ``cursor`` on."""
+        return (
+            self.spilled > 0
+            and len(self._ready) < LOW_WATER
+            and self._ready_bytes < WINDOW_BYTES
+            and self.cursor < self.stored_high
+            and not self.draining
+        )
+
+    def refill(self, jobs: list[Job], reached: int) -> None:
+        """Take in stored jobs; every queued one up to the id ``reached`` is among them or in memory."""
+        fresh = [job for job in jobs if job.id not in self.jobs]
+        for job in fresh:
+            self._enqueue(job)
+        by_id = {job.id: job for job in fresh}
+        for peer, first, last in self._watchers.within(self.cursor + 1, reached):
+            for number in range(first, last + 1):
+                job = by_id.get(number)
+                if job is not None:
+                    job.watchers = [*(job.watchers or ()), peer]
+        self._watchers.drop_below(reached + 1)
+        self.spilled = max(0, self.spilled - len(fresh))
+        self.cursor = max(self.cursor, reached)
+        if self.cursor >= self.next_id - 1:
+            self.spilled = 0
+
+    def load(self, job: Job) -> Job:
+        """Bring a stored job that is not in memory into it, to change it; returns the one in memory."""
+        present = self.jobs.get(job.id)
+        if present is not None:
+            return present
+        self.jobs[job.id] = job
+        if job.state is State.QUEUED:
+            self.spilled = max(0, self.spilled - 1)
+            self._ready_bytes += len(job.args)
+            heappush(self._ready, job.id)
+            for peer, _, _ in self._watchers.within(job.id, job.id):
+                job.watchers = [*(job.watchers or ()), peer]
+        return job
+
+    # -- watching --
+
+    def watch(self, peer: bytes, number: int) -> None:
+        """Tell this peer of the job's end; the job is in memory, or queued in the store."""
+        job = self.jobs.get(number)
+        if job is None:
+            self._watchers.add(peer, number, number)
+        elif job.watchers is None:
+            job.watchers = [peer]
+        elif peer not in job.watchers:
+            job.watchers.append(peer)
+
+    def forget(self, peer: bytes) -> None:
+        """The peer is gone."""
+        self._watchers.forget(peer)
+        for job in self.jobs.values():
+            if job.watchers and peer in job.watchers:
+                job.watchers.remove(peer)
+
+    # -- cancel and retry --
+
+    def cancel(self, job: Job, reason: str) -> str:
+        """Cancel a job that is in memory; return what is answered once that is stored."""
+        if job.state >= ENDED:
+            return "already finished"
+        job.cause = reason
+        if job.state is State.QUEUED:
+            self._finish(job, Event.CANCEL)
+            return "cancelled"
+        self._stop(job, Event.CANCEL)
+        return "stopping"
+
+    def retry(self, job: Job) -> str:
+        """Queue a job again that has ended without a result; return the answer."""
+        if job.state < ENDED or job.id in self.batch.jobs or self._is_in_flight(job.id):
+            return "has not ended"
+        if job.state is State.SUCCEEDED:
+            return "already succeeded"
+        job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]
+        job.state = transition(job.state, Event.RETRY)
+        job.crashes, job.cause, job.stop = 0, "", None
+        job.error, job.value, job.log = None, None, None
+        job.started_at = job.ended_at = 0
+        self._low = min(self._low, job.id)
+        self._store(job)
+        self._enqueue(job)
+        return "queued again"
+
+    def answer(self, peer: bytes, reply: Reply) -> None:
+        """Send this reply once all that was decided so far is durable."""
+        self.batch.replies.append((peer, reply))
+        self.batch.urgent = True
+
+    def _is_in_flight(self, number: int) -> bool:
+        return self.in_flight is not None and number in self.in_flight.jobs
+
+    # -- workers --
+
+    def worker_ready(self, uid: str, pid: int) -> None:
+        """A worker has started and connected."""
+        worker = self.workers.get(uid)
+        if worker is None:
+            return
+        worker.pid = pid
+        self._failed_starts = 0
+        if worker.phase is Phase.STARTING:
+            worker.phase = Phase.READY
+        elif worker.phase is Phase.RETIRING:  # it could not be told before
+            self._effects.orders.append((uid, Retire()))
+
+    def add_orphan(self, uid: str, pid: int) -> None:
+        """A worker of a dead daemon lives and counts as one of ours until it has finished."""
+        self.workers[uid] = Worker(uid, Phase.ORPHAN, pid)
+
+    def resume(self, uid: str, job: Job, attempt: int, lease: Lease) -> None:
+        """At start: this stored job was leased to an orphan that lives."""
+        self.load(job)
+        job.attempt = attempt - 1
+        self._hand(self.workers[uid], job)
+        job.lease = lease
+        if job.stop is not None:
+            self._stop(job, job.stop)
+
+    def interrupted(self, job: Job, attempt: int, death: Death, lease: Lease) -> None:
+        """At start: this stored job was leased to a worker that is gone."""
+        self.load(job)
+        job.attempt = attempt
+        job.state = transition(job.state, Event.ASSIGN)
+        lease.open -= 1
+        if not lease.open:
+            self._end_lease(lease)
+        self._outlived(job, death)
+
+    def forget_lease(self, lease: Lease) -> None:
+        """At start: none of this lease's attempts is of interest any more."""
+        self._end_lease(lease)
+        self.batch.urgent = True
+
+    def handed_over(self, uid: str, pid: int, running: tuple[int, int]) -> None:
+        """An orphan has sent its outcomes and tells which attempt it is in; the rest never started."""
+        worker = self.workers.get(uid)
+        if worker is None or worker.phase is not Phase.ORPHAN:
+            return
+        worker.pid = pid
+        worker.phase = Phase.RETIRING
+        for job in list(worker.assigned.values()):
+            if (job.id, job.attempt) != running:
+                self._take(worker, job)
+                self._put_back(job)
+        self._effects.orders.append((uid, Retire()))
+
+    def outcomes(self, uid: str, seq: int, outcomes: list[Outcome]) -> None:
+        """A worker hands in what came of attempts."""
+        worker = self.workers.get(uid)
+        if worker is None:
+            return  # judged dead: whatever it had is in other hands
+        batch = self.batch
+        batch.recorded.append((uid, seq))
+        batch.urgent = True
+        assigned = worker.assigned
+        for outcome in outcomes:
+            job = assigned.get(outcome.id)
+            if job is not None and job.attempt == outcome.attempt:
+                self._take(worker, job)
+                self._ended(worker, job, outcome)
+        worker.stall_at = self._now + STALL_US
+        worker.stalled = False
+
+    def given_back(self, uid: str, attempts: list[tuple[int, int]]) -> None:
+        """A worker gives back what it has not started."""
+        worker = self.workers.get(uid)
+        if worker is None:
+            return
+        for number, attempt in attempts:
+            job = worker.assigned.get(number)
+            if job is None or job.attempt != attempt:
+                continue
+            self._take(worker, job)
+            if job.stop is Event.CANCEL:
+                self._finish(job, Event.CANCEL)
+            else:
+                job.attempt -= 1  # it never was one
+                self._put_back(job)
+
+    def worker_died(self, uid: str, death: Death) -> None:
+        """A worker is seen dead, and all that it had sent has been taken in."""
+        worker = self.workers.pop(uid, None)
+        if worker is None:
+            return
+        for key in [key for key in self._deadlines if key[0] == uid]:
+            del self._deadlines[key]
+        if worker.phase is Phase.STARTING or not (worker.assigned or worker.phase is Phase.RETIRING):
+            backoff = min(FIRST_BACKOFF_US << min(self._failed_starts, 20), LAST_BACKOFF_US)
+            self._failed_starts += 1
+            self._spawn_at = self._now + backoff
+        for job in list(worker.assigned.values()):
+            self._take(worker, job)
+            self._outlived(job, death)
+
+    def retire_all(self) -> None:
+        """Replace every worker as soon as its job is done."""
+        for worker in self.workers.values():
+            if worker.phase in (Phase.READY, Phase.STARTING):
+                worker.phase = Phase.RETIRING
+                self._effects.orders += [(worker.uid, GiveBack()), (worker.uid, Retire())]
+
+    @property
+    def failed_starts(self) -> int:
+        """How many workers in a row have died without having worked."""
+        return self._failed_starts
+
+    # -- the end of the daemon --
+
+    def drain(self) -> None:
+        """Start no more jobs, and let the workers end."""
+        self.draining = True
+        self._spawn_at = 0
+        self.retire_all()
+
+    def stop_running(self) -> None:
+        """Stop what still runs; it will run again at the next start."""
+        for worker in self.workers.values():
+            for job in worker.assigned.values():
+                self._stop(job, Event.PUT_BACK)
+
+    def kill_all(self) -> None:
+        """End every worker at once; what it ran goes back into the queue."""
+        for worker in self.workers.values():
+            for job in worker.assigned.values():
+                job.stop = job.stop or Event.PUT_BACK
+            self._effects.kill.append((worker.uid, 0, 0))
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing runs and all is stored."""
+        return not (self.workers or self.batch or self.in_flight)
+
+    # -- rules --
+
+    def _staff(self) -> None:
+        """Ask for workers until there are as many as there should be."""
+        if self.draining or (self._spawn_at and self._now < self._spawn_at):
+            return
+        self._spawn_at = 0
+        while len(self.workers) < self.options.workers:
+            uid = f"{self.boot}-{self._next_worker}"
+            self._next_worker += 1
+            self.workers[uid] = Worker(uid, Phase.STARTING)
+            self._effects.spawn.append(uid)
+
+    def _dispatch(self) -> None:
+        if self.draining:
+            return
+        ready = sorted(
+            (w for w in self.workers.values() if w.phase is Phase.READY), key=lambda w: w.load_us
+        )
+        hands: dict[str, list[Job]] = {}
+        for worker in ready:
+            if worker.assigned:
+                break
+            job = self._pop_ready()
+            if job is None:
+                break
+            self._hand(worker, job)
+            hands[worker.uid] = [job]
+        rooms = [w for w in ready if w.load_us < BUDGET_US / 2 and not w.stalled]
+        if rooms and self._ready:
+            self._hand_ahead(rooms, hands)
+        for uid, jobs in hands.items():
+            self._send(uid, jobs)
+        if self._ready:
+            self.batch.urgent = True  # what is not even handed out ends no sooner than a commit does
+
+    def _hand_ahead(self, rooms: list[Worker], hands: dict[str, list[Job]]) -> None:
+        """Hand out short jobs to workers that will be done soon, in equal shares."""
+        share = -(-len(self._ready) // len(rooms))
+        expected_us = self._forecast.expected_us
+        for worker in rooms:
+            taken = hands.setdefault(worker.uid, [])
+            for _ in range(min(share, CREDIT - len(worker.assigned))):
+                job = self._pop_ready()
+                if job is None:
+                    return
+                if expected_us(job.function) > SHORT_US or worker.load_us > BUDGET_US:
+                    self._enqueue(job)
+                    break
+                self._hand(worker, job)
+                taken.append(job)
+
+    def _pop_ready(self) -> Job | None:
+        """Take the next job out of the window; entries of jobs that left it otherwise are dropped."""
+        while self._ready:
+            job = self.jobs.get(heappop(self._ready))
+            if job is not None and job.state is State.QUEUED:
+                self._ready_bytes -= len(job.args)
+                return job
+        self._ready_bytes = 0
+        return None
+
+    def _hand(self, worker: Worker, job: Job) -> None:
+        job.state = transition(job.state, Event.ASSIGN)
+        job.attempt += 1
+        job.pid = worker.pid
+        job.cost_us = self._forecast.expected_us(job.function)
+        if not worker.assigned:
+            worker.stall_at = self._now + STALL_US
+        worker.assigned[job.id] = job
+        worker.load_us += job.cost_us
+
+    def _send(self, uid: str, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        batch = self.batch
+        lease = Lease(self._next_lease, uid, [(j.id, j.attempt) for j in jobs], len(jobs))
+        self._next_lease += 1
+        batch.leases[lease.id] = lease
+        for job in jobs:
+            job.lease = lease
+        run = Run(self.boot, [Task(j.id, j.attempt, j.function, j.args) for j in jobs])
+        if self.degraded or any(job.stored is not None for job in jobs):
+            batch.orders.append((uid, run))
+            batch.urgent = True
+        else:
+            self._effects.orders.append((uid, run))
+            if any(job.cost_us > SHORT_US for job in jobs):
+                batch.urgent = True
+
+    def _ask_back(self) -> None:
+        for worker in self.workers.values():
+            if len(worker.assigned) > 1 and self._now >= worker.stall_at:
+                worker.stall_at = self._now + STALLED_US
+                worker.stalled = True
+                self._effects.orders.append((worker.uid, GiveBack()))
+
+    def _kill_overdue(self) -> None:
+        due = [key for key, at in self._deadlines.items() if self._now >= at]
+        for key in due:
+            self._deadlines[key] = self._now + self.options.kill_grace_us
+            self._effects.kill.append(key)
+
+    def _stop(self, job: Job, event: Event) -> None:
+        """Have a running job stopped; a cancel outranks a putting back."""
+        if job.lease is None:
+            return
+        if job.stop is not Event.CANCEL:
+            job.stop = event
+        if event is Event.CANCEL:
+            self._store(job)  # so that a crash of the daemon does not lose the cancel
+        key = (job.lease.worker, job.id, job.attempt)
+        if key not in self._deadlines:
+            self._deadlines[key] = self._now + self.options.kill_grace_us
+            self._effects.orders.append((key[0], StopJob(job.id, job.attempt)))
+
+    def _take(self, worker: Worker, job: Job) -> None:
+        """Take a job out of a worker's hands."""
+        del worker.assigned[job.id]
+        worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
+        if job.stop is not None:
+            self._deadlines.pop((worker.uid, job.id, job.attempt), None)
+        lease = job.lease
+        job.lease = None
+        if lease is not None:
+            lease.open -= 1
+            if not lease.open:
+                self._end_lease(lease)
+
+    def _end_lease(self, lease: Lease) -> None:
+        if self.batch.leases.pop(lease.id, None) is None:
+            self.batch.ended_leases.append(lease.id)
+
+    def _ended(self, worker: Worker, job: Job, outcome: Outcome) -> None:
+        job.pid = worker.pid
+        job.started_at = outcome.started_at
+        job.ended_at = outcome.started_at + outcome.duration_us
+        job.log = outcome.log
+        self._forecast.learn(job.function, outcome.duration_us)
+        if outcome.verdict == Verdict.RETURNED:
+            job.value = outcome.value
+            self._finish(job, Event.SUCCEED)
+        elif job.stop is Event.PUT_BACK:
+            self._put_back(job)
+        elif job.stop is Event.CANCEL:
+            self._finish(job, Event.CANCEL)
+        elif outcome.verdict == Verdict.RAISED:
+            job.error = outcome.error
+            self._finish(job, Event.FAIL)
+        else:
+            self._crashed(job, "SIGTERM", "")
+
+    def _outlived(self, job: Job, death: Death) -> None:
+        """The worker that had this job is dead."""
+        if not death.unknown and (job.id, job.attempt) != death.running:
+            self._put_back(job)
+            return
+        job.started_at = death.started_at
+        job.ended_at = self._wall
+        job.log = LogSpan(*death.log) if death.log else None
+        if job.stop is Event.CANCEL:
+            self._finish(job, Event.CANCEL)
+        elif job.stop is Event.PUT_BACK:
+            self._put_back(job)
+        else:
+            self._crashed(job, death.cause, death.tail)
+
+    def _crashed(self, job: Job, cause: str, tail: str) -> None:
+        job.crashes += 1
+        job.cause = cause
+        job.error = ErrorInfo("", f"its worker died: {cause}", tail)
+        if job.crashes > self.options.max_crashes:
+            self._finish(job, Event.CRASH)
+        else:
+            job.earlier = [*(job.earlier or ()), self._attempt(job, State.CRASHED)]
+            self._put_back(job)
+
+    def _attempt(self, job: Job, state: State) -> Attempt:
+        return Attempt(
+            job.id, job.attempt, state, job.started_at, job.ended_at, job.pid, job.cause, job.error, job.log
+        )
+
+    def _finish(self, job: Job, event: Event) -> None:
+        """Record a job's end."""
+        job.state = transition(job.state, event)
+        if not job.ended_at:
+            job.ended_at = self._wall
+        if event is not Event.CRASH and event is not Event.CANCEL:
+            job.cause = ""
+        self._store(job)
+
+    def _put_back(self, job: Job) -> None:
+        """Queue a job again whose attempt came to nothing; its number keeps rising."""
+        job.state = transition(job.state, Event.PUT_BACK)
+        job.stop = None
+        job.started_at = job.ended_at = 0
+        job.error, job.log, job.cause = None, None, ""
+        self._store(job)
+        if not job.void:
+            self._enqueue(job)
+
+    def _store(self, job: Job) -> None:
+        if not job.void:
+            self.batch.jobs[job.id] = job
+            self.batch.urgent = True
+
+
+def ended_message(job: Job) -> Ended:
+    """Return the push for a job's end; a large value is left out and has to be fetched."""
+    value = job.value
+    inline = value is None or len(value) <= INLINE_BYTES
+    return Ended(job.id, job.state, value if inline else None, job.error, job.cause, inline)
+
+
+def refusal(rid: int, error: JobdError) -> Refused:
+    """Return the answer that tells an error."""
+    return Refused(rid, error.error, error.message, error.hint)

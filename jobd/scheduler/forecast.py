@@ -1,0 +1,34 @@
+"""How long will a job take?  A moving average for each function; unknown means long."""
+
+from __future__ import annotations
+
+UNKNOWN_US = 1_000_000.0
+"""What a function that never ran is expected to take: long enough to be handed out alone."""
+
+FLOOR_US = 15.0
+"""What even an empty job costs a worker: decoding, the call, the outcome."""
+
+_WEIGHT = 0.25
+_MOST_FUNCTIONS = 10_000
+
+
+class Forecast:
+    """Expected running times, in microseconds, learned from outcomes."""
+
+    def __init__(self) -> None:
+        self._average: dict[str, float] = {}
+
+    def expected_us(self, function: str) -> float:
+        """Return the expected running time of one job of this function."""
+        return self._average.get(function, UNKNOWN_US)
+
+    def learn(self, function: str, duration_us: int) -> None:
+        """Take one more measured running time into the average."""
+        average = self._average
+        known = average.get(function)
+        if known is None:
+            if len(average) >= _MOST_FUNCTIONS:
+                average.clear()  # it is learned again within a few jobs
+            average[function] = max(FLOOR_US, duration_us)
+        else:
+            average[function] = max(FLOOR_US, known + (duration_us - known) * _WEIGHT)

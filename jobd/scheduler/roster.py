@@ -1,0 +1,49 @@
+"""The workers as the scheduler sees them: who has what in hand, and who has room."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from jobd.model.job import Job
+
+
+class Phase(IntEnum):
+    """Where a worker is in its life."""
+
+    STARTING = 1  # asked for, has not reported yet
+    READY = 2
+    RETIRING = 3  # gets no more jobs, ends when its hands are empty
+    ORPHAN = 4  # of a dead daemon; has not handed over yet
+
+
+class Worker(msgspec.Struct):
+    """One worker process."""
+
+    uid: str
+    phase: Phase
+    pid: int = 0
+    assigned: dict[int, Job] = {}
+    """Jobs handed to it that have neither ended nor come back, in the order it runs them."""
+    load_us: float = 0.0
+    stall_at: int = 0
+    """µs; with several jobs in hand and no sign of progress by then, it is asked to give them back."""
+    stalled: bool = False
+    """It was asked, and gets nothing ahead of time until it makes progress again."""
+
+
+class Death(msgspec.Struct):
+    """What was seen of a worker's death."""
+
+    cause: str
+    """``SIGSEGV``, ``exit code 3``, …"""
+    running: tuple[int, int] = (0, 0)
+    """The attempt (job, attempt) it was in; (0, 0): none."""
+    unknown: bool = False
+    """Nobody can tell what it was in (the machine went down): all it had counts."""
+    started_at: int = 0
+    tail: str = ""
+    """The last lines that the attempt wrote."""
+    log: tuple[str, int, int] | None = None
+    """Log file, first byte, byte after the last."""

@@ -1,0 +1,23 @@
+"""Shell commands as jobs: what ``jobd run -- CMD…`` submits."""
+
+from __future__ import annotations
+
+import subprocess
+
+
+class CommandFailed(Exception):
+    """The command ended with another exit code than 0, or by a signal."""
+
+
+def run(argv: list[str], cwd: str) -> int:
+    """Run a command to its end, its output into the job's; return 0.
+
+    Raises:
+        CommandFailed: it ended otherwise; the message tells how.
+        OSError: it cannot be started.
+    """
+    status = subprocess.run(argv, cwd=cwd, check=False).returncode
+    if status:
+        how = f"signal {-status}" if status < 0 else f"exit code {status}"
+        raise CommandFailed(f"{how} from: {' '.join(argv)}")
+    return 0

@@ -1,0 +1,157 @@
+"""The database file: made whole or not at all, and opened only when it is surely ours."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from jobd.model.errors import ConfigError
+
+APPLICATION_ID = 0x6A6F6264  # "jobd"
+VERSION = 1
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
+"""File systems on which SQLite's locks or shared memory cannot be trusted."""
+
+MIGRATIONS: dict[int, str] = {}
+"""For each older version the SQL that leads to the next."""
+
+TABLES = frozenset({"jobs", "attempts", "leases", "meta"})
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection without implicit transactions, usable from the thread that commits."""
+    return sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5.0
+    )
+
+
+def prepare(path: Path) -> None:
+    """Make the database if there is none; else make sure that it is ours, whole, and of this version.
+
+    Raises:
+        ConfigError: it must not be used; the file is left as it is.
+    """
+    _refuse_network(path)
+    if not path.exists():
+        _create(path)
+        return
+    try:
+        _refuse_foreign(path)
+        _migrate(path)
+    except sqlite3.DatabaseError as error:
+        raise _broken(path, str(error)) from error
+
+
+def _create(path: Path) -> None:
+    """Make a new database under another name and rename it, so that a crash leaves none or a whole one."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    connection = connect(fresh)
+    try:
+        schema = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+        connection.executescript(
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+            f"PRAGMA synchronous = FULL; BEGIN; {schema} COMMIT;"
+        )
+    finally:
+        connection.close()
+    fresh.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _refuse_foreign(path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"{path} is not a file", "move it away, or use another --state-dir")
+    if not path.stat().st_size:
+        raise _broken(path, "it is empty")
+    connection = connect(path)
+    try:
+        (found,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if found != APPLICATION_ID:
+            raise ConfigError(
+                f"{path} is not a database of jobd (application id {found:#x})",
+                "move it away, or use another --state-dir",
+            )
+        if version > VERSION:
+            raise ConfigError(
+                f"{path} was made by a newer jobd (its schema is version {version}, "
+                f"this jobd knows {VERSION})",
+                "install that jobd again; nothing was changed",
+            )
+        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+        if not names >= TABLES:
+            missing = ", ".join(sorted(TABLES - names))
+            raise _broken(path, f"it has no table {missing}")
+        _refuse_truncated(path, connection)
+    finally:
+        connection.close()
+
+
+def _refuse_truncated(path: Path, connection: sqlite3.Connection) -> None:
+    """Compare the size with the header; meaningful only when no write-ahead log holds newer pages."""
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        return
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    if path.stat().st_size < pages * size:
+        raise _broken(path, f"it is truncated: {path.stat().st_size} of {pages * size} bytes")
+
+
+def _broken(path: Path, why: str) -> ConfigError:
+    backups = sorted(path.parent.glob(path.name + ".backup-*"), key=lambda p: p.stat().st_mtime)
+    hint = (
+        f"the newest backup is {backups[-1]}"
+        if backups
+        else "there is no backup; move the file away to start with an empty queue"
+    )
+    return ConfigError(f"{path} cannot be used: {why}", hint + "; the file was not touched")
+
+
+def _migrate(path: Path) -> None:
+    """Lead an older schema to this one: a backup first, then one transaction for each step."""
+    connection = connect(path)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return
+        backup = path.with_name(f"{path.name}.backup-v{version}")
+        if not backup.exists():
+            connection.execute("VACUUM INTO ?", (str(backup),))
+        for step in range(version, VERSION):
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
+            )
+    finally:
+        connection.close()
+
+
+def _refuse_network(path: Path) -> None:
+    kind = filesystem_of(path.parent)
+    if kind in NETWORK:
+        raise ConfigError(
+            f"{path.parent} is on {kind}, where SQLite cannot keep a promise",
+            "choose a --state-dir on a local disk",
+        )
+
+
+def filesystem_of(directory: Path) -> str:
+    """Return the type of the file system that holds a directory, or "" if unknown."""
+    real = str(directory.resolve())
+    best, kind = "", ""
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        mount, name = line.split(" ")[1:3]
+        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, name
+    return kind

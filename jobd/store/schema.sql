@@ -1,0 +1,50 @@
+-- jobd's store, version 1.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
+-- States from 10 on are ends (jobd/model/states.py).
+
+CREATE TABLE jobs (
+    id         INTEGER PRIMARY KEY,
+    uid        BLOB    NOT NULL,             -- the key of its submit, made by the client
+    batch      INTEGER NOT NULL,             -- jobs in that submit, on the first of them; else 0
+    state      INTEGER NOT NULL,
+    function   TEXT    NOT NULL,
+    args       BLOB    NOT NULL,
+    created_at INTEGER NOT NULL,
+    attempt    INTEGER NOT NULL,
+    crashes    INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at   INTEGER NOT NULL,
+    pid        INTEGER NOT NULL,
+    cause      TEXT    NOT NULL,
+    stop       INTEGER NOT NULL,             -- the event that a request to stop it asks for, or 0
+    error      BLOB,
+    value      BLOB,
+    log        BLOB,
+    CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
+    CHECK (value IS NULL OR state = 10)      -- only what succeeded has a value
+) STRICT;
+
+-- A repeated submit finds its jobs by its key; one entry for each submit, not for each job.
+CREATE UNIQUE INDEX submits ON jobs (uid) WHERE batch > 0;
+
+-- What did not succeed is rare, and looked for; what succeeded pays nothing for this.
+CREATE INDEX failures ON jobs (state, id) WHERE state > 10;
+
+-- Ends of attempts that were not the job's last.
+CREATE TABLE attempts (
+    job    INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    record BLOB    NOT NULL,
+    PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+
+-- Attempts that a worker may have started: what was running when everything went down.
+CREATE TABLE leases (
+    id       INTEGER PRIMARY KEY,
+    worker   TEXT NOT NULL,
+    attempts BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

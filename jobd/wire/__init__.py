@@ -1,0 +1,1 @@
+"""What travels between jobd's processes, and how."""
