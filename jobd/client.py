@@ -223,7 +223,7 @@ class Client:
         arguments = [tuple(call) for call in calls]
         if not arguments:
             return []
-        shapes = [(count, ()) for count in sorted({len(call) for call in arguments})]
+        shapes: list[tuple[int, tuple[str, ...]]] = [(count, ()) for count in sorted({len(call) for call in arguments})]
         return self.submit_encoded(
             function, [_encode_call(call, {}) for call in arguments], shapes, watch=True
         )
@@ -706,7 +706,12 @@ class Client:
     def _drop(self, number: int) -> Callable[[object], None]:
         """Return what forgets an attached handle once nobody holds it."""
         live = self._live
-        return lambda ref: live.pop(number, None) if live.get(number) is ref else None
+
+        def drop(ref: object) -> None:
+            if live.get(number) is ref:
+                del live[number]
+
+        return drop
 
 
 def error_of(ended: Ended) -> JobError:

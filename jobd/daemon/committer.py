@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from jobd.model.errors import JobdError, StoreFailed
+
+
+SWITCH_INTERVAL_S = 0.0001
+"""How long the thread waits for the GIL after the disk is done, while the loop is busy.
+
+Python's own 5 ms would be ten times what the commit itself takes.
+"""
 
 
 class Committer:
@@ -19,6 +27,7 @@ class Committer:
         self._error: JobdError | None = None
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.busy = False
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._run, name="jobd-commit", daemon=True)
         self._thread.start()
 

@@ -185,11 +185,12 @@ class Daemon:
         self._step_tasks()
         self._keep_house()
         if scheduler.wants_refill():
-            scheduler.refill(*self.store.queued(scheduler.cursor, scheduler.stored_high, REFILL))
+            cursor, high = scheduler.window.cursor, scheduler.ledger.stored_high
+            scheduler.refill(*self.store.backlog(cursor, high, REFILL))
         self._act()
         self._write()
         for peer in self.clients.flush():
-            scheduler.forget(peer)
+            scheduler.window.forget_peer(peer)
         self._workers.flush()
         return self._is_over()
 
@@ -373,7 +374,7 @@ class Daemon:
         self._housekeeping_at = self.now_s + HOUSEKEEPING_S
         self.store.check_identity()
         for peer in self.clients.silent(self.now_s):
-            self.scheduler.forget(peer)
+            self.scheduler.window.forget_peer(peer)
         limit = self.settings.limits.max_output_bytes
         for worker in self.scheduler.workers.values():
             now = self.pool.now(worker.uid)

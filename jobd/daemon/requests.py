@@ -211,15 +211,15 @@ class Requests:
         for index, number in enumerate(request.ids):
             if index % SLICE == SLICE - 1:
                 yield
-            job = scheduler.jobs.get(number) or self._daemon.store.job(number)
-            if job is None and scheduler.stored_high < number < scheduler.next_id:
-                scheduler.watch(peer, number)
+            job = scheduler.window.jobs.get(number) or self._daemon.store.job(number)
+            if job is None and scheduler.ledger.stored_high < number < scheduler.ledger.next_id:
+                scheduler.window.watch(peer, number)
             elif job is None:
                 unknown.append(number)
-            elif job.state >= ENDED and number not in scheduler.jobs:
+            elif job.state >= ENDED and number not in scheduler.window.jobs:
                 clients.reply(peer, ended_message(job))
             else:
-                scheduler.watch(peer, number)
+                scheduler.window.watch(peer, number)
         if request.rid:
             clients.reply(peer, Watching(request.rid, unknown))
 
@@ -315,7 +315,7 @@ class Requests:
     def _status(self, peer: bytes, request: Status) -> None:
         daemon = self._daemon
         running = self._running()
-        jobs = {NAMES[state]: count for state, count in daemon.scheduler.counts.items()}
+        jobs = {NAMES[state]: daemon.scheduler.ledger.counts[state] for state in State}
         jobs["running"] = len(running)
         jobs["queued"] = max(0, jobs["queued"] - len(running))
         workers = []
@@ -344,9 +344,9 @@ class Requests:
         scheduler = self._daemon.scheduler
 
         def change(job: Job) -> str:
-            if job.state >= ENDED and job.id not in scheduler.jobs:
+            if job.state >= ENDED and job.id not in scheduler.window.jobs:
                 return "already finished"
-            return scheduler.cancel(scheduler.load(job), request.reason)
+            return scheduler.cancel(scheduler.window.load(job), request.reason)
 
         yield from self._change(peer, request.rid, request.selector, change)
 
@@ -354,11 +354,11 @@ class Requests:
         scheduler = self._daemon.scheduler
 
         def change(job: Job) -> str:
-            if job.id in scheduler.jobs or job.state < ENDED:
+            if job.id in scheduler.window.jobs or job.state < ENDED:
                 return "has not ended"
             if job.state is State.SUCCEEDED:
                 return "already succeeded"
-            return scheduler.retry(scheduler.load(job))
+            return scheduler.retry(scheduler.window.load(job))
 
         yield from self._change(peer, request.rid, request.selector, change)
 
@@ -372,7 +372,7 @@ class Requests:
             answers: list[tuple[int, str]] = []
             for info in infos:
                 seen.add(info.id)
-                job = scheduler.jobs.get(info.id) or store.job(info.id)
+                job = scheduler.window.jobs.get(info.id) or store.job(info.id)
                 if job is not None:
                     answers.append((job.id, change(job)))
             hit("cancel.decided")
@@ -412,7 +412,7 @@ class Requests:
         attempt = request.attempt or (running[1].attempt if running else job.attempt)
         if running and running[1].attempt == attempt:
             piece = logs.read_running(daemon.logs_dir, *running, request.offset, limit)
-        elif number in daemon.scheduler.jobs and attempt >= job.attempt:
+        elif number in daemon.scheduler.window.jobs and attempt >= job.attempt:
             piece = logs.Piece(b"", end=False)  # it waits for its turn, or its end is not durable yet
         else:
             attempts = {a.number: a.log for a in daemon.store.attempts(number)}

@@ -25,7 +25,7 @@ from jobd.daemon.notify import Notify
 from jobd.failpoints import hit
 from jobd.model.errors import StoreFailed
 from jobd.model.job import Lease
-from jobd.pool.settings import Settings as PoolSettings
+from jobd.pool.protocol import Settings as PoolSettings
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
 from jobd.store import Store
@@ -133,9 +133,8 @@ def _scheduler(settings: Settings, boot: str, store: Store) -> Scheduler:
     return Scheduler(
         boot,
         options,
-        next_id=store.last_id() + 1,
+        next_id=store.next_id(),
         counts=store.counts(),
-        low=store.low(),
         next_lease=leases[0].id + 1 if leases else 1,
     )
 
@@ -164,14 +163,11 @@ def _recover_lease(
         job = None if number in seen else store.job(number)
         seen.add(number)
         if job is None or job.state >= 10 or attempt <= job.attempt - 1:  # noqa: PLR2004
-            lease.open -= 1
+            scheduler.forget_attempt(lease)
         elif death is None:
             scheduler.resume(lease.worker, job, attempt, lease)
         else:
             scheduler.interrupted(job, attempt, death, lease)
-            continue
-        if not lease.open:
-            scheduler.forget_lease(lease)
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:

@@ -66,7 +66,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     log: LogSpan | None
 
 
-class Lease(msgspec.Struct):
+class Lease(msgspec.Struct, gc=False):
     """The record that a worker may have started these attempts, (job, attempt) each.
 
     It is stored in the same commit as the jobs or before they start, and removed
@@ -81,8 +81,35 @@ class Lease(msgspec.Struct):
     stored: bool = False
 
 
-class Job(msgspec.Struct):
-    """A job as the scheduler holds it; the store's row has the same fields.
+class Parcel(msgspec.Struct):
+    """Submitted jobs that follow on each other by id and are stored in one row, as they came.
+
+    A job gets a row of its own once it has something of its own to tell: its end, or an
+    attempt that came to nothing.  The parcel is deleted when all of its jobs have one.
+    """
+
+    first: int
+    last: int
+    records: list[Record]
+    open: int = 0  # records with jobs that have no row of their own
+    stored: bool = False
+
+
+class Record(msgspec.Struct):
+    """One submit, or a slice of a large one, within a parcel."""
+
+    first: int
+    uid: bytes
+    batch: int  # how many jobs the whole submit has, on its first slice; else 0
+    function: str
+    created_at: int
+    args: list[bytes]
+    parcel: Parcel
+    open: int = 0  # jobs that have no row of their own
+
+
+class Job(msgspec.Struct, gc=False):
+    """A job as the scheduler holds it.
 
     ``attempt`` is the number of the latest attempt that was handed to a worker
     (0: none yet).  A superseded attempt has a lower number, and whatever it
@@ -102,14 +129,16 @@ class Job(msgspec.Struct):
     ended_at: int = 0
     pid: int = 0  # the worker of the latest attempt
     cause: str = ""
+    stop: Event | None = None  # it is being stopped, and this is what happens once it has
     error: ErrorInfo | None = None
-    value: bytes | None = None
     log: LogSpan | None = None
+    value: bytes | None = None
     # What follows lives in memory only.
-    stored: State | None = None  # the state in the store; None: not there yet
+    row: bool = False  # it has a row of its own, or will with the commit in flight
+    stored: State = State.QUEUED  # the state that it is counted under
+    record: Record | None = None  # the part of a parcel that holds it, while it has no row
     lease: Lease | None = None  # while it is assigned
     cost_us: float = 0.0  # what it is expected to take, while it is assigned
-    stop: Event | None = None  # it is being stopped, and this is what happens once it has
     watchers: list[bytes] | None = None
     earlier: list[Attempt] | None = None  # ends of superseded attempts, not stored yet
     void: bool = False  # its submit failed: whatever it does is not recorded

@@ -62,12 +62,19 @@ class IllegalTransition(Exception):
     """A rule of the scheduler broke the table; always a bug of jobd."""
 
 
+_NEXT: list[list[State | None]] = [
+    [TABLE[State(state)].get(Event(event)) if state in TABLE and event else None for event in range(8)]
+    for state in range(16)
+]
+"""The table as arrays: a dictionary would hash an enum, in Python, for every step of every job."""
+
+
 def transition(state: State, event: Event) -> State:
     """Return the state that follows; raise IllegalTransition where there is none."""
-    try:
-        return TABLE[state][event]
-    except KeyError:
-        raise IllegalTransition(f"a job that is {state.name} cannot {event.name}") from None
+    after = _NEXT[state][event]
+    if after is None:
+        raise IllegalTransition(f"a job that is {state.name} cannot {event.name}")
+    return after
 
 
 NAMES: dict[State, str] = {state: state.name.lower() for state in State}

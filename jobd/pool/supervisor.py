@@ -21,8 +21,7 @@ import msgspec
 
 from jobd.pool import linux
 from jobd.pool.scoreboard import Now, Scoreboard, log_name
-from jobd.pool.settings import Settings
-from jobd.pool.zygote import Exited, Failed, NotSpawned, Spawn, Spawned, decode_word
+from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, decode_word
 
 JUDGE_S = 0.25
 """How long a dead worker's last words may take to arrive."""
@@ -87,7 +86,6 @@ class Pool:
                 pass_fds=(fd,),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=None,
             )
         ours.setblocking(False)
         self._channel = ours

@@ -56,7 +56,7 @@ from jobd.pool import linux
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.resolve import resolve
 from jobd.pool.scoreboard import Scoreboard, log_name
-from jobd.pool.settings import Settings
+from jobd.pool.protocol import Settings
 
 HEARTBEAT_S = 1.0
 HOLD_S = 0.001
@@ -322,14 +322,17 @@ class Worker:
 
     def _watch(self) -> None:
         heard_at = time.monotonic()
+        beat_at = 0.0
         while True:
-            self._control.send(encode([Alive(os.getpid(), self._boot)]))
-            if self._control.poll(int(HEARTBEAT_S * 1000)):
-                while self._control.poll(0):
-                    for order in decode_orders(self._control.recv()):
-                        self._obey_at_once(order)
+            now = time.monotonic()
+            if now >= beat_at:
+                beat_at = now + HEARTBEAT_S
+                self._control.send(encode([Alive(os.getpid(), self._boot)]))
+            if self._control.poll(max(1, int((beat_at - now) * 1000))):
+                for order in decode_orders(self._control.recv()):
+                    self._obey_at_once(order)
                 heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > self._settings.orphan_s:
+            elif now - heard_at > self._settings.orphan_s:
                 with self._lock:
                     if self._current is None:
                         os._exit(0)

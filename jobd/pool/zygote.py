@@ -21,49 +21,8 @@ import traceback
 import msgspec
 
 from jobd.pool import linux
-from jobd.pool.settings import Settings
+from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, Word
 
-
-class Spawn(msgspec.Struct, tag="spawn"):
-    """Fork a worker, or the checker."""
-
-    uid: str
-    checker: bool = False
-
-
-class Spawned(msgspec.Struct, tag="spawned"):
-    """A process was forked; its pidfd travels with this packet."""
-
-    uid: str
-    pid: int
-
-
-class NotSpawned(msgspec.Struct, tag="not_spawned"):
-    """The kernel refused to fork."""
-
-    uid: str
-    why: str
-
-
-class Exited(msgspec.Struct, tag="exited"):
-    """A worker has ended and was reaped; ``status`` as from waitpid."""
-
-    uid: str
-    pid: int
-    status: int
-    max_rss_bytes: int
-    cpu_s: float
-
-
-class Failed(msgspec.Struct, tag="failed"):
-    """A preload module cannot be imported."""
-
-    why: str
-
-
-Word = Spawned | NotSpawned | Exited | Failed
-
-decode_word = msgspec.msgpack.Decoder(Word).decode
 _decode_spawn = msgspec.msgpack.Decoder(Spawn).decode
 _encode = msgspec.msgpack.encode
 
@@ -105,13 +64,13 @@ class Zygote:
 
     def _preload(self) -> bool:
         sys.path[0:0] = self._settings.path
-        try:
-            for name in self._settings.preload:
+        for name in self._settings.preload:
+            try:
                 importlib.import_module(name)
-        except BaseException as error:  # noqa: BLE001  # any end of an import is one answer
-            why = traceback.format_exception_only(error)[-1].strip()
-            self._say(Failed(f"cannot import the preload module {name}: {why}"))
-            return False
+            except BaseException as error:  # noqa: BLE001  # any end of an import is one answer
+                why = traceback.format_exception_only(error)[-1].strip()
+                self._say(Failed(f"cannot import the preload module {name}: {why}"))
+                return False
         return True
 
     def _say(self, word: Word, fds: tuple[int, ...] = ()) -> None:
@@ -179,7 +138,7 @@ class Zygote:
                 linux.signal_group(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
             if uid is not None:
-                linux.kill_children(spare=self._uids.keys() | set())
+                linux.kill_children(spare=set(self._uids))
                 cpu_s = usage.ru_utime + usage.ru_stime
                 self._say(Exited(uid, pid, status, usage.ru_maxrss * 1024, cpu_s))
 

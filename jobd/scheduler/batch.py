@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import msgspec
 
-from jobd.model.job import Job, Lease
+from jobd.model.job import Job, Lease, Parcel, Record
 from jobd.model.messages import Reply
 from jobd.model.orders import Order
 from jobd.model.states import State
+
+PARCEL_JOBS = 1_000
+PARCEL_BYTES = 256 * 1024
 
 
 class Submission(msgspec.Struct):
@@ -24,28 +27,74 @@ class Submission(msgspec.Struct):
     tell: list[tuple[bytes, int]]
 
 
+class Change(msgspec.Struct):
+    """A job's row to be written, and what was so before, should the commit fail."""
+
+    job: Job
+    had_row: bool
+    was_stored: State
+    record: Record | None
+
+
 class Batch:
     """What is stored together, and what waits for it."""
 
     def __init__(self) -> None:
-        self.jobs: dict[int, Job] = {}
-        """New and changed jobs; each row is taken from the job when the batch is taken."""
         self.submissions: list[Submission] = []
+        self.parcels: list[Parcel] = []
+        """The jobs of these submissions, packed."""
+        self.jobs: dict[int, Job] = {}
+        """Jobs that have something of their own to store, as they are when the batch is taken."""
+        self.changes: list[Change] = []
+        """Made of ``jobs`` when the batch is taken."""
+        self.spill: set[int] = set()
+        """Those of these jobs for which there is no room in memory once they are stored."""
+        self.ended_parcels: list[int] = []
         self.leases: dict[int, Lease] = {}
         self.ended_leases: list[int] = []
         self.orders: list[tuple[str, Order]] = []
         self.replies: list[tuple[bytes, Reply]] = []
         self.recorded: list[tuple[str, int]] = []
         """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
+        self.sessions: dict[bytes, int] = {}
+        """The highest key of each client's session."""
         self.urgent = False
         self.patient_until = 0
         """µs; until then an unurgent batch waits for the outcomes of jobs that are about to end."""
-        self.before: list[tuple[Job, State | None]] = []
-        """What ``stored`` was for each job, should the commit fail."""
-        self.counts: dict[State, int] = {}
-        self.low = 0
+        self.counts: list[int] = []
+        self.next_id = 0
+        self._parcel_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(
-            self.jobs or self.leases or self.ended_leases or self.replies or self.orders or self.recorded
+            self.submissions
+            or self.jobs
+            or self.ended_parcels
+            or self.leases
+            or self.ended_leases
+            or self.replies
+            or self.orders
+            or self.recorded
         )
+
+    def pack(self, record: Record) -> None:
+        """Add a record to the parcel at hand, or to a new one when that is full."""
+        count = len(record.args)
+        size = sum(map(len, record.args))
+        parcel = record.parcel
+        parcel.records.append(record)
+        parcel.last = record.first + count - 1
+        parcel.open += 1
+        record.open = count
+        self._parcel_bytes += size
+
+    def parcel_for(self, first: int) -> Parcel:
+        """Return the parcel that the job ``first`` goes into."""
+        if self.parcels:
+            last = self.parcels[-1]
+            if first - last.first < PARCEL_JOBS and self._parcel_bytes < PARCEL_BYTES:
+                return last
+        self._parcel_bytes = 0
+        parcel = Parcel(first, first, [])
+        self.parcels.append(parcel)
+        return parcel

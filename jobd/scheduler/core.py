@@ -5,11 +5,6 @@ out of ``take_effects`` (to be done now) and of ``take_batch`` (to be stored, an
 what may be told and done once it is).  No I/O, no clock, no threads, no
 randomness: the same events give the same effects.
 
-The queue.  Jobs run in the order of their ids.  The first ``WINDOW`` of them
-are in memory, the backlog is in the store only: *spilled*.  ``cursor`` parts
-the two: every queued job up to it is in memory, and the loop fills the window
-from the store (``wants_refill``, ``refill``) when it runs low.
-
 Dispatch.  Each idle worker gets one job.  Jobs whose function is known to be
 short are handed out ahead of time, up to ``BUDGET_US`` of work for a worker.
 Should one of them turn out long, the worker is asked to give back the others
@@ -22,28 +17,18 @@ of the job.  Every answer waits in the batch that holds what it tells.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-
 import msgspec
 
 from jobd.model.errors import JobdError, QueueFull, Stopping
-from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Verdict
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Parcel, Record, Verdict
 from jobd.model.messages import INLINE_BYTES, Ended, Refused, Reply, Submit, Submitted
 from jobd.model.orders import GiveBack, Order, Recorded, Retire, Run, StopJob, Task
 from jobd.model.states import ENDED, Event, State, transition
-from jobd.scheduler.batch import Batch, Submission
+from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.forecast import Forecast
+from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
-from jobd.scheduler.watchers import Watchers
-
-WINDOW = 16_384
-"""Jobs in memory; the rest of the queue is in the store only."""
-
-WINDOW_BYTES = 64 * 1024 * 1024
-"""What the arguments of the jobs in memory may take."""
-
-LOW_WATER = 4_096
-"""With fewer jobs than this in memory, the window is filled from the store."""
+from jobd.scheduler.window import Window
 
 BUDGET_US = 2_000.0
 """Work that is handed to a worker ahead of time; a little more than a commit takes."""
@@ -100,35 +85,19 @@ class Scheduler:
         *,
         next_id: int = 1,
         counts: dict[State, int] | None = None,
-        low: int = 1,
         next_lease: int = 1,
     ) -> None:
         self.boot = boot
         self.options = options
-        self.next_id = next_id
-        self.jobs: dict[int, Job] = {}
-        """The window, all that is assigned, and ends that are not stored yet."""
+        self.ledger = Ledger(next_id, counts or {}, next_lease)
+        self.window = Window(self.ledger.counts[State.QUEUED])
         self.workers: dict[str, Worker] = {}
-        self.counts = {state: (counts or {}).get(state, 0) for state in State}
-        """How many jobs are in each state in the store; running ones count as queued."""
-        self.cursor = low - 1
-        self.spilled = self.counts[State.QUEUED]
-        """Queued jobs that are not in memory; an upper bound until the cursor is at the end."""
-        self.stored_high = next_id - 1
         self.draining = False
         self.degraded = False
         """The disk was full: nothing starts before its record is stored."""
-        self.batch = Batch()
-        self.in_flight: Batch | None = None
-        self._submissions: dict[bytes, Submission] = {}
-        self._ready: list[int] = []
-        self._ready_bytes = 0
-        self._low = low
-        self._watchers = Watchers()
         self._forecast = Forecast()
         self._effects = Effects()
         self._deadlines: dict[tuple[str, int, int], int] = {}
-        self._next_lease = next_lease
         self._next_worker = 1
         self._failed_starts = 0
         self._spawn_at = 0
@@ -147,7 +116,7 @@ class Scheduler:
         """Decide what can be decided, and return what is to be done now."""
         self._staff()
         self._kill_overdue()
-        if self._ready:
+        if len(self.window):
             self._dispatch()
         self._ask_back()
         effects, self._effects = self._effects, Effects()
@@ -157,8 +126,9 @@ class Scheduler:
         """Return when ``take_effects`` has to be called next without an event, or None."""
         times = [w.stall_at for w in self.workers.values() if len(w.assigned) > 1]
         times += self._deadlines.values()
-        if self.batch and not self.batch.urgent:
-            times.append(self.batch.patient_until)
+        batch = self.ledger.batch
+        if batch and not batch.urgent:
+            times.append(batch.patient_until)
         if self._store_at:
             times.append(self._store_at)
         if self._spawn_at:
@@ -169,120 +139,63 @@ class Scheduler:
 
     def batch_is_due(self) -> bool:
         """Whether the open batch should be stored now (given that the disk is free)."""
-        if not self.batch:
+        batch = self.ledger.batch
+        if not batch:
             return False
-        if self._store_at and not self.batch.submissions:
+        if self._store_at and not batch.submissions:
             return self._now >= self._store_at
-        return self.batch.urgent or self._now >= self.batch.patient_until
+        return batch.urgent or self._now >= batch.patient_until
 
     def take_batch(self) -> Batch:
         """Close the open batch; its commit is in flight until ``committed`` or ``not_committed``."""
-        batch, self.batch = self.batch, Batch()
-        counts, before = self.counts, batch.before
-        for job in batch.jobs.values():
-            stored = job.stored
-            before.append((job, stored))
-            state = State.QUEUED if job.state is State.RUNNING else job.state
-            if state is not stored:
-                if stored is not None:
-                    counts[stored] -= 1
-                counts[state] += 1
-                job.stored = state
-        for lease in batch.leases.values():
-            lease.stored = True
-        if len(self.jobs) < LOW_WATER:
-            self._low = min(min(self.jobs, default=self.cursor + 1), self.cursor + 1)
-        batch.counts = dict(counts)
-        batch.low = self._low
-        self.in_flight = batch
-        return batch
+        return self.ledger.take()
 
     def committed(self) -> None:
         """The batch in flight is durable: tell everybody, and start what waited for it."""
-        batch = self.in_flight
-        assert batch is not None
-        self.in_flight = None
+        batch = self.ledger.kept()
         self.degraded = False
         self._store_at = 0
-        effects = self._effects
+        replies = self._effects.replies
         for submission in batch.submissions:
-            del self._submissions[submission.uid]
-            self.stored_high = max(self.stored_high, submission.first + submission.count - 1)
             for peer, rid in submission.tell:
-                effects.replies.append((peer, Submitted(rid, submission.first, submission.count)))
+                replies.append((peer, Submitted(rid, submission.first, submission.count)))
         self._tell_ends(batch)
-        effects.replies += batch.replies
-        effects.orders += batch.orders
+        replies += batch.replies
+        self._effects.orders += batch.orders
         recorded: dict[str, list[int]] = {}
         for uid, seq in batch.recorded:
             recorded.setdefault(uid, []).append(seq)
-        effects.orders += [(uid, Recorded(seqs)) for uid, seqs in recorded.items()]
+        self._effects.orders += [(uid, Recorded(seqs)) for uid, seqs in recorded.items()]
 
     def _tell_ends(self, batch: Batch) -> None:
-        jobs, reopened = self.jobs, self.batch.jobs
+        jobs, reopened, replies = self.window.jobs, self.ledger.batch.jobs, self._effects.replies
         for number, job in batch.jobs.items():
-            if job.state < ENDED or number in reopened:
+            if number in reopened:
                 continue
-            if job.watchers:
-                ended = ended_message(job)
-                self._effects.replies += [(peer, ended) for peer in job.watchers]
-            jobs.pop(number, None)
+            if job.state >= ENDED:
+                if job.watchers:
+                    ended = ended_message(job)
+                    for peer in job.watchers:
+                        replies.append((peer, ended))
+                jobs.pop(number, None)
+            elif job.state is State.QUEUED and number in batch.spill:
+                self.window.spill(job)
 
     def not_committed(self, error: JobdError) -> None:
         """The batch in flight was rolled back: refuse its submits, keep all else for the next try."""
-        batch = self.in_flight
-        assert batch is not None
-        self.in_flight = None
         self.degraded = True
         self._store_at = self._now + RETRY_STORE_US
-        for job, stored in batch.before:
-            self._uncount(job, stored)
-        for lease in batch.leases.values():
-            lease.stored = False
-        for submission in batch.submissions:
-            self._refuse(batch, submission, error)
-        self._merge_back(batch)
-
-    def _uncount(self, job: Job, stored: State | None) -> None:
-        if job.stored is not stored:
-            if job.stored is not None:
-                self.counts[job.stored] -= 1
-            if stored is not None:
-                self.counts[stored] += 1
-            job.stored = stored
-
-    def _refuse(self, batch: Batch, submission: Submission, error: JobdError) -> None:
-        self._submissions.pop(submission.uid, None)
-        last = submission.first + submission.count - 1
-        for number in range(submission.first, last + 1):
-            job = batch.jobs.pop(number, None)
-            self.batch.jobs.pop(number, None)
-            if job is None:
-                continue
-            job.void = True
-            if self.jobs.pop(number, None) is None:
-                self.spilled -= 1
-        for peer, rid in submission.tell:
-            self._effects.replies.append((peer, refusal(rid, error)))
-
-    def _merge_back(self, failed: Batch) -> None:
-        batch = self.batch
-        batch.jobs = {**failed.jobs, **batch.jobs}
-        leases = {**failed.leases, **batch.leases}
-        ended = set(failed.ended_leases) | set(batch.ended_leases)
-        both = leases.keys() & ended  # never stored and over already
-        batch.leases = {n: lease for n, lease in leases.items() if n not in both}
-        batch.ended_leases = sorted(ended - both)
-        batch.orders[:0] = failed.orders
-        batch.replies[:0] = failed.replies
-        batch.recorded[:0] = failed.recorded
-        batch.urgent = True
+        for submission in self.ledger.lost():
+            self.window.drop(submission.first, submission.count)
+            self.ledger.forget_jobs(submission.first, submission.count)
+            for peer, rid in submission.tell:
+                self._effects.replies.append((peer, refusal(rid, error)))
 
     # -- submits --
 
     def submitting(self, uid: bytes) -> Submission | None:
         """Return the submit with this key if it is not durable yet."""
-        return self._submissions.get(uid)
+        return self.ledger.submissions.get(uid)
 
     def submit(self, peer: bytes, request: Submit) -> None:
         """Take in the jobs of a submit whose key is new; answered when they are durable.
@@ -291,103 +204,48 @@ class Scheduler:
             Stopping: the daemon is ending.
             QueueFull: so many jobs are queued already.
         """
-        count = len(request.args)
+        ledger, args, uid = self.ledger, request.args, request.uid
+        count = len(args)
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
-        if self.counts[State.QUEUED] + count > self.options.max_queued:
+        if ledger.counts[State.QUEUED] + count > self.options.max_queued:
             raise QueueFull(
                 f"the queue is full ({self.options.max_queued} jobs)",
                 "wait for some to end, or raise limits.max_queued",
             )
-        first = self.next_id
-        self.next_id += count
-        batch = self.batch
+        batch = ledger.batch
         if not batch:
             batch.patient_until = self._now + PATIENCE_US
-        submission = Submission(request.uid, first, count, [(peer, request.rid)])
-        self._submissions[request.uid] = submission
+        first = ledger.next_id
+        ledger.next_id += count
+        submission = Submission(uid, first, count, [(peer, request.rid)])
+        ledger.submissions[uid] = submission
         batch.submissions.append(submission)
-        uid, function, wall = request.uid, request.function, self._wall
-        watching = request.watch
-        for number, args in enumerate(request.args, first):
-            job = Job(number, uid, count if number == first else 0, function, args, wall)
-            batch.jobs[number] = job
-            if self.spilled or len(self._ready) >= WINDOW or self._ready_bytes >= WINDOW_BYTES:
-                self.spilled += 1
-                if watching:
-                    self._watchers.add(peer, number, number)
-            else:
-                self.cursor = number
-                if watching:
-                    job.watchers = [peer]
-                self._enqueue(job)
-
-    def _enqueue(self, job: Job) -> None:
-        self.jobs[job.id] = job
-        self._ready_bytes += len(job.args)
-        heappush(self._ready, job.id)
+        batch.sessions[uid[:8]] = int.from_bytes(uid[8:], "big")
+        watcher = peer if request.watch else None
+        for start in range(0, count, PARCEL_JOBS):
+            part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
+            at = first + start
+            total = 0 if start else count
+            parcel = batch.parcel_for(at)
+            record = Record(at, uid, total, request.function, self._wall, part, parcel)
+            batch.pack(record)
+            self.window.admit(record, watcher)
 
     # -- the window --
 
     def wants_refill(self) -> bool:
-        """Whether jobs should be loaded from the store, from ``cursor`` on."""
-        return (
-            self.spilled > 0
-            and len(self._ready) < LOW_WATER
-            and self._ready_bytes < WINDOW_BYTES
-            and self.cursor < self.stored_high
-            and not self.draining
-        )
+        """Whether parcels should be loaded from the store, from ``window.cursor`` on."""
+        return not self.draining and self.window.wants_refill(self.ledger.stored_high)
 
-    def refill(self, jobs: list[Job], reached: int) -> None:
+    def refill(self, parcels: list[Parcel], rows: dict[int, Job | None], reached: int) -> None:
         """Take in stored jobs; every queued one up to the id ``reached`` is among them or in memory."""
-        fresh = [job for job in jobs if job.id not in self.jobs]
-        for job in fresh:
-            self._enqueue(job)
-        by_id = {job.id: job for job in fresh}
-        for peer, first, last in self._watchers.within(self.cursor + 1, reached):
-            for number in range(first, last + 1):
-                job = by_id.get(number)
-                if job is not None:
-                    job.watchers = [*(job.watchers or ()), peer]
-        self._watchers.drop_below(reached + 1)
-        self.spilled = max(0, self.spilled - len(fresh))
-        self.cursor = max(self.cursor, reached)
-        if self.cursor >= self.next_id - 1:
-            self.spilled = 0
-
-    def load(self, job: Job) -> Job:
-        """Bring a stored job that is not in memory into it, to change it; returns the one in memory."""
-        present = self.jobs.get(job.id)
-        if present is not None:
-            return present
-        self.jobs[job.id] = job
-        if job.state is State.QUEUED:
-            self.spilled = max(0, self.spilled - 1)
-            self._ready_bytes += len(job.args)
-            heappush(self._ready, job.id)
-            for peer, _, _ in self._watchers.within(job.id, job.id):
-                job.watchers = [*(job.watchers or ()), peer]
-        return job
-
-    # -- watching --
-
-    def watch(self, peer: bytes, number: int) -> None:
-        """Tell this peer of the job's end; the job is in memory, or queued in the store."""
-        job = self.jobs.get(number)
-        if job is None:
-            self._watchers.add(peer, number, number)
-        elif job.watchers is None:
-            job.watchers = [peer]
-        elif peer not in job.watchers:
-            job.watchers.append(peer)
-
-    def forget(self, peer: bytes) -> None:
-        """The peer is gone."""
-        self._watchers.forget(peer)
-        for job in self.jobs.values():
-            if job.watchers and peer in job.watchers:
-                job.watchers.remove(peer)
+        ended = self.window.refill(parcels, rows, reached)
+        if ended:
+            self.ledger.batch.ended_parcels += ended
+            self.ledger.batch.urgent = True
+        if self.window.cursor >= self.ledger.next_id - 1:
+            self.window.spilled = 0
 
     # -- cancel and retry --
 
@@ -404,7 +262,7 @@ class Scheduler:
 
     def retry(self, job: Job) -> str:
         """Queue a job again that has ended without a result; return the answer."""
-        if job.state < ENDED or job.id in self.batch.jobs or self._is_in_flight(job.id):
+        if job.state < ENDED or self.ledger.is_unsettled(job.id):
             return "has not ended"
         if job.state is State.SUCCEEDED:
             return "already succeeded"
@@ -413,18 +271,17 @@ class Scheduler:
         job.crashes, job.cause, job.stop = 0, "", None
         job.error, job.value, job.log = None, None, None
         job.started_at = job.ended_at = 0
-        self._low = min(self._low, job.id)
-        self._store(job)
-        self._enqueue(job)
+        self.ledger.store(job)
+        if self.window.is_full:
+            self.ledger.batch.spill.add(job.id)
+        else:
+            self.window.push(job)
         return "queued again"
 
     def answer(self, peer: bytes, reply: Reply) -> None:
         """Send this reply once all that was decided so far is durable."""
-        self.batch.replies.append((peer, reply))
-        self.batch.urgent = True
-
-    def _is_in_flight(self, number: int) -> bool:
-        return self.in_flight is not None and number in self.in_flight.jobs
+        self.ledger.batch.replies.append((peer, reply))
+        self.ledger.batch.urgent = True
 
     # -- workers --
 
@@ -446,7 +303,7 @@ class Scheduler:
 
     def resume(self, uid: str, job: Job, attempt: int, lease: Lease) -> None:
         """At start: this stored job was leased to an orphan that lives."""
-        self.load(job)
+        self.window.load(job)
         job.attempt = attempt - 1
         self._hand(self.workers[uid], job)
         job.lease = lease
@@ -455,18 +312,16 @@ class Scheduler:
 
     def interrupted(self, job: Job, attempt: int, death: Death, lease: Lease) -> None:
         """At start: this stored job was leased to a worker that is gone."""
-        self.load(job)
+        self.window.load(job)
         job.attempt = attempt
         job.state = transition(job.state, Event.ASSIGN)
-        lease.open -= 1
-        if not lease.open:
-            self._end_lease(lease)
+        self.forget_attempt(lease)
         self._outlived(job, death)
 
-    def forget_lease(self, lease: Lease) -> None:
-        """At start: none of this lease's attempts is of interest any more."""
-        self._end_lease(lease)
-        self.batch.urgent = True
+    def forget_attempt(self, lease: Lease) -> None:
+        """At start: one of this lease's attempts is of no interest any more."""
+        self.ledger.close_lease(lease)
+        self.ledger.batch.urgent = True
 
     def handed_over(self, uid: str, pid: int, running: tuple[int, int]) -> None:
         """An orphan has sent its outcomes and tells which attempt it is in; the rest never started."""
@@ -486,7 +341,7 @@ class Scheduler:
         worker = self.workers.get(uid)
         if worker is None:
             return  # judged dead: whatever it had is in other hands
-        batch = self.batch
+        batch = self.ledger.batch
         batch.recorded.append((uid, seq))
         batch.urgent = True
         assigned = worker.assigned
@@ -564,7 +419,7 @@ class Scheduler:
 
     def is_at_rest(self) -> bool:
         """Whether nothing runs and all is stored."""
-        return not (self.workers or self.batch or self.in_flight)
+        return not (self.workers or self.ledger.batch or self.ledger.in_flight)
 
     # -- rules --
 
@@ -589,72 +444,61 @@ class Scheduler:
         for worker in ready:
             if worker.assigned:
                 break
-            job = self._pop_ready()
+            job = self.window.pop()
             if job is None:
                 break
             self._hand(worker, job)
             hands[worker.uid] = [job]
         rooms = [w for w in ready if w.load_us < BUDGET_US / 2 and not w.stalled]
-        if rooms and self._ready:
+        if rooms and len(self.window):
             self._hand_ahead(rooms, hands)
         for uid, jobs in hands.items():
             self._send(uid, jobs)
-        if self._ready:
-            self.batch.urgent = True  # what is not even handed out ends no sooner than a commit does
+        if len(self.window):
+            self.ledger.batch.urgent = True  # what is not even handed out ends no sooner than a commit
 
     def _hand_ahead(self, rooms: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
-        share = -(-len(self._ready) // len(rooms))
-        expected_us = self._forecast.expected_us
+        window, expected_us = self.window, self._forecast.expected_us
+        share = -(-len(window) // len(rooms))
         for worker in rooms:
             taken = hands.setdefault(worker.uid, [])
             for _ in range(min(share, CREDIT - len(worker.assigned))):
-                job = self._pop_ready()
+                if worker.load_us > BUDGET_US:
+                    break
+                job = window.pop()
                 if job is None:
                     return
-                if expected_us(job.function) > SHORT_US or worker.load_us > BUDGET_US:
-                    self._enqueue(job)
-                    break
+                if expected_us(job.function) > SHORT_US:
+                    window.push(job)
+                    return
                 self._hand(worker, job)
                 taken.append(job)
-
-    def _pop_ready(self) -> Job | None:
-        """Take the next job out of the window; entries of jobs that left it otherwise are dropped."""
-        while self._ready:
-            job = self.jobs.get(heappop(self._ready))
-            if job is not None and job.state is State.QUEUED:
-                self._ready_bytes -= len(job.args)
-                return job
-        self._ready_bytes = 0
-        return None
 
     def _hand(self, worker: Worker, job: Job) -> None:
         job.state = transition(job.state, Event.ASSIGN)
         job.attempt += 1
         job.pid = worker.pid
-        job.cost_us = self._forecast.expected_us(job.function)
+        job.cost_us = cost_us = self._forecast.expected_us(job.function)
         if not worker.assigned:
             worker.stall_at = self._now + STALL_US
         worker.assigned[job.id] = job
-        worker.load_us += job.cost_us
+        worker.load_us += cost_us
 
     def _send(self, uid: str, jobs: list[Job]) -> None:
+        """Order a worker to run these jobs: now, or once they are on record if their submit is."""
         if not jobs:
             return
-        batch = self.batch
-        lease = Lease(self._next_lease, uid, [(j.id, j.attempt) for j in jobs], len(jobs))
-        self._next_lease += 1
-        batch.leases[lease.id] = lease
-        for job in jobs:
-            job.lease = lease
+        ledger = self.ledger
+        ledger.lease(uid, jobs)
         run = Run(self.boot, [Task(j.id, j.attempt, j.function, j.args) for j in jobs])
-        if self.degraded or any(job.stored is not None for job in jobs):
-            batch.orders.append((uid, run))
-            batch.urgent = True
+        if self.degraded or min(j.id for j in jobs) <= ledger.taken_high:
+            ledger.batch.orders.append((uid, run))
+            ledger.batch.urgent = True
         else:
             self._effects.orders.append((uid, run))
             if any(job.cost_us > SHORT_US for job in jobs):
-                batch.urgent = True
+                ledger.batch.urgent = True
 
     def _ask_back(self) -> None:
         for worker in self.workers.values():
@@ -676,7 +520,7 @@ class Scheduler:
         if job.stop is not Event.CANCEL:
             job.stop = event
         if event is Event.CANCEL:
-            self._store(job)  # so that a crash of the daemon does not lose the cancel
+            self.ledger.store(job)  # so that a crash of the daemon does not lose the cancel
         key = (job.lease.worker, job.id, job.attempt)
         if key not in self._deadlines:
             self._deadlines[key] = self._now + self.options.kill_grace_us
@@ -691,13 +535,7 @@ class Scheduler:
         lease = job.lease
         job.lease = None
         if lease is not None:
-            lease.open -= 1
-            if not lease.open:
-                self._end_lease(lease)
-
-    def _end_lease(self, lease: Lease) -> None:
-        if self.batch.leases.pop(lease.id, None) is None:
-            self.batch.ended_leases.append(lease.id)
+            self.ledger.close_lease(lease)
 
     def _ended(self, worker: Worker, job: Job, outcome: Outcome) -> None:
         job.pid = worker.pid
@@ -755,7 +593,7 @@ class Scheduler:
             job.ended_at = self._wall
         if event is not Event.CRASH and event is not Event.CANCEL:
             job.cause = ""
-        self._store(job)
+        self.ledger.store(job)
 
     def _put_back(self, job: Job) -> None:
         """Queue a job again whose attempt came to nothing; its number keeps rising."""
@@ -763,14 +601,9 @@ class Scheduler:
         job.stop = None
         job.started_at = job.ended_at = 0
         job.error, job.log, job.cause = None, None, ""
-        self._store(job)
+        self.ledger.store(job)
         if not job.void:
-            self._enqueue(job)
-
-    def _store(self, job: Job) -> None:
-        if not job.void:
-            self.batch.jobs[job.id] = job
-            self.batch.urgent = True
+            self.window.push(job)
 
 
 def ended_message(job: Job) -> Ended:

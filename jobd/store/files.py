@@ -16,7 +16,7 @@ NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", 
 MIGRATIONS: dict[int, str] = {}
 """For each older version the SQL that leads to the next."""
 
-TABLES = frozenset({"jobs", "attempts", "leases", "meta"})
+TABLES = frozenset({"parcels", "jobs", "sessions", "attempts", "leases", "meta"})
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -1,6 +1,17 @@
 -- jobd's store, version 1.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
 -- States from 10 on are ends (jobd/model/states.py).
 
+-- Submitted jobs as they came: ids that follow on each other, packed into one row.
+CREATE TABLE parcels (
+    first   INTEGER PRIMARY KEY,
+    last    INTEGER NOT NULL,
+    keys    BLOB    NOT NULL,                -- the keys of its submits, 16 bytes each
+    records BLOB    NOT NULL,                -- msgpack
+    CHECK (last >= first)
+) STRICT;
+
+-- A job that has something of its own to tell: its end, or an attempt that came to nothing.
+-- This row counts, and not what a parcel may still say of the same job.
 CREATE TABLE jobs (
     id         INTEGER PRIMARY KEY,
     uid        BLOB    NOT NULL,             -- the key of its submit, made by the client
@@ -14,11 +25,8 @@ CREATE TABLE jobs (
     started_at INTEGER NOT NULL,
     ended_at   INTEGER NOT NULL,
     pid        INTEGER NOT NULL,
-    cause      TEXT    NOT NULL,
-    stop       INTEGER NOT NULL,             -- the event that a request to stop it asks for, or 0
-    error      BLOB,
+    detail     BLOB,                         -- msgpack: cause, stop, error, log; NULL: nothing of it
     value      BLOB,
-    log        BLOB,
     CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
     CHECK (value IS NULL OR state = 10)      -- only what succeeded has a value
 ) STRICT;
@@ -26,8 +34,15 @@ CREATE TABLE jobs (
 -- A repeated submit finds its jobs by its key; one entry for each submit, not for each job.
 CREATE UNIQUE INDEX submits ON jobs (uid) WHERE batch > 0;
 
--- What did not succeed is rare, and looked for; what succeeded pays nothing for this.
+-- What did not succeed is rare, and looked for; what succeeded pays nothing for these.
 CREATE INDEX failures ON jobs (state, id) WHERE state > 10;
+CREATE INDEX live ON jobs (id) WHERE state < 10;
+
+-- The highest key that each client's session has used: a new key needs no look-up.
+CREATE TABLE sessions (
+    session BLOB PRIMARY KEY,
+    high    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Ends of attempts that were not the job's last.
 CREATE TABLE attempts (
@@ -44,7 +59,9 @@ CREATE TABLE leases (
     attempts BLOB NOT NULL
 ) STRICT;
 
+-- How many jobs are in each state, and the next id: one row.
 CREATE TABLE meta (
-    key   TEXT PRIMARY KEY,
-    value BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    counts  BLOB    NOT NULL,
+    next_id INTEGER NOT NULL
+) STRICT;

@@ -16,29 +16,34 @@ from pathlib import Path
 import msgspec
 
 from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreFailed
-from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record
 from jobd.model.selector import MAX_ID, Selector
-from jobd.model.states import ENDED, Event, State
+from jobd.model.states import Event, State
 from jobd.scheduler.batch import Batch
 from jobd.store import files
 
-_pack = msgspec.msgpack.encode
-_unpack_error = msgspec.msgpack.Decoder(ErrorInfo).decode
-_unpack_log = msgspec.msgpack.Decoder(LogSpan).decode
+Detail = tuple[str, int, ErrorInfo | None, LogSpan | None]
+Packed = tuple[int, bytes, int, str, int, list[bytes]]
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_detail = msgspec.msgpack.Decoder(Detail).decode
+_unpack_records = msgspec.msgpack.Decoder(list[Packed]).decode
 _unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
 _unpack_attempts = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
-_unpack_counts = msgspec.msgpack.Decoder(dict[State, int]).decode
+_unpack_counts = msgspec.msgpack.Decoder(list[int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, cause, stop, error, value, log"
+    "pid, detail, value"
 )
 _WITHOUT_VALUE = _COLUMNS.replace("value", "NULL")
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * 17)})"
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
 _UPDATE = (
     "UPDATE jobs SET state = ?, attempt = ?, crashes = ?, started_at = ?, ended_at = ?, pid = ?, "
-    "cause = ?, stop = ?, error = ?, value = ?, log = ? WHERE id = ?"
+    "detail = ?, value = ? WHERE id = ?"
 )
+
+_STATES = [State(n) if n in set(State) else None for n in range(16)]
 
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
 
@@ -92,25 +97,34 @@ class Store:
         execute, many = self._writer.execute, self._writer.executemany
         try:
             execute("BEGIN IMMEDIATE")
-            new = [_row(job) for job, stored in batch.before if stored is None]
+            new = [_row(change.job) for change in batch.changes if not change.had_row]
             if new:
                 many(_INSERT, new)
-            if len(new) < len(batch.before):
-                many(_UPDATE, [_changes(job) for job, stored in batch.before if stored is not None])
-            earlier = [a for job, _ in batch.before if job.earlier for a in job.earlier]
+            if len(new) < len(batch.changes):
+                self._write_changes([c.job for c in batch.changes if c.had_row])
+            earlier = [a for c in batch.changes if c.job.earlier for a in c.job.earlier]
             if earlier:
-                rows = [(a.job, a.number, _pack(a)) for a in earlier]
-                many("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", rows)
-            if batch.leases:
-                rows = [(x.id, x.worker, _pack(x.attempts)) for x in batch.leases.values()]
-                many("INSERT INTO leases VALUES (?, ?, ?)", rows)
-            if batch.ended_leases:
-                many("DELETE FROM leases WHERE id = ?", [(number,) for number in batch.ended_leases])
-            state = [("counts", _pack(batch.counts)), ("low", _pack(batch.low))]
-            many("INSERT OR REPLACE INTO meta VALUES (?, ?)", state)
+                ends = [(a.job, a.number, _pack(a)) for a in earlier]
+                many("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", ends)
+            for parcel in batch.parcels:
+                if parcel.open:
+                    execute("INSERT INTO parcels VALUES (?, ?, ?, ?)", _packed(parcel))
+            for first in batch.ended_parcels:
+                execute("DELETE FROM parcels WHERE first = ?", (first,))
+            for lease in batch.leases.values():
+                row = (lease.id, lease.worker, _pack(lease.attempts))
+                execute("INSERT INTO leases VALUES (?, ?, ?)", row)
+            for number in batch.ended_leases:
+                execute("DELETE FROM leases WHERE id = ?", (number,))
+            for session in batch.sessions.items():
+                execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", session)
+            execute("REPLACE INTO meta VALUES (1, ?, ?)", (_pack(batch.counts), batch.next_id))
         except sqlite3.Error as error:
             self.rollback()
             raise _translate(error) from error
+
+    def _write_changes(self, jobs: list[Job]) -> None:
+        self._writer.executemany(_UPDATE, [_changes(job) for job in jobs])
 
     def commit(self) -> None:
         """Make the open transaction durable; blocks on the disk, without the GIL."""
@@ -131,18 +145,14 @@ class Store:
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
-        row = self._one("SELECT value FROM meta WHERE key = 'counts'")
-        return _unpack_counts(row[0]) if row else {}
+        row = self._one("SELECT counts FROM meta")
+        counts = _unpack_counts(row[0]) if row else []
+        return {state: counts[state] for state in State if state < len(counts)}
 
-    def low(self) -> int:
-        """Return an id below which every job has ended."""
-        row = self._one("SELECT value FROM meta WHERE key = 'low'")
-        return int(msgspec.msgpack.decode(row[0])) if row else 1
-
-    def last_id(self) -> int:
-        """Return the highest id in use, or 0."""
-        row = self._one("SELECT max(id) FROM jobs")
-        return row[0] or 0 if row else 0
+    def next_id(self) -> int:
+        """Return the lowest id that was never used."""
+        row = self._one("SELECT next_id FROM meta")
+        return int(row[0]) if row else 1
 
     def leases(self) -> list[Lease]:
         """Return the leases on record, the newest first."""
@@ -151,66 +161,123 @@ class Store:
 
     def submit_of(self, uid: bytes) -> tuple[int, int] | None:
         """Return first id and count of the submit with this key."""
-        return self._one("SELECT id, batch FROM jobs WHERE uid = ? AND batch > 0", (uid,))
+        found = self._one("SELECT id, batch FROM jobs WHERE uid = ? AND batch > 0", (uid,))
+        if found is not None:
+            return found[0], found[1]
+        for (blob,) in self._all("SELECT records FROM parcels WHERE instr(keys, ?) > 0", (uid,)):
+            for first, key, batch, *_ in _unpack_records(blob):
+                if key == uid and batch:
+                    return first, batch
+        return None
 
     def session_high(self, session: bytes) -> int:
         """Return the highest number that a client's session has used in its keys, or -1."""
-        row = self._one(
-            "SELECT max(uid) FROM jobs WHERE uid BETWEEN ? AND ? AND batch > 0",
-            (session + bytes(8), session + b"\xff" * 8),
-        )
-        return int.from_bytes(row[0][8:], "big") if row and row[0] else -1
+        row = self._one("SELECT high FROM sessions WHERE session = ?", (session,))
+        return int(row[0]) if row else -1
 
     def job(self, number: int) -> Job | None:
         """Return one job, its result included."""
         row = self._one(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (number,))
-        return _job(row) if row else None
+        if row is not None:
+            return _job(row)
+        row = self._one(
+            "SELECT records FROM parcels WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+            (number, number),
+        )
+        return next(_jobs_of(row[0], number, number), None) if row else None
 
     def attempts(self, number: int) -> list[Attempt]:
         """Return the earlier attempts of a job, the first one first."""
         rows = self._all("SELECT record FROM attempts WHERE job = ? ORDER BY number", (number,))
         return [_unpack_attempt(row[0]) for row in rows]
 
-    def queued(self, cursor: int, high: int, limit: int) -> tuple[list[Job], int]:
-        """Return queued jobs with ids over ``cursor``, and the id up to which they are complete."""
-        end = min(cursor + SCAN, high)
-        rows = self._all(
-            f"SELECT {_COLUMNS} FROM jobs WHERE id > ? AND id <= ? AND state = {int(State.QUEUED)} "
-            "ORDER BY id LIMIT ?",
-            (cursor, end, limit),
+    def backlog(
+        self, cursor: int, high: int, wanted: int
+    ) -> tuple[list[Parcel], dict[int, Job | None], int]:
+        """Return what lies between ``cursor`` and the id ``high``, for about ``wanted`` jobs.
+
+        That is: parcels, the jobs among them with rows of their own (the job if it is queued,
+        else None), and the id up to which this is complete.
+        """
+        parcels: list[Parcel] = []
+        reached, found = cursor, 0
+        while found < wanted and reached < high:
+            row = self._one(
+                "SELECT first, last, records FROM parcels WHERE last > ? AND first <= ? "
+                "ORDER BY first LIMIT 1",
+                (reached, high),
+            )
+            if row is None:
+                reached = high
+                break
+            parcels.append(_parcel(*row))
+            found += row[1] - row[0] + 1
+            reached = row[1]
+        rows: dict[int, Job | None] = {}
+        for parcel in parcels:
+            in_parcel = "SELECT id FROM jobs WHERE id BETWEEN ? AND ?"
+            rows.update((r[0], None) for r in self._all(in_parcel, (parcel.first, parcel.last)))
+        own = self._all(
+            f"SELECT {_COLUMNS} FROM jobs WHERE state < 10 AND id > ? AND id <= ? ORDER BY id",
+            (cursor, reached),
         )
-        jobs = [_job(row) for row in rows]
-        return jobs, jobs[-1].id if len(jobs) == limit else end
+        rows.update((r[0], _job(r)) for r in own)
+        return parcels, rows, reached
 
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
         """Return matching jobs with ids under ``before``, the newest first, without their values.
 
         Looks at ``SCAN`` ids at most.  Returns also the id under which to go on; 0: that is all.
         """
-        top = min(before - 1, self.last_id())
+        top = min(before, self.next_id()) - 1
         if selector.last:
             limit = min(limit, selector.last)
         ranges = [(1, MAX_ID)] if selector.all or selector.last else selector.ranges
-        failures = bool(selector.states) and min(selector.states) > State.SUCCEEDED
+        states = selector.states
+        failures = bool(states) and min(states) > State.SUCCEEDED
+        lowest = min((low for low, _ in ranges), default=1)
         for low, high in sorted(ranges, reverse=True):
             end = min(high, top)
             if end < low:
                 continue
             start = low if failures else max(low, end - SCAN + 1)
-            jobs = [_job(row) for row in self._slice(selector.states, start, end, limit)]
+            jobs = self._rows_of(states, start, end, limit)
+            if not states or State.QUEUED in states:
+                floor = jobs[-1].id if len(jobs) == limit else start
+                jobs = self._with_parcels(jobs, floor, end, limit)
             if len(jobs) == limit:
                 return jobs, jobs[-1].id
-            return jobs, start if start > 1 and start > min(r[0] for r in ranges) else 0
+            return jobs, start if start > lowest else 0
         return [], 0
 
-    def _slice(self, states: list[State], start: int, end: int, limit: int) -> list[tuple]:  # type: ignore[type-arg]
+    def _rows_of(self, states: list[State], start: int, end: int, limit: int) -> list[Job]:
         test = f"AND state IN ({', '.join(str(int(s)) for s in states)})" if states else ""
         if states and min(states) > State.SUCCEEDED:
-            test += f" AND state > {int(ENDED)}"  # lets SQLite use the index of failures
-        return self._all(
+            test += " AND state > 10"  # lets SQLite use the index of failures
+        rows = self._all(
             f"SELECT {_WITHOUT_VALUE} FROM jobs WHERE id BETWEEN ? AND ? {test} ORDER BY id DESC LIMIT ?",
             (start, end, limit),
         )
+        return [_job(row) for row in rows]
+
+    def _with_parcels(self, jobs: list[Job], start: int, end: int, limit: int) -> list[Job]:
+        """Merge in the jobs between ``start`` and ``end`` that have no row of their own."""
+        has_row = {row[0] for row in self._all("SELECT id FROM jobs WHERE id BETWEEN ? AND ?", (start, end))}
+        found: list[Job] = []
+        top = end
+        while top >= start and len(found) < limit:
+            row = self._one(
+                "SELECT first, records FROM parcels WHERE first <= ? AND last >= ? "
+                "ORDER BY first DESC LIMIT 1",
+                (top, start),
+            )
+            if row is None:
+                break
+            newest_first = reversed(list(_jobs_of(row[1], start, top)))
+            found += [job for job in newest_first if job.id not in has_row]
+            top = row[0] - 1
+        merged = sorted(jobs + found, key=lambda job: job.id, reverse=True)
+        return merged[:limit]
 
     def _one(self, sql: str, parameters: Iterable[object] = ()) -> tuple | None:  # type: ignore[type-arg]
         rows = self._all(sql, parameters)
@@ -241,7 +308,7 @@ def _row(job: Job) -> tuple[object, ...]:
         job.id,
         job.uid,
         job.batch,
-        int(job.stored),  # type: ignore[arg-type]  # set when the batch was taken
+        int(job.stored),
         job.function,
         job.args,
         job.created_at,
@@ -250,55 +317,70 @@ def _row(job: Job) -> tuple[object, ...]:
         job.started_at,
         job.ended_at,
         job.pid,
-        job.cause,
-        int(job.stop or 0),
-        _pack(job.error) if job.error else None,
+        _detail(job),
         job.value,
-        _pack(job.log) if job.log else None,
     )
 
 
 def _changes(job: Job) -> tuple[object, ...]:
     return (
-        int(job.stored),  # type: ignore[arg-type]  # set when the batch was taken
+        int(job.stored),
         job.attempt,
         job.crashes,
         job.started_at,
         job.ended_at,
         job.pid,
-        job.cause,
-        int(job.stop or 0),
-        _pack(job.error) if job.error else None,
+        _detail(job),
         job.value,
-        _pack(job.log) if job.log else None,
         job.id,
     )
 
 
+def _detail(job: Job) -> bytes | None:
+    if job.log is None and job.error is None and not job.cause and job.stop is None:
+        return None
+    return _pack((job.cause, int(job.stop or 0), job.error, job.log))
+
+
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
-    (number, uid, batch, state, function, args, created, attempt, crashes, started, ended) = row[:11]
-    (pid, cause, stop, error, value, log) = row[11:]
-    known = State(state)
+    state = _STATES[row[3]]
+    assert state is not None
+    cause, stop, error, log = _unpack_detail(row[12]) if row[12] is not None else ("", 0, None, None)
     return Job(
-        number,
-        uid,
-        batch,
-        function,
-        args,
-        created,
-        known,
-        attempt,
-        crashes,
-        started,
-        ended,
-        pid,
+        *row[:3],
+        *row[4:7],
+        state,
+        *row[7:12],
         cause,
-        _unpack_error(error) if error else None,
-        value,
-        _unpack_log(log) if log else None,
-        known,
-        stop=Event(stop) if stop else None,
+        Event(stop) if stop else None,
+        error,
+        log,
+        row[13],
+        row=True,
+        stored=state,
     )
+
+
+def _packed(parcel: Parcel) -> tuple[int, int, bytes, bytes]:
+    """Return a parcel's row; submits whose jobs all have rows already are left out."""
+    records = [r for r in parcel.records if r.open]
+    keys = b"".join(r.uid for r in records if r.batch)
+    packed = [(r.first, r.uid, r.batch, r.function, r.created_at, r.args) for r in records]
+    return parcel.first, parcel.last, keys, _pack(packed)
+
+
+def _parcel(first: int, last: int, blob: bytes) -> Parcel:
+    parcel = Parcel(first, last, [], stored=True)
+    parcel.records = [Record(*packed, parcel) for packed in _unpack_records(blob)]
+    return parcel
+
+
+def _jobs_of(blob: bytes, low: int, high: int) -> Iterator[Job]:
+    """Yield the jobs of a parcel with ids from ``low`` to ``high``."""
+    for first, uid, batch, function, created_at, args in _unpack_records(blob):
+        for number in range(max(first, low), min(first + len(args) - 1, high) + 1):
+            own = batch if number == first else 0
+            yield Job(number, uid, own, function, args[number - first], created_at)
 
 
 def _translate(error: sqlite3.Error) -> JobdError:

@@ -1,0 +1,62 @@
+"""What the processes of the pool have to know, and what daemon and zygote say to each other."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker has to know; travels to the zygote as JSON."""
+
+    boot: str
+    address: str
+    boards_dir: str
+    logs_dir: str
+    path: list[str]
+    preload: list[str]
+    orphan_s: float
+    max_payload_bytes: int
+    max_output_bytes: int
+    nofile_soft: int
+
+
+class Spawn(msgspec.Struct, tag="spawn"):
+    """Fork a worker, or the checker."""
+
+    uid: str
+    checker: bool = False
+
+
+class Spawned(msgspec.Struct, tag="spawned"):
+    """A process was forked; its pidfd travels with this packet."""
+
+    uid: str
+    pid: int
+
+
+class NotSpawned(msgspec.Struct, tag="not_spawned"):
+    """The kernel refused to fork."""
+
+    uid: str
+    why: str
+
+
+class Exited(msgspec.Struct, tag="exited"):
+    """A worker has ended and was reaped; ``status`` as from waitpid."""
+
+    uid: str
+    pid: int
+    status: int
+    max_rss_bytes: int
+    cpu_s: float
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """A preload module cannot be imported."""
+
+    why: str
+
+
+Word = Spawned | NotSpawned | Exited | Failed
+
+decode_word = msgspec.msgpack.Decoder(Word).decode

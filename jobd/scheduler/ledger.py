@@ -1,0 +1,163 @@
+"""The ledger: what is to be stored, what is being stored, and what is counted.
+
+There is one open batch, and at most one in flight.  ``take`` closes the open one
+and works out its rows; ``kept`` or ``lost`` tells what became of it.
+"""
+
+from __future__ import annotations
+
+from jobd.model.job import Job, Lease, Record
+from jobd.model.states import State
+from jobd.scheduler.batch import Batch, Change, Submission
+
+
+class Ledger:
+    """Batches, and the number of jobs in each state."""
+
+    def __init__(self, next_id: int, counts: dict[State, int], next_lease: int) -> None:
+        self.batch = Batch()
+        self.in_flight: Batch | None = None
+        self.next_id = next_id
+        self.stored_high = next_id - 1
+        """Jobs up to this id are durable."""
+        self.taken_high = next_id - 1
+        """Jobs up to this id are durable, or will be with the commit in flight."""
+        self.counts = [counts.get(State(n), 0) if n in set(State) else 0 for n in range(16)]
+        """How many jobs are in each state, by its number; running ones count as queued."""
+        self.submissions: dict[bytes, Submission] = {}
+        """Those that are not durable yet, by key."""
+        self._next_lease = next_lease
+
+    def store(self, job: Job) -> None:
+        """Have this job's own row written with the open batch."""
+        if not job.void:
+            self.batch.jobs[job.id] = job
+            self.batch.urgent = True
+
+    def lease(self, worker: str, jobs: list[Job]) -> Lease:
+        """Put on record that the worker may start these attempts."""
+        lease = Lease(self._next_lease, worker, [(j.id, j.attempt) for j in jobs], len(jobs))
+        self._next_lease += 1
+        self.batch.leases[lease.id] = lease
+        for job in jobs:
+            job.lease = lease
+        return lease
+
+    def close_lease(self, lease: Lease) -> None:
+        """One of the lease's attempts is over; the last one ends the lease."""
+        lease.open -= 1
+        if lease.open <= 0 and self.batch.leases.pop(lease.id, None) is None:
+            self.batch.ended_leases.append(lease.id)
+
+    def is_unsettled(self, number: int) -> bool:
+        """Whether a change of this job is not durable yet."""
+        flying = self.in_flight
+        return number in self.batch.jobs or (flying is not None and number in flying.jobs)
+
+    def take(self) -> Batch:
+        """Close the open batch, whose commit is in flight from now on."""
+        batch, self.batch = self.batch, Batch()
+        counts = self.counts
+        for submission in batch.submissions:
+            counts[State.QUEUED] += submission.count
+        changes, ended = batch.changes, batch.ended_parcels
+        for job in batch.jobs.values():
+            record = job.record
+            changes.append(Change(job, job.row, job.stored, record))
+            state = State.QUEUED if job.state is State.RUNNING else job.state
+            if state is not job.stored:
+                counts[job.stored] -= 1
+                counts[state] += 1
+                job.stored = state
+            job.row = True
+            if record is not None:
+                job.record = None
+                _close(record, ended)
+        for parcel in batch.parcels:
+            parcel.stored = parcel.open > 0
+        for lease in batch.leases.values():
+            lease.stored = True
+        batch.counts = counts.copy()
+        batch.next_id = self.next_id
+        self.taken_high = self.next_id - 1
+        self.in_flight = batch
+        return batch
+
+    def kept(self) -> Batch:
+        """The batch in flight is durable."""
+        batch = self.in_flight
+        assert batch is not None
+        self.in_flight = None
+        for submission in batch.submissions:
+            del self.submissions[submission.uid]
+        for parcel in batch.parcels:  # what was packed is in the store now
+            for record in parcel.records:
+                record.args = []
+            parcel.records = []
+        for change in batch.changes:
+            if change.job.earlier and change.job.id not in self.batch.jobs:
+                change.job.earlier = None
+        self.stored_high = self.taken_high = batch.next_id - 1
+        return batch
+
+    def lost(self) -> list[Submission]:
+        """The batch in flight was rolled back: return its submissions, keep all else for the next."""
+        failed = self.in_flight
+        assert failed is not None
+        self.in_flight = None
+        counts = self.counts
+        for change in failed.changes:
+            job = change.job
+            counts[job.stored] -= 1
+            counts[change.was_stored] += 1
+            job.stored, job.row = change.was_stored, change.had_row
+            if change.record is not None:
+                _reopen(change.record)
+                job.record = change.record
+        for submission in failed.submissions:
+            counts[State.QUEUED] -= submission.count
+            del self.submissions[submission.uid]
+        for lease in failed.leases.values():
+            lease.stored = False
+        self._merge_back(failed)
+        self.taken_high = self.stored_high
+        return failed.submissions
+
+    def forget_jobs(self, first: int, count: int) -> None:
+        """Drop changes of jobs whose submit has failed."""
+        for number in range(first, first + count):
+            self.batch.jobs.pop(number, None)
+
+    def _merge_back(self, failed: Batch) -> None:
+        batch = self.batch
+        batch.jobs = {**failed.jobs, **batch.jobs}
+        leases = {**failed.leases, **batch.leases}
+        ended = set(failed.ended_leases) | set(batch.ended_leases)
+        both = leases.keys() & ended  # never stored, and over already
+        batch.leases = {n: lease for n, lease in leases.items() if n not in both}
+        batch.ended_leases = sorted(ended - both)
+        batch.ended_parcels[:0] = [
+            first for first in failed.ended_parcels if first <= self.stored_high
+        ]
+        batch.spill |= failed.spill
+        batch.orders[:0] = failed.orders
+        batch.replies[:0] = failed.replies
+        batch.recorded[:0] = failed.recorded
+        batch.urgent = True
+
+
+def _close(record: Record, ended: list[int]) -> None:
+    """One of a record's jobs gets a row of its own."""
+    record.open -= 1
+    if not record.open:
+        parcel = record.parcel
+        parcel.open -= 1
+        if not parcel.open and parcel.stored:
+            ended.append(parcel.first)
+
+
+def _reopen(record: Record) -> None:
+    """The row was not written after all."""
+    if not record.open:
+        record.parcel.open += 1
+    record.open += 1

@@ -1,0 +1,186 @@
+"""The window: the jobs that run soon are in memory, the backlog is in the store only.
+
+Jobs run in the order of their ids.  ``cursor`` parts the two: every queued job up
+to it is in memory; ``spilled`` counts those beyond.  When the window runs low it
+is filled from the store, whole parcels at a time.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from jobd.model.job import Job, Parcel, Record
+from jobd.model.states import State
+from jobd.scheduler.watchers import Watchers
+
+JOBS = 65_536
+"""Jobs in memory; the rest of the queue is in the store only."""
+
+BYTES = 64 * 1024 * 1024
+"""What the arguments of the jobs in memory may take."""
+
+LOW_WATER = 4_096
+"""With fewer jobs than this in memory, the window is filled from the store."""
+
+
+class Window:
+    """All jobs in memory, those of them that are ready to run, and who watches the others."""
+
+    def __init__(self, spilled: int) -> None:
+        self.jobs: dict[int, Job] = {}
+        """Ready jobs, assigned ones, and ends that are not durable yet."""
+        self.cursor = 0
+        self.spilled = spilled
+        """Queued jobs beyond the cursor; an upper bound until the cursor is at the end."""
+        self.watchers = Watchers()
+        self._ready: list[int] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """How many jobs are ready; some may have been cancelled since."""
+        return len(self._ready)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether new jobs must spill: no room, or others wait in the store before them."""
+        return self.spilled > 0 or len(self._ready) >= JOBS or self._bytes >= BYTES
+
+    def push(self, job: Job) -> None:
+        """Make a job ready to run."""
+        self.jobs[job.id] = job
+        self._bytes += len(job.args)
+        heappush(self._ready, job.id)
+
+    def pop(self) -> Job | None:
+        """Take the next job; what was cancelled meanwhile is passed over."""
+        ready, jobs = self._ready, self.jobs
+        while ready:
+            job = jobs.get(heappop(ready))
+            if job is not None and job.state is State.QUEUED:
+                self._bytes -= len(job.args)
+                return job
+        self._bytes = 0
+        return None
+
+    def admit(self, record: Record, peer: bytes | None) -> None:
+        """Take in the jobs of a new record, or leave them to the store; ``peer`` watches them."""
+        first, count = record.first, len(record.args)
+        last = first + count - 1
+        if self.is_full:
+            self.spilled += count
+            if peer is not None:
+                self.watchers.add(peer, first, last)
+            return
+        self.cursor = last
+        jobs, ready = self.jobs, self._ready
+        uid, function, created_at, batch = record.uid, record.function, record.created_at, record.batch
+        for number, args in enumerate(record.args, first):
+            job = Job(number, uid, batch, function, args, created_at)
+            batch = 0
+            job.record = record
+            if peer is not None:
+                job.watchers = [peer]
+            jobs[number] = job
+            heappush(ready, number)
+            self._bytes += len(args)
+
+    def wants_refill(self, stored_high: int) -> bool:
+        """Whether parcels should be loaded, from ``cursor`` on."""
+        return (
+            self.spilled > 0
+            and len(self._ready) < LOW_WATER
+            and self._bytes < BYTES
+            and self.cursor < stored_high
+        )
+
+    def refill(self, parcels: list[Parcel], rows: dict[int, Job | None], reached: int) -> list[int]:
+        """Take in what the store has between ``cursor`` and ``reached``.
+
+        ``rows`` has the jobs with rows of their own: the job if it is queued, else None.
+        Returns the parcels (by first id) that hold nothing any more.
+        """
+        before = len(self.jobs)
+        for parcel in parcels:
+            for record in parcel.records:
+                self._unpack(record, rows)
+                parcel.open += record.open > 0
+            parcel.records = []
+        for number, row in rows.items():
+            if row is not None and number not in self.jobs:
+                self.push(row)
+        for peer, first, last in self.watchers.within(self.cursor + 1, reached):
+            self._watch_range(peer, first, last)
+        self.watchers.drop_below(reached + 1)
+        self.spilled = max(0, self.spilled - (len(self.jobs) - before))
+        self.cursor = max(self.cursor, reached)
+        return [parcel.first for parcel in parcels if not parcel.open]
+
+    def _unpack(self, record: Record, rows: dict[int, Job | None]) -> None:
+        jobs, batch = self.jobs, record.batch
+        for number, args in enumerate(record.args, record.first):
+            if number not in rows:
+                job = jobs.get(number)
+                if job is None:
+                    job = Job(number, record.uid, batch, record.function, args, record.created_at)
+                    self.push(job)
+                if not job.row:
+                    job.record = record
+                    record.open += 1
+            batch = 0
+        record.args = []
+
+    def _watch_range(self, peer: bytes, first: int, last: int) -> None:
+        for job in map(self.jobs.get, range(first, last + 1)):
+            if job is not None:
+                self._watch(job, peer)
+
+    def load(self, job: Job) -> Job:
+        """Bring one stored job into memory, to change it; returns the one that is there, if any."""
+        present = self.jobs.get(job.id)
+        if present is not None:
+            return present
+        self.jobs[job.id] = job
+        if job.state is State.QUEUED:
+            self.spilled = max(0, self.spilled - 1)
+            self.push(job)
+            for peer, _, _ in self.watchers.within(job.id, job.id):
+                self._watch(job, peer)
+        return job
+
+    def spill(self, job: Job) -> None:
+        """Leave a job that is queued again to the store: there is no room for it."""
+        self.jobs.pop(job.id, None)
+        self.cursor = min(self.cursor, job.id - 1)
+        self.spilled += 1
+        for peer in job.watchers or ():
+            self.watchers.add(peer, job.id, job.id)
+
+    def watch(self, peer: bytes, number: int) -> None:
+        """Tell this peer of the job's end; the job is in memory, or queued in the store."""
+        job = self.jobs.get(number)
+        if job is None:
+            self.watchers.add(peer, number, number)
+        else:
+            self._watch(job, peer)
+
+    def _watch(self, job: Job, peer: bytes) -> None:
+        if job.watchers is None:
+            job.watchers = [peer]
+        elif peer not in job.watchers:
+            job.watchers.append(peer)
+
+    def forget_peer(self, peer: bytes) -> None:
+        """Nobody is there to be told any more."""
+        self.watchers.forget(peer)
+        for job in self.jobs.values():
+            if job.watchers and peer in job.watchers:
+                job.watchers.remove(peer)
+
+    def drop(self, first: int, count: int) -> None:
+        """Forget jobs whose submit has failed."""
+        for number in range(first, first + count):
+            job = self.jobs.pop(number, None)
+            if job is None:
+                self.spilled = max(0, self.spilled - 1)
+            else:
+                job.void = True

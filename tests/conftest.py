@@ -1,0 +1,34 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import DaemonUnderTest
+
+MODULES = Path(__file__).parent / "support" / "jobs"
+
+
+@pytest.fixture
+def make_daemon() -> Iterator[Callable[..., DaemonUnderTest]]:
+    """Make daemons that are not started yet; all are closed after the test."""
+    made: list[DaemonUnderTest] = []
+
+    def make(**settings: object) -> DaemonUnderTest:
+        daemon = DaemonUnderTest(**settings)  # type: ignore[arg-type]  # settings by name
+        for module in MODULES.glob("*.py"):
+            daemon.write_module(module.stem, module.read_text(encoding="utf-8"))
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., DaemonUnderTest]) -> DaemonUnderTest:
+    """Return a running daemon with two workers; ``tests/support/jobs`` is on the workers' path."""
+    return make_daemon().start()
