@@ -93,7 +93,9 @@ class Handle:
 
     __slots__ = ("__weakref__", "_client", "_ended", "_id", "_index", "_submission")
 
-    def __init__(self, client: Client, submission: _Submission | None, index: int, number: int = 0) -> None:
+    def __init__(
+        self, client: Client, submission: _Submission | None, index: int, number: int = 0
+    ) -> None:
         self._client = client
         self._submission = submission
         self._index = index
@@ -223,12 +225,16 @@ class Client:
         arguments = [tuple(call) for call in calls]
         if not arguments:
             return []
-        shapes: list[tuple[int, tuple[str, ...]]] = [(count, ()) for count in sorted({len(call) for call in arguments})]
+        shapes: list[tuple[int, tuple[str, ...]]] = [
+            (count, ()) for count in sorted({len(call) for call in arguments})
+        ]
         return self.submit_encoded(
             function, [_encode_call(call, {}) for call in arguments], shapes, watch=True
         )
 
-    def map(self, function: str, iterable: Iterable[Any], /, timeout: float | None = None) -> Iterator[Any]:
+    def map(
+        self, function: str, iterable: Iterable[Any], /, timeout: float | None = None
+    ) -> Iterator[Any]:
         """Submit a call for each item and yield the results in order.
 
         All are submitted before this returns, in messages of ten thousand.  ``timeout`` is in
@@ -331,7 +337,9 @@ class Client:
         if missing:
             self._watch([handle._id for handle in missing])  # noqa: SLF001  # ours
         for handle in handles:
-            self._await_end(handle, None if deadline is None else max(0.0, deadline - time.monotonic()))
+            self._await_end(
+                handle, None if deadline is None else max(0.0, deadline - time.monotonic())
+            )
         return {h._id: h._ended for h in handles if h._ended is not None}  # noqa: SLF001  # ours
 
     def fetch(self, number: int) -> Fetched:
@@ -396,7 +404,9 @@ class Client:
         """End the daemon, and wait until it has ended; running jobs get ``drain_s`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
-            self._transport.send(encode([Stop(self._next(), drain_s)]), time.monotonic() + self.timeout_s)
+            self._transport.send(
+                encode([Stop(self._next(), drain_s)]), time.monotonic() + self.timeout_s
+            )
             try:
                 while True:
                     left = None if deadline is None else deadline - time.monotonic()
@@ -450,7 +460,9 @@ class Client:
 
     def _answers(self, request: Any) -> list[tuple[int, str]]:
         replies = self._ask_stream(request)
-        return [answer for reply in replies if isinstance(reply, Answers) for answer in reply.answers]
+        return [
+            answer for reply in replies if isinstance(reply, Answers) for answer in reply.answers
+        ]
 
     def _request(self, request: Any, *, stream: bool, timeout: float | None) -> _Pending:
         pending = _Pending(encode([request]), stream=stream)
@@ -488,7 +500,7 @@ class Client:
         if handle._ended is not None:  # noqa: SLF001  # ours
             return
         try:
-            self._await(lambda: handle._ended is not None, timeout, for_ever=True)  # noqa: SLF001  # ours
+            self._await(lambda: handle._ended is not None, timeout)  # noqa: SLF001  # ours
         except WaitTimeout:
             raise WaitTimeout(
                 f"job {handle.id} has not ended within {timeout:g} s", "it goes on; ask again later"
@@ -505,9 +517,13 @@ class Client:
         limit = 512 * 1024 * 1024
         left = max(0.05, deadline - time.monotonic())
         try:
-            self._transport = Transport.connect(self.socket, timeout_s=left, max_message_bytes=limit)
+            self._transport = Transport.connect(
+                self.socket, timeout_s=left, max_message_bytes=limit
+            )
         except (FileNotFoundError, ConnectionRefusedError):
-            raise DaemonUnreachable(f"no daemon at {self.socket}", "start one with 'jobd start'") from None
+            raise DaemonUnreachable(
+                f"no daemon at {self.socket}", "start one with 'jobd start'"
+            ) from None
         except PermissionError:
             raise Denied(
                 f"no permission for {self.socket}", "only the daemon's own user may use it"
@@ -522,11 +538,13 @@ class Client:
             ) from None
         except Disconnected:
             raise DaemonUnreachable(
-                f"the daemon at {self.socket} went away", "see its log, or start it with 'jobd start'"
+                f"the daemon at {self.socket} went away",
+                "see its log, or start it with 'jobd start'",
             ) from None
         except OSError as error:
             raise ConfigError(
-                f"{self.socket} cannot be a socket: {error.strerror or error}", "choose another --socket"
+                f"{self.socket} cannot be a socket: {error.strerror or error}",
+                "choose another --socket",
             ) from None
         self._received = 0
         self._ping_at = time.monotonic() + PING_S
@@ -547,10 +565,13 @@ class Client:
                             raise BY_NAME.get(reply.error, JobdError)(reply.message, reply.hint)
                 if left <= 0:
                     raise DaemonUnreachable(
-                        f"the daemon at {self.socket} does not answer", "is it stopped, or very busy?"
+                        f"the daemon at {self.socket} does not answer",
+                        "is it stopped, or very busy?",
                     )
         except Disconnected:
-            raise DaemonUnreachable(f"the daemon at {self.socket} went away", "see its log") from None
+            raise DaemonUnreachable(
+                f"the daemon at {self.socket} went away", "see its log"
+            ) from None
 
     def _reconnect(self) -> None:
         """Connect again, for as long as ``timeout_s``, and repeat what was not answered."""
@@ -592,14 +613,13 @@ class Client:
             self._reconnect()
         except TimeoutError:
             raise DaemonUnreachable(
-                f"the daemon at {self.socket} takes no more requests", "is it stopped, or very busy?"
+                f"the daemon at {self.socket} takes no more requests",
+                "is it stopped, or very busy?",
             ) from None
 
     # -- waiting --
 
-    def _await(
-        self, is_over: Callable[[], bool], timeout: float | None = -1, *, for_ever: bool = False
-    ) -> None:
+    def _await(self, is_over: Callable[[], bool], timeout: float | None = -1) -> None:
         """Read, or let another thread read for us, until something is so.
 
         Raises:
@@ -724,7 +744,9 @@ def error_of(ended: Ended) -> JobError:
         why = f": {ended.cause}" if ended.cause else ""
         return JobCancelled(f"job {ended.id} was cancelled{why}", "", id=ended.id)
     if ended.state is State.CRASHED:
-        return JobCrashed(f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace)
+        return JobCrashed(
+            f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace
+        )
     text = f"{kind}: {error.message}" if error and error.message else kind
     return JobFailed(f"job {ended.id} failed: {text}", see, id=ended.id, type=kind, traceback=trace)
 
@@ -733,7 +755,9 @@ def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     try:
         return payload.encode_call(args, kwargs)
     except payload.Unencodable as error:
-        raise UsageError(f"an argument cannot travel to the worker: {error}", "pass plain data") from error
+        raise UsageError(
+            f"an argument cannot travel to the worker: {error}", "pass plain data"
+        ) from error
 
 
 def _default_socket() -> str:

@@ -121,7 +121,9 @@ def decode(data: bytes) -> Any:
     return pickle.loads(memoryview(data)[start:])  # noqa: S301  # the point of this module
 
 
-def encode_call(args: tuple[object, ...], kwargs: dict[str, object], *, json: bool = False) -> bytes:
+def encode_call(
+    args: tuple[object, ...], kwargs: dict[str, object], *, json: bool = False
+) -> bytes:
     """Encode a call's arguments; ``json`` asks for the result as JSON.
 
     Raises:

@@ -37,7 +37,7 @@ class Checks:
     ``accept`` and ``refuse`` are told the verdict for each submit.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # five callbacks: the pool and the requests, which it must not know
         self,
         boot: str,
         timeout_s: float,
@@ -64,7 +64,10 @@ class Checks:
     def passes(self, request: Submit) -> bool:
         """Whether every shape of this submit is known to be right."""
         function, known = request.function, self._known
-        return all((function, shape) in known for shape in request.shapes)
+        for shape in request.shapes:
+            if (function, shape) not in known:
+                return False
+        return True
 
     def is_waiting(self, peer: bytes, request: Submit) -> bool:
         """Whether a submit with this key waits already; the newest sender gets the answer."""
@@ -92,12 +95,8 @@ class Checks:
         elif self._ready:
             self._order(pending)
 
-    def is_checker(self, uid: str) -> bool:
-        """Whether this is the checker that is in use."""
-        return uid == self._uid
-
     def ready(self, uid: str) -> None:
-        """The checker has connected."""
+        """A process has connected; is it the checker?"""
         if uid == self._uid:
             self._ready = True
             for pending in self._pending.values():
@@ -141,10 +140,13 @@ class Checks:
             self._start()
 
     def reload(self) -> None:
-        """Forget every verdict, and use a new checker."""
+        """Forget every verdict, and use a new checker; it is asked what the old one was asked."""
         self._known.clear()
-        if self._uid:
+        if self._ready and self._uid:  # one that is just starting has imported nothing yet
             self._kill(self._uid)
+            self._uid = ""  # before it is seen dead: its death says nothing about a function
+            if self._pending:
+                self._start()
 
     def deadline_s(self) -> float | None:
         """Return when ``expire`` should be called, or None."""

@@ -10,7 +10,6 @@ from queue import SimpleQueue
 
 from jobd.model.errors import JobdError, StoreFailed
 
-
 SWITCH_INTERVAL_S = 0.0001
 """How long the thread waits for the GIL after the disk is done, while the loop is busy.
 
@@ -56,5 +55,7 @@ class Committer:
             except JobdError as error:
                 self._error = error
             except Exception as error:  # noqa: BLE001  # the loop must hear of it, whatever it is
-                self._error = StoreFailed(f"the commit failed: {error!r}", "jobd has to be started again")
+                self._error = StoreFailed(
+                    f"the commit failed: {error!r}", "jobd has to be started again"
+                )
             os.eventfd_write(self.fd, 1)

@@ -36,7 +36,16 @@ def start_in_background(loaded: Loaded, argv: list[str], timeout_s: float = 30.0
     log_fd = os.open(log_path, flags, 0o600)
     began_at = os.fstat(log_fd).st_size
     read_fd, write_fd = os.pipe()
-    command = [sys.executable, "-P", "-m", "jobd", "start", "--foreground", "--ready-fd", str(write_fd)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "jobd",
+        "start",
+        "--foreground",
+        "--ready-fd",
+        str(write_fd),
+    ]
     child = subprocess.Popen(
         [*command, *argv],
         stdin=subprocess.DEVNULL,
@@ -83,5 +92,7 @@ def _what_it_said(status: int, log_path: str, began_at: int) -> JobdError:
     kind = next((e for e in errors.BY_NAME.values() if e.code == status), JobdError)
     said = next((line for line in reversed(lines) if line.startswith("jobd: ")), "")
     if not said:
-        return DaemonUnreachable(f"the daemon ended at once (exit code {status})", f"see {log_path}")
+        return DaemonUnreachable(
+            f"the daemon ended at once (exit code {status})", f"see {log_path}"
+        )
     return kind(said.removeprefix("jobd: "), f"its log is {log_path}")

@@ -23,10 +23,13 @@ class Lock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._fd, 100).decode("ascii", "replace").strip() or "an unknown process"
+            holder = (
+                os.read(self._fd, 100).decode("ascii", "replace").strip() or "an unknown process"
+            )
             os.close(self._fd)
             raise AlreadyRunning(
-                f"{what} is held by {holder}", "use it, stop it with 'jobd stop', or choose another --state-dir"
+                f"{what} is held by {holder}",
+                "use it, stop it with 'jobd stop', or choose another --state-dir",
             ) from None
         os.ftruncate(self._fd, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -48,9 +51,13 @@ def private_directory(path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
         found = os.stat(path)
     except PermissionError as error:
-        raise Denied(f"cannot make {path}: {error.strerror}", "choose another place, or its owner") from error
+        raise Denied(
+            f"cannot make {path}: {error.strerror}", "choose another place, or its owner"
+        ) from error
     except OSError as error:
-        raise ConfigError(f"cannot make {path}: {error.strerror}", "choose another place") from error
+        raise ConfigError(
+            f"cannot make {path}: {error.strerror}", "choose another place"
+        ) from error
     if not stat.S_ISDIR(found.st_mode):
         raise ConfigError(f"{path} is not a directory", "choose another place")
     if found.st_uid != os.geteuid():

@@ -52,14 +52,19 @@ from jobd.wire.router import Router
 
 log = logging.getLogger("jobd")
 
-DRAIN = 2_000
-"""Frames taken from a socket in one turn, at most."""
+DRAIN_CLIENTS = 100
+"""Frames taken from clients in one turn, about a millisecond's worth: workers must not wait for more."""
+
+DRAIN_WORKERS = 1_000
 
 REFILL = 4_000
 HOUSEKEEPING_S = 1.0
 FOLLOW_S = 0.05
 COMMIT_HANGS_S = 60.0
 """A commit that takes longer than this stops the watchdog's ping."""
+
+CLOSE_S = 15.0
+"""What the end may take when no job runs any more: the last commit, the zygote, the checkpoint."""
 
 AT_ONCE = (GiveBack, StopJob, Adopt)
 """Orders that go to a worker's control thread; the others wait for their turn in its main thread."""
@@ -68,10 +73,10 @@ AT_ONCE = (GiveBack, StopJob, Adopt)
 class Daemon:
     """Everything that one daemon has; made by jobd.daemon.service."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it joins; service.py hands each part in, ready for use
         self,
         settings: Settings,
-        boot: str,
+        *,
         scheduler: Scheduler,
         store: Store,
         pool: Pool,
@@ -80,7 +85,7 @@ class Daemon:
         notify: Notify,
     ) -> None:
         self.settings = settings
-        self.boot = boot
+        self.boot = boot = scheduler.boot
         self.scheduler = scheduler
         self.store = store
         self.pool = pool
@@ -112,6 +117,15 @@ class Daemon:
         self._ping_at = 0.0
         self._signals: deque[int] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pool_fds: set[int] = set()
+        self._poller = zmq.Poller()
+        for source in (
+            client_router.socket,
+            worker_router.socket,
+            self.committer.fd,
+            self._wake_read,
+        ):
+            self._poller.register(source, zmq.POLLIN)
 
     # -- running --
 
@@ -144,12 +158,17 @@ class Daemon:
         hit("stop.draining")
         limit = self.settings.daemon.drain_s if drain_s is None else drain_s
         log.info("draining: running jobs get %g s, then they are put back", limit)
-        self._notify.send(STOPPING=1, STATUS="draining")
+        # The jobs' time, then what the processes and the disk may take: no less than that.
+        needs_s = limit + self.settings.pool.kill_grace_s + CLOSE_S
+        usec = int(needs_s * 1e6)
+        self._notify.send(STOPPING=1, STATUS="draining", EXTEND_TIMEOUT_USEC=usec)
         self._stop_at = self.now_s + limit
         self.scheduler.drain()
 
     def reload(self) -> None:
         """Replace the workers by new ones, each when its job is done."""
+        if self._stopping:
+            return  # there will be no new ones, and READY must not follow STOPPING
         log.info("reloading: every worker is replaced when its job is done")
         self._notify.reloading()
         self.pool.start()
@@ -161,7 +180,9 @@ class Daemon:
         """Return sentences about what does not work at the moment."""
         found = [self._disk_trouble, self.pool.trouble]
         if self.scheduler.failed_starts > 1 and not self.pool.trouble:
-            found.append(f"{self.scheduler.failed_starts} workers in a row have died without having worked")
+            found.append(
+                f"{self.scheduler.failed_starts} workers in a row have died without having worked"
+            )
         return [text for text in found if text]
 
     # -- one turn --
@@ -175,13 +196,14 @@ class Daemon:
         if self.committer.busy and self.committer.fd in ready:
             self._committed()
         if self._client_router.socket in ready:
-            for peer, frame in self._client_router.drain(DRAIN):
+            for peer, frame in self._client_router.drain(DRAIN_CLIENTS):
                 self.clients.heard(peer, self.now_s)
                 self.requests.take(peer, frame)
         if self._worker_router.socket in ready:
             self._take_reports()
-        self._see_deaths()
-        self._obey_signals()
+        self._see_deaths(ready)
+        if self._wake_read in ready:
+            self._obey_signals()
         self._step_tasks()
         self._keep_house()
         if scheduler.wants_refill():
@@ -195,14 +217,14 @@ class Daemon:
         return self._is_over()
 
     def _poll(self) -> dict[object, int]:
-        poller = zmq.Poller()
-        poller.register(self._client_router.socket, zmq.POLLIN)
-        poller.register(self._worker_router.socket, zmq.POLLIN)
-        poller.register(self.committer.fd, zmq.POLLIN)
-        poller.register(self._wake_read, zmq.POLLIN)
-        for fd in self.pool.fds():
-            poller.register(fd, zmq.POLLIN)
-        return dict(poller.poll(self._timeout_ms()))
+        wanted = set(self.pool.fds())
+        if wanted != self._pool_fds:
+            for fd in self._pool_fds - wanted:
+                self._poller.unregister(fd)
+            for fd in wanted - self._pool_fds:
+                self._poller.register(fd, zmq.POLLIN)
+            self._pool_fds = wanted
+        return dict(self._poller.poll(self._timeout_ms()))
 
     def _timeout_ms(self) -> int:
         if self.tasks:
@@ -227,7 +249,7 @@ class Daemon:
     # -- workers --
 
     def _take_reports(self) -> None:
-        for peer, frame in self._worker_router.drain(DRAIN):
+        for peer, frame in self._worker_router.drain(DRAIN_WORKERS):
             uid = peer[:-2].decode("ascii", "replace")
             try:
                 reports = decode_reports(frame)
@@ -250,10 +272,8 @@ class Daemon:
             case GivenBack(attempts):
                 scheduler.given_back(uid, attempts)
             case Ready(pid):
-                if self.checks.is_checker(uid):
-                    self.checks.ready(uid)
-                else:
-                    scheduler.worker_ready(uid, pid)
+                self.checks.ready(uid)
+                scheduler.worker_ready(uid, pid)
             case Handover(pid, running):
                 log.info("took over worker %d, which is at job %d", pid, running[0])
                 scheduler.handed_over(uid, pid, running)
@@ -274,8 +294,9 @@ class Daemon:
         suffix = b"/c" if isinstance(order, AT_ONCE) else b"/j"
         self._workers.put(uid.encode() + suffix, order)
 
-    def _see_deaths(self) -> None:
-        self.pool.look()
+    def _see_deaths(self, ready: dict[object, int]) -> None:
+        if not self._pool_fds.isdisjoint(ready):
+            self.pool.look()
         for dead in self.pool.judge(self._received):
             hit("worker.dead")
             self._bury(dead)
@@ -358,6 +379,7 @@ class Daemon:
                 self.tasks.append(steps)
 
     def _keep_house(self) -> None:
+        """Do what the clock asks for."""
         if self.requests.followers:
             self.requests.follow()
         if self._stop_at and self.now_s >= self._stop_at:
@@ -365,13 +387,19 @@ class Daemon:
             log.info("the time to drain is over: what still runs is put back")
             self.scheduler.stop_running()
         if self._notify.watchdog_s and self.now_s >= self._ping_at:
-            self._ping_at = self.now_s + self._notify.watchdog_s
-            hangs = self.committer.busy and self.now_s - self._commit_began_s > COMMIT_HANGS_S
-            if not hangs:
-                self._notify.send(WATCHDOG=1)
-        if self.now_s < self._housekeeping_at:
-            return
-        self._housekeeping_at = self.now_s + HOUSEKEEPING_S
+            self._feed_watchdog()
+        if self.now_s >= self._housekeeping_at:
+            self._housekeeping_at = self.now_s + HOUSEKEEPING_S
+            self._look_around()
+
+    def _feed_watchdog(self) -> None:
+        self._ping_at = self.now_s + self._notify.watchdog_s
+        hangs = self.committer.busy and self.now_s - self._commit_began_s > COMMIT_HANGS_S
+        if not hangs:
+            self._notify.send(WATCHDOG=1)
+
+    def _look_around(self) -> None:
+        """Look after what nobody tells us of: deleted files, silent clients, endless output."""
         self.store.check_identity()
         for peer in self.clients.silent(self.now_s):
             self.scheduler.window.forget_peer(peer)
@@ -395,10 +423,7 @@ class Daemon:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
     def _obey_signals(self) -> None:
-        try:
-            os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass  # nothing has come
+        os.read(self._wake_read, 4096)
         while self._signals:
             number = self._signals.popleft()
             log.info("got %s", signal.Signals(number).name)
@@ -415,5 +440,3 @@ def as_death(dead: Dead) -> Death:
     if now.job and dead.log_end > now.log_start:
         span = (log_name(dead.uid, now.log_number), now.log_start, dead.log_end)
     return Death(dead.cause, (now.job, now.attempt), dead.unknown, now.started_at, dead.tail, span)
-
-

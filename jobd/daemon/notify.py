@@ -28,7 +28,7 @@ class Notify:
         """How often to ping: half of what the unit allows; 0: never."""
 
     def send(self, **words: str | int) -> None:
-        """Send words such as ``READY=1``; what the manager has no room for is kept for ``flush``."""
+        """Send words such as ``READY=1``; what there is no room for is kept for ``flush``."""
         text = "\n".join(f"{key}={value}" for key, value in words.items())
         self._waiting.append(text.encode())
         self.flush()

@@ -81,8 +81,9 @@ class Requests:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._sessions: dict[bytes, int] = {}
+        self._sessions: dict[bytes, bytes] = {}
         self._functions: set[str] = set()
+        self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
         self.followers: list[Follower] = []
         self.malformed = 0
         self._handlers: dict[type, Callable[[bytes, Any], Steps | None]] = {
@@ -108,7 +109,9 @@ class Requests:
         except FrameError as error:
             self.malformed += 1
             text = f"that is no request of jobd's protocol {PROTOCOL}: {error}"
-            self._daemon.clients.reply(peer, Refused(0, "usage", text, "is the client of another version?"))
+            self._daemon.clients.reply(
+                peer, Refused(0, "usage", text, "is the client of another version?")
+            )
             return
         for request in requests:
             try:
@@ -155,12 +158,15 @@ class Requests:
         self._daemon.clients.reply(peer, refusal(request.rid, error))
 
     def _refuse_large(self, request: Submit) -> None:
-        if len(request.uid) != 16:  # noqa: PLR2004  # the protocol's length of a key
-            raise UsageError("the key of a submit has 16 bytes", "is the client of another version?")
+        if len(request.uid) != 16:  # the protocol's length of a key
+            raise UsageError(
+                "the key of a submit has 16 bytes", "is the client of another version?"
+            )
         if not request.args:
             raise UsageError("a submit of no jobs", "give at least one")
-        limit = self._daemon.settings.limits.max_payload_bytes
-        size = max(map(len, request.args))
+        limit = self._max_payload_bytes
+        args = request.args
+        size = len(args[0]) if len(args) == 1 else max(map(len, args))
         if size > limit:
             raise UsageError(
                 f"the arguments have {size} bytes, over the limit of {limit}",
@@ -173,32 +179,36 @@ class Requests:
         The numbers of a client's session only rise, so one look at the highest
         tells a new key from one that must be looked up.
         """
-        daemon, uid = self._daemon, request.uid
-        session, number = uid[:8], int.from_bytes(uid[8:], "big")
+        session, number = request.uid[:8], request.uid[8:]
         high = self._sessions.get(session)
         if high is None:
-            high = daemon.store.session_high(session)
+            high = self._daemon.store.session_high(session)
             if len(self._sessions) >= MOST_SESSIONS:
                 self._sessions.clear()  # they are in the store
         if number > high:
             self._sessions[session] = number
             return True
         self._sessions[session] = high
+        return not self._is_known(peer, request)
+
+    def _is_known(self, peer: bytes, request: Submit) -> bool:
+        """Look up a key that may have come before; if it has, the sender is answered."""
+        daemon, uid = self._daemon, request.uid
         submission = daemon.scheduler.submitting(uid)
         if submission is not None:
             submission.tell.append((peer, request.rid))
-            if request.watch:
-                self._watch_all(peer, submission.first, submission.count)
-            return False
-        if daemon.checks.is_waiting(peer, request):
-            return False
-        found = daemon.store.submit_of(uid)
-        if found is None:
+            first, count = submission.first, submission.count
+        elif daemon.checks.is_waiting(peer, request):
             return True
-        daemon.clients.reply(peer, Submitted(request.rid, *found))
+        else:
+            found = daemon.store.submit_of(uid)
+            if found is None:
+                return False
+            first, count = found
+            daemon.clients.reply(peer, Submitted(request.rid, first, count))
         if request.watch:
-            self._watch_all(peer, *found)
-        return False
+            self._watch_all(peer, first, count)
+        return True
 
     def _watch_all(self, peer: bytes, first: int, count: int) -> None:
         self._daemon.tasks.append(self._watch(peer, Watch(0, list(range(first, first + count)))))
@@ -321,7 +331,13 @@ class Requests:
         workers = []
         for worker in daemon.scheduler.workers.values():
             now = daemon.pool.now(worker.uid)
-            state = "busy" if now.job else "idle" if worker.phase is Phase.READY else worker.phase.name.lower()
+            state = (
+                "busy"
+                if now.job
+                else "idle"
+                if worker.phase is Phase.READY
+                else worker.phase.name.lower()
+            )
             workers.append(WorkerInfo(worker.pid, state, now.job, linux.rss_bytes(worker.pid)))
         reply = StatusInfo(
             request.rid,
@@ -413,10 +429,14 @@ class Requests:
         if running and running[1].attempt == attempt:
             piece = logs.read_running(daemon.logs_dir, *running, request.offset, limit)
         elif number in daemon.scheduler.window.jobs and attempt >= job.attempt:
-            piece = logs.Piece(b"", end=False)  # it waits for its turn, or its end is not durable yet
+            piece = logs.Piece(
+                b"", end=False
+            )  # it waits for its turn, or its end is not durable yet
         else:
             attempts = {a.number: a.log for a in daemon.store.attempts(number)}
-            piece = logs.read(daemon.logs_dir, logs.span_of(job, attempts, attempt), request.offset, limit)
+            piece = logs.read(
+                daemon.logs_dir, logs.span_of(job, attempts, attempt), request.offset, limit
+            )
         if request.follow and not piece.data and not piece.end:
             return False
         over = job.state >= ENDED
@@ -477,5 +497,3 @@ def _below(selector: Selector, before: int) -> Selector:
     ranges = [(1, MAX_ID)] if selector.all or selector.last else selector.ranges
     cut = [(low, min(high, before - 1)) for low, high in ranges if low < before]
     return Selector(cut or [(0, 0)], 0, False, selector.states)
-
-

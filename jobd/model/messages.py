@@ -32,6 +32,8 @@ class Message(msgspec.Struct, array_like=True, tag=True, gc=False):
 
 
 class Hello(Message, tag=1):
+    """The first request: the versions of the protocol that the client speaks."""
+
     rid: int
     low: int
     high: int
@@ -86,17 +88,23 @@ class List(Message, tag=6):
 
 
 class Cancel(Message, tag=7):
+    """End jobs, by a person's wish; ``reason`` is kept."""
+
     rid: int
     selector: Selector
     reason: str = ""
 
 
 class Retry(Message, tag=8):
+    """Queue jobs again that ended without a result."""
+
     rid: int
     selector: Selector
 
 
 class Status(Message, tag=9):
+    """How the daemon is."""
+
     rid: int
 
 
@@ -128,11 +136,25 @@ class Reload(Message, tag=12):
 
 
 class Ping(Message, tag=13):
+    """Is somebody there, and has anything been dropped?"""
+
     rid: int
 
 
 Request = (
-    Hello | Submit | Watch | Fetch | Find | List | Cancel | Retry | Status | Logs | Stop | Reload | Ping
+    Hello
+    | Submit
+    | Watch
+    | Fetch
+    | Find
+    | List
+    | Cancel
+    | Retry
+    | Status
+    | Logs
+    | Stop
+    | Reload
+    | Ping
 )
 
 
@@ -140,6 +162,8 @@ Request = (
 
 
 class Welcome(Message, tag=1):
+    """The answer to ``Hello``."""
+
     rid: int
     protocol: int
     version: str
@@ -180,11 +204,15 @@ class Ended(Message, tag=4):
 
 
 class Watching(Message, tag=5):
+    """The answer to ``Watch``; ``unknown`` are ids that nobody has."""
+
     rid: int
     unknown: list[int]
 
 
 class Fetched(Message, tag=6):
+    """The answer to ``Fetch``; ``value`` is None where there is none (yet)."""
+
     rid: int
     id: int
     state: State
@@ -194,7 +222,7 @@ class Fetched(Message, tag=6):
 
 
 class Jobs(Message, tag=7):
-    """Jobs found; ``more`` says that the answer goes on (``Find``) or that a next page exists (``List``)."""
+    """Jobs found; ``more``: the answer goes on (``Find``), or there is a next page (``List``)."""
 
     rid: int
     jobs: list[JobInfo]
@@ -219,6 +247,8 @@ class WorkerInfo(msgspec.Struct, array_like=True):
 
 
 class StatusInfo(Message, tag=9):
+    """The answer to ``Status``."""
+
     rid: int
     version: str
     pid: int

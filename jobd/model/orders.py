@@ -73,6 +73,8 @@ class Ready(Message, tag=1):
 
 
 class Outcomes(Message, tag=2):
+    """What came of attempts; numbered by ``seq``, so that it can be acknowledged."""
+
     seq: int
     outcomes: list[Outcome]
 

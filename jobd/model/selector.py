@@ -11,7 +11,7 @@ MAX_ID = 2**63 - 1
 
 
 class Selector(msgspec.Struct, frozen=True, array_like=True):
-    """Jobs by id ranges (both ends included), the newest ``last``, or ``all``; of these, those in ``states``."""
+    """Jobs by id ranges (ends included), the newest ``last``, or ``all``; of these, those in ``states``."""
 
     ranges: list[tuple[int, int]] = []
     last: int = 0

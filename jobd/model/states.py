@@ -63,7 +63,10 @@ class IllegalTransition(Exception):
 
 
 _NEXT: list[list[State | None]] = [
-    [TABLE[State(state)].get(Event(event)) if state in TABLE and event else None for event in range(8)]
+    [
+        TABLE[State(state)].get(Event(event)) if state in TABLE and event else None
+        for event in range(8)
+    ]
     for state in range(16)
 ]
 """The table as arrays: a dictionary would hash an enum, in Python, for every step of every job."""

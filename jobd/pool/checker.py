@@ -13,8 +13,8 @@ import zmq
 
 from jobd.model.messages import encode
 from jobd.model.orders import Check, Checked, Ready, Retire, decode_orders
-from jobd.pool.resolve import check
 from jobd.pool.protocol import Settings
+from jobd.pool.resolve import check
 
 ORPHAN_MS = 5_000
 """How long to wait for orders before looking whether the zygote still lives."""

@@ -65,7 +65,9 @@ class Scoreboard:
         """Unmap the page."""
         self._map.close()
 
-    def begin(self, job: int, attempt: int, started_at: int, log_number: int, log_start: int) -> None:
+    def begin(
+        self, job: int, attempt: int, started_at: int, log_number: int, log_start: int
+    ) -> None:
         """Write down the attempt that starts now."""
         _NOW.pack_into(self._map, _NOW_AT, job, attempt, started_at, log_number, log_start)
 

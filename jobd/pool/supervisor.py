@@ -20,8 +20,8 @@ from collections.abc import Iterator
 import msgspec
 
 from jobd.pool import linux
-from jobd.pool.scoreboard import Now, Scoreboard, log_name
 from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, decode_word
+from jobd.pool.scoreboard import Now, Scoreboard, log_name
 
 JUDGE_S = 0.25
 """How long a dead worker's last words may take to arrive."""
@@ -153,7 +153,7 @@ class Pool:
         return min(times, default=None)
 
     def look(self) -> None:
-        """Take in what zygotes say and which pidfds have fired."""
+        """Take in what zygotes say and which pidfds have fired; called when one of ``fds`` is readable."""
         self._hear_zygotes()
         now = time.monotonic()
         alive = {p.pidfd: p for p in self.processes.values() if not p.seen_dead_at}
@@ -165,9 +165,10 @@ class Pool:
 
     def judge(self, received: dict[str, int]) -> list[Dead]:
         """Return the deaths that are certain; ``received`` is the last outcome frame of each worker."""
-        now = time.monotonic()
-        judged = []
-        for process in [p for p in self.processes.values() if p.seen_dead_at]:
+        judged: list[Dead] = []
+        dead = [p for p in self.processes.values() if p.seen_dead_at]
+        now = time.monotonic() if dead else 0.0
+        for process in dead:
             late = now - process.seen_dead_at > JUDGE_S
             board = self._board_of(process)
             told = process.exited is not None or not process.ours
@@ -180,7 +181,9 @@ class Pool:
 
     def take_lost_checkers(self) -> list[tuple[str, str]]:
         """Return the checkers that have ended, as (uid, how)."""
-        lost = [(uid, how) for uid, _, how in (text.partition("\0") for text in self._lost_checkers)]
+        lost = [
+            (uid, how) for uid, _, how in (text.partition("\0") for text in self._lost_checkers)
+        ]
         self._lost_checkers.clear()
         return lost
 

@@ -54,9 +54,9 @@ from jobd.model.orders import (
 )
 from jobd.pool import linux
 from jobd.pool.failure import describe, safe_repr
+from jobd.pool.protocol import Settings
 from jobd.pool.resolve import resolve
 from jobd.pool.scoreboard import Scoreboard, log_name
-from jobd.pool.protocol import Settings
 
 HEARTBEAT_S = 1.0
 HOLD_S = 0.001
@@ -67,7 +67,7 @@ LOG_ROTATE_BYTES = 64 * 1024 * 1024
 STOPPED_MEMORY = 1_000
 
 
-class Stopped(BaseException):  # noqa: N818  # not an error, and no user's ``except Exception`` may eat it
+class Stopped(BaseException):  # not an error, and no user's ``except Exception`` may eat it
     """Raised in a job by SIGTERM, so that its ``finally`` blocks run."""
 
 
@@ -229,7 +229,7 @@ class Worker:
             )
         return data
 
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM comes from our control thread, or from outside; it ends the job that runs."""
         self._told_to_stop = True
         if self._in_job:
@@ -305,7 +305,9 @@ class Worker:
         self._log_number += 1
         self._log_start = 0
         name = os.path.join(self._settings.logs_dir, log_name(self.uid, self._log_number))
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(
+            name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         os.dup2(fd, 1)
         os.dup2(fd, 2)
         os.close(fd)
@@ -358,7 +360,9 @@ class Worker:
     def _stop(self, number: int, attempt: int) -> None:
         task = self._current
         if task is not None and (task.id, task.attempt) == (number, attempt):
-            self._leaving = True  # what a stopped job leaves behind is unknown: nothing else runs here
+            self._leaving = (
+                True  # what a stopped job leaves behind is unknown: nothing else runs here
+            )
             self._give_back()
             os.killpg(os.getpgrp(), signal.SIGTERM)
             return

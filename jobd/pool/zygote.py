@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -46,7 +47,9 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the daemon decides when we end, by closing the channel
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # the daemon decides when we end, by closing the channel
         if not self._preload():
             return
         poll = select.poll()
@@ -110,6 +113,8 @@ class Zygote:
             os.close(self._wake_read)
             os.close(self._wake_write)
             self._channel.close()
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._settings.nofile_soft, hard))
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             linux.become_subreaper()

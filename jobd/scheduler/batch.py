@@ -56,14 +56,14 @@ class Batch:
         self.replies: list[tuple[bytes, Reply]] = []
         self.recorded: list[tuple[str, int]] = []
         """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
-        self.sessions: dict[bytes, int] = {}
-        """The highest key of each client's session."""
+        self.sessions: dict[bytes, bytes] = {}
+        """The highest key of each client's session: its last 8 bytes, by its first 8."""
         self.urgent = False
         self.patient_until = 0
         """µs; until then an unurgent batch waits for the outcomes of jobs that are about to end."""
         self.counts: list[int] = []
         self.next_id = 0
-        self._parcel_bytes = 0
+        self._room_jobs = self._room_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(
@@ -77,24 +77,19 @@ class Batch:
             or self.recorded
         )
 
-    def pack(self, record: Record) -> None:
-        """Add a record to the parcel at hand, or to a new one when that is full."""
-        count = len(record.args)
-        size = sum(map(len, record.args))
-        parcel = record.parcel
+    def pack(
+        self, first: int, uid: bytes, total: int, function: str, created_at: int, args: list[bytes]
+    ) -> Record:
+        """Add jobs to the parcel at hand, or to a new one when that is full."""
+        count = len(args)
+        if self._room_jobs <= 0 or self._room_bytes <= 0:
+            self._room_jobs, self._room_bytes = PARCEL_JOBS, PARCEL_BYTES
+            self.parcels.append(Parcel(first, first, []))
+        parcel = self.parcels[-1]
+        record = Record(first, uid, total, function, created_at, args, parcel, count)
         parcel.records.append(record)
-        parcel.last = record.first + count - 1
+        parcel.last = first + count - 1
         parcel.open += 1
-        record.open = count
-        self._parcel_bytes += size
-
-    def parcel_for(self, first: int) -> Parcel:
-        """Return the parcel that the job ``first`` goes into."""
-        if self.parcels:
-            last = self.parcels[-1]
-            if first - last.first < PARCEL_JOBS and self._parcel_bytes < PARCEL_BYTES:
-                return last
-        self._parcel_bytes = 0
-        parcel = Parcel(first, first, [])
-        self.parcels.append(parcel)
-        return parcel
+        self._room_jobs -= count
+        self._room_bytes -= len(args[0]) if count == 1 else sum(map(len, args))
+        return record

@@ -20,7 +20,7 @@ from __future__ import annotations
 import msgspec
 
 from jobd.model.errors import JobdError, QueueFull, Stopping
-from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Parcel, Record, Verdict
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Parcel, Verdict
 from jobd.model.messages import INLINE_BYTES, Ended, Refused, Reply, Submit, Submitted
 from jobd.model.orders import GiveBack, Order, Recorded, Retire, Run, StopJob, Task
 from jobd.model.states import ENDED, Event, State, transition
@@ -33,7 +33,7 @@ from jobd.scheduler.window import Window
 BUDGET_US = 2_000.0
 """Work that is handed to a worker ahead of time; a little more than a commit takes."""
 
-CREDIT = 128
+CREDIT = 512
 """Jobs that are handed to a worker ahead of time, at most."""
 
 SHORT_US = 500.0
@@ -221,15 +221,12 @@ class Scheduler:
         submission = Submission(uid, first, count, [(peer, request.rid)])
         ledger.submissions[uid] = submission
         batch.submissions.append(submission)
-        batch.sessions[uid[:8]] = int.from_bytes(uid[8:], "big")
+        batch.sessions[uid[:8]] = uid[8:]
         watcher = peer if request.watch else None
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
-            at = first + start
             total = 0 if start else count
-            parcel = batch.parcel_for(at)
-            record = Record(at, uid, total, request.function, self._wall, part, parcel)
-            batch.pack(record)
+            record = batch.pack(first + start, uid, total, request.function, self._wall, part)
             self.window.admit(record, watcher)
 
     # -- the window --
@@ -376,7 +373,9 @@ class Scheduler:
             return
         for key in [key for key in self._deadlines if key[0] == uid]:
             del self._deadlines[key]
-        if worker.phase is Phase.STARTING or not (worker.assigned or worker.phase is Phase.RETIRING):
+        if worker.phase is Phase.STARTING or not (
+            worker.assigned or worker.phase is Phase.RETIRING
+        ):
             backoff = min(FIRST_BACKOFF_US << min(self._failed_starts, 20), LAST_BACKOFF_US)
             self._failed_starts += 1
             self._spawn_at = self._now + backoff
@@ -455,7 +454,9 @@ class Scheduler:
         for uid, jobs in hands.items():
             self._send(uid, jobs)
         if len(self.window):
-            self.ledger.batch.urgent = True  # what is not even handed out ends no sooner than a commit
+            self.ledger.batch.urgent = (
+                True  # what is not even handed out ends no sooner than a commit
+            )
 
     def _hand_ahead(self, rooms: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
@@ -583,7 +584,15 @@ class Scheduler:
 
     def _attempt(self, job: Job, state: State) -> Attempt:
         return Attempt(
-            job.id, job.attempt, state, job.started_at, job.ended_at, job.pid, job.cause, job.error, job.log
+            job.id,
+            job.attempt,
+            state,
+            job.started_at,
+            job.ended_at,
+            job.pid,
+            job.cause,
+            job.error,
+            job.log,
         )
 
     def _finish(self, job: Job, event: Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 UNKNOWN_US = 1_000_000.0
 """What a function that never ran is expected to take: long enough to be handed out alone."""
 
-FLOOR_US = 15.0
+FLOOR_US = 5.0
 """What even an empty job costs a worker: decoding, the call, the outcome."""
 
 _WEIGHT = 0.25

@@ -73,7 +73,12 @@ class Window:
             return
         self.cursor = last
         jobs, ready = self.jobs, self._ready
-        uid, function, created_at, batch = record.uid, record.function, record.created_at, record.batch
+        uid, function, created_at, batch = (
+            record.uid,
+            record.function,
+            record.created_at,
+            record.batch,
+        )
         for number, args in enumerate(record.args, first):
             job = Job(number, uid, batch, function, args, created_at)
             batch = 0

@@ -38,10 +38,10 @@ CREATE UNIQUE INDEX submits ON jobs (uid) WHERE batch > 0;
 CREATE INDEX failures ON jobs (state, id) WHERE state > 10;
 CREATE INDEX live ON jobs (id) WHERE state < 10;
 
--- The highest key that each client's session has used: a new key needs no look-up.
+-- The highest key that each client's session has used (its last 8 bytes): a new key needs no look-up.
 CREATE TABLE sessions (
     session BLOB PRIMARY KEY,
-    high    INTEGER NOT NULL
+    high    BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Ends of attempts that were not the job's last.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import Event, State
-from jobd.scheduler.batch import Batch
+from jobd.scheduler.batch import Batch, Change
 from jobd.store import files
 
 Detail = tuple[str, int, ErrorInfo | None, LogSpan | None]
@@ -71,7 +71,9 @@ class Store:
             self._reader = files.connect(path)
             self._reader.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
-            raise ConfigError(f"cannot open {path}: {error}", "is its directory writable?") from error
+            raise ConfigError(
+                f"cannot open {path}: {error}", "is its directory writable?"
+            ) from error
         stat = os.stat(path)
         self._identity = (stat.st_dev, stat.st_ino)
 
@@ -86,7 +88,9 @@ class Store:
             stat = os.stat(self.path)
             os.stat(f"{self.path}-wal")
         except OSError as error:
-            raise StoreFailed(f"{error.filename} is gone: somebody deleted it", "start jobd again") from error
+            raise StoreFailed(
+                f"{error.filename} is gone: somebody deleted it", "start jobd again"
+            ) from error
         if (stat.st_dev, stat.st_ino) != self._identity:
             raise StoreFailed(f"{self.path} was replaced while in use", "start jobd again")
 
@@ -94,37 +98,34 @@ class Store:
 
     def write(self, batch: Batch) -> None:
         """Execute a batch in a transaction that is left open for ``commit``."""
-        execute, many = self._writer.execute, self._writer.executemany
+        execute, many = self._writer.execute, self._many
         try:
             execute("BEGIN IMMEDIATE")
-            new = [_row(change.job) for change in batch.changes if not change.had_row]
-            if new:
-                many(_INSERT, new)
-            if len(new) < len(batch.changes):
-                self._write_changes([c.job for c in batch.changes if c.had_row])
-            earlier = [a for c in batch.changes if c.job.earlier for a in c.job.earlier]
-            if earlier:
-                ends = [(a.job, a.number, _pack(a)) for a in earlier]
-                many("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", ends)
+            self._write_jobs(batch.changes)
             for parcel in batch.parcels:
                 if parcel.open:
                     execute("INSERT INTO parcels VALUES (?, ?, ?, ?)", _packed(parcel))
-            for first in batch.ended_parcels:
-                execute("DELETE FROM parcels WHERE first = ?", (first,))
-            for lease in batch.leases.values():
-                row = (lease.id, lease.worker, _pack(lease.attempts))
-                execute("INSERT INTO leases VALUES (?, ?, ?)", row)
-            for number in batch.ended_leases:
-                execute("DELETE FROM leases WHERE id = ?", (number,))
-            for session in batch.sessions.items():
-                execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", session)
+            many("DELETE FROM parcels WHERE first = ?", [(n,) for n in batch.ended_parcels])
+            leases = [(x.id, x.worker, _pack(x.attempts)) for x in batch.leases.values()]
+            many("INSERT INTO leases VALUES (?, ?, ?)", leases)
+            many("DELETE FROM leases WHERE id = ?", [(n,) for n in batch.ended_leases])
+            many("REPLACE INTO sessions VALUES (?, ?)", list(batch.sessions.items()))
             execute("REPLACE INTO meta VALUES (1, ?, ?)", (_pack(batch.counts), batch.next_id))
         except sqlite3.Error as error:
             self.rollback()
             raise _translate(error) from error
 
-    def _write_changes(self, jobs: list[Job]) -> None:
-        self._writer.executemany(_UPDATE, [_changes(job) for job in jobs])
+    def _write_jobs(self, changes: list[Change]) -> None:
+        many = self._many
+        many(_INSERT, [_row(change.job) for change in changes if not change.had_row])
+        many(_UPDATE, [_changes(change.job) for change in changes if change.had_row])
+        earlier = [a for change in changes if change.job.earlier for a in change.job.earlier]
+        rows = [(a.job, a.number, _pack(a)) for a in earlier]
+        many("REPLACE INTO attempts VALUES (?, ?, ?)", rows)
+
+    def _many(self, sql: str, rows: Collection[Sequence[object]]) -> None:
+        if rows:
+            self._writer.executemany(sql, rows)
 
     def commit(self) -> None:
         """Make the open transaction durable; blocks on the disk, without the GIL."""
@@ -170,10 +171,10 @@ class Store:
                     return first, batch
         return None
 
-    def session_high(self, session: bytes) -> int:
-        """Return the highest number that a client's session has used in its keys, or -1."""
+    def session_high(self, session: bytes) -> bytes:
+        """Return the highest 8 bytes that a client's session has used in its keys; empty if none."""
         row = self._one("SELECT high FROM sessions WHERE session = ?", (session,))
-        return int(row[0]) if row else -1
+        return bytes(row[0]) if row else b""
 
     def job(self, number: int) -> Job | None:
         """Return one job, its result included."""
@@ -262,7 +263,10 @@ class Store:
 
     def _with_parcels(self, jobs: list[Job], start: int, end: int, limit: int) -> list[Job]:
         """Merge in the jobs between ``start`` and ``end`` that have no row of their own."""
-        has_row = {row[0] for row in self._all("SELECT id FROM jobs WHERE id BETWEEN ? AND ?", (start, end))}
+        has_row = {
+            row[0]
+            for row in self._all("SELECT id FROM jobs WHERE id BETWEEN ? AND ?", (start, end))
+        }
         found: list[Job] = []
         top = end
         while top >= start and len(found) < limit:
@@ -345,20 +349,15 @@ def _detail(job: Job) -> bytes | None:
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     state = _STATES[row[3]]
     assert state is not None
-    cause, stop, error, log = _unpack_detail(row[12]) if row[12] is not None else ("", 0, None, None)
-    return Job(
-        *row[:3],
-        *row[4:7],
-        state,
-        *row[7:12],
-        cause,
-        Event(stop) if stop else None,
-        error,
-        log,
-        row[13],
-        row=True,
-        stored=state,
+    cause, stop, error, log = (
+        _unpack_detail(row[12]) if row[12] is not None else ("", 0, None, None)
     )
+    job = Job(row[0], row[1], row[2], row[4], row[5], row[6], state)
+    job.attempt, job.crashes, job.started_at, job.ended_at, job.pid = row[7:12]
+    job.cause, job.error, job.log, job.value = cause, error, log, row[13]
+    job.stop = Event(stop) if stop else None
+    job.row, job.stored = True, state
+    return job
 
 
 def _packed(parcel: Parcel) -> tuple[int, int, bytes, bytes]:
@@ -387,6 +386,10 @@ def _translate(error: sqlite3.Error) -> JobdError:
     """Tell a full disk, which heals, from an I/O error, after which nothing is certain."""
     code = getattr(error, "sqlite_errorcode", 0)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE):
-        return DiskFull(f"disk full: the job store could not write ({error})", "free some space and try again")
+        return DiskFull(
+            f"disk full: the job store could not write ({error})", "free some space and try again"
+        )
     name = getattr(error, "sqlite_errorname", "")
-    return StoreFailed(f"the job store failed: {error} {name}".rstrip(), "jobd has to be started again")
+    return StoreFailed(
+        f"the job store failed: {error} {name}".rstrip(), "jobd has to be started again"
+    )

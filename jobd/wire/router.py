@@ -20,7 +20,9 @@ HANDSHAKE_MS = 1_000
 class Router:
     """A bound ROUTER socket."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str, max_message_bytes: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], path: str, max_message_bytes: int
+    ) -> None:
         """Bind; the caller holds the lock of this path, because libzmq takes it from anybody."""
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.LINGER, 500)
@@ -42,16 +44,19 @@ class Router:
 
     def drain(self, most: int) -> list[tuple[bytes, bytes]]:
         """Return up to ``most`` (peer, frame) that have arrived; messages of any other shape are dropped."""
-        receive, found = self._socket.recv, []
-        flags = zmq.NOBLOCK
+        receive, get = self._socket.recv, self._socket.getsockopt
+        found: list[tuple[bytes, bytes]] = []
+        rcvmore, flags = zmq.RCVMORE, zmq.NOBLOCK
         try:
-            for _ in range(most):
+            while len(found) < most:
                 peer = receive(flags)
                 frame = receive(flags)
-                while self._socket.rcvmore:
+                while get(rcvmore):
                     receive(flags)
                     frame = b""
                 found.append((peer, frame))
+                if len(found) == 1 and not int(get(zmq.EVENTS)) & zmq.POLLIN:
+                    break  # often it is just one: cheaper to ask than to run into the exception
         except zmq.Again:
             pass
         return found

@@ -52,7 +52,7 @@ class ProtocolError(Exception):
     """The peer does not speak the subset of ZMTP in which jobd talks to itself."""
 
 
-class Disconnected(ConnectionError):  # noqa: N818 - an event, named like its base's kin
+class Disconnected(ConnectionError):
     """The daemon closed the connection, or died."""
 
 

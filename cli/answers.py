@@ -1,0 +1,29 @@
+"""What became of each job of a command that changes jobs: ``cancel`` and ``retry``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobd.cli.render import answers_json, exit_code
+from jobd.model.errors import NotFound, NotReady
+
+if TYPE_CHECKING:
+    from jobd.cli.session import Session
+
+CODES = {"not found": NotFound.code, "has not ended": NotReady.code}
+"""Exit codes of the answers that are refusals; all others mean that the job is as it was asked."""
+
+
+def tell(session: Session, verb: str, answers: Sequence[tuple[int, str]]) -> int:
+    """Print the answers; return the exit code that they share, or 8."""
+    ordered = sorted(answers)
+    if session.json:
+        session.write_json(answers_json(verb, ordered))
+    elif session.quiet:
+        session.write_lines(str(number) for number, _ in ordered)
+    elif ordered:
+        session.write_table((), [(str(number), answer) for number, answer in ordered])
+    else:
+        session.note("no jobs")
+    return exit_code([CODES.get(answer, 0) for _, answer in ordered])

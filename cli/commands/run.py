@@ -1,0 +1,61 @@
+"""``jobd run``: queue a shell command."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from jobd.cli import outcome
+from jobd.cli.arguments import Call
+from jobd.cli.options import option, timeout_option, verb
+from jobd.cli.session import Session
+from jobd.cli.submission import submit, tell_id
+from jobd.model.states import EXIT_CODES
+
+if TYPE_CHECKING:
+    from jobd.client import Client
+
+FUNCTION = "jobd.shell:run"
+
+EXAMPLES = """
+jobd run -- make test                        prints the id
+jobd run -- sh -c 'echo hi; exit 3'          the job fails with exit code 3
+jobd run --wait -- tar czf backup.tgz data   wait, and print what it wrote
+jobd logs -f last                            follow what it writes
+"""
+
+
+@verb(examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.argument("words", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...")
+@option("--wait", is_flag=True, help="Wait, print what it wrote, and exit as the job did.")
+@timeout_option("With --wait: wait no longer than that.")
+def command(session: Session, *, words: tuple[str, ...], wait: bool, timeout: float | None) -> int:
+    """Queue a shell command, and print the job's id.
+
+    It runs in the current directory. The job succeeds if the command ends with exit
+    code 0, and fails otherwise; what it writes is the job's output.
+    """
+    call = Call([], {"argv": list(words), "cwd": os.getcwd()})
+    with session.connect() as client:
+        # No check: the function is our own, and a worker that is busy need not be asked.
+        number = submit(session, client, FUNCTION, call, check=False)
+        if wait:
+            return _wait(session, client, number, timeout)
+        return tell_id(session, client, number)
+
+
+def _wait(session: Session, client: Client, number: int, timeout_s: float | None) -> int:
+    """Wait for the command, and print what it wrote: that is its result."""
+    if not session.json and timeout_s is None:
+        for piece in client.logs(number, follow=True):
+            session.write_bytes(piece)
+    ended = outcome.wait(session, client, number, timeout_s)
+    if session.json:
+        return outcome.tell(session, ended)
+    if timeout_s is not None:
+        for piece in client.logs(number):
+            session.write_bytes(piece)
+    outcome.complain(session, ended)
+    return EXIT_CODES[ended.state]

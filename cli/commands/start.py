@@ -1,0 +1,132 @@
+"""``jobd start``: the daemon."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from jobd.cli.options import option, verb
+from jobd.cli.session import Session
+from jobd.cli.text import counted, home_shortened, one_line
+
+if TYPE_CHECKING:
+    from jobd.config import Loaded
+
+TIMEOUT_S = 30.0
+
+EXAMPLES = """
+jobd start                              in the background, for the functions here
+jobd start --path src --path tools      for those in these directories
+jobd start --workers 8
+jobd start --foreground                 for a supervisor such as systemd
+jobd start --state-dir /tmp/other       one more daemon, beside the first
+"""
+
+
+@verb(examples=EXAMPLES)
+@option("--foreground", is_flag=True, help="Stay in the foreground, and log to stderr.")
+@option(
+    "--path",
+    "paths",
+    multiple=True,
+    metavar="DIR",
+    allow_from_autoenv=False,
+    help="Where workers look for modules first; repeatable (JOBD_PATH).  [default: here]",
+)
+@option(
+    "--workers",
+    metavar="N",
+    allow_from_autoenv=False,
+    help="How many jobs run at once; 0: one for each core (JOBD_POOL_WORKERS).",
+)
+@option(
+    "--durability",
+    metavar="full|normal|off",
+    allow_from_autoenv=False,
+    help="What an acknowledged job survives (JOBD_STORE_DURABILITY).",
+)
+@option("--ready-fd", type=int, hidden=True, allow_from_autoenv=False, help="Told once it answers.")
+def command(
+    session: Session,
+    *,
+    foreground: bool,
+    paths: tuple[str, ...],
+    workers: str | None,
+    durability: str | None,
+    ready_fd: int | None,
+) -> int:
+    """Start the daemon, and return once it answers.
+
+    A daemon is its state directory: there is one for each. It runs on in the
+    background and logs to daemon.log there. Its workers find the modules of the
+    current directory, or of those that --path names.
+    """
+    if ready_fd is not None:
+        session.json = False  # whoever starts us reads our words from the log
+    flags = {"path": list(paths) or None, "pool.workers": workers, "store.durability": durability}
+    loaded = session.load(flags)
+    if loaded.origins["path"] == "default":
+        loaded = session.load(flags | {"path": [os.getcwd()]})
+    if foreground:
+        return _run(loaded, ready_fd)
+    return _start(session, loaded, _words(session, loaded, workers, durability))
+
+
+def _run(loaded: Loaded, ready_fd: int | None) -> NoReturn:
+    """Be the daemon."""
+    from jobd.daemon.launch import run_foreground  # noqa: PLC0415  # only `start` needs the daemon
+
+    gc.enable()  # see `main`: this process is not a short command
+    # And it ends as Python programs do, whatever threads and handlers it has.
+    sys.exit(run_foreground(loaded, ready_fd))
+
+
+def _start(session: Session, loaded: Loaded, words: list[str]) -> int:
+    """Start a daemon with these words, and tell about it."""
+    from jobd.daemon.launch import start_in_background  # noqa: PLC0415  # as above
+
+    start_in_background(loaded, words, TIMEOUT_S)
+    with session.connect() as client:
+        welcome = client.welcome
+    if session.json:
+        session.write_json(
+            {
+                "schema": "jobd.start/1",
+                "version": welcome.version,
+                "pid": welcome.pid,
+                "workers": welcome.workers,
+                "state_dir": welcome.state_dir,
+                "socket": loaded.settings.socket,
+            }
+        )
+    elif not session.quiet:
+        where = one_line(home_shortened(welcome.state_dir, os.environ.get("HOME", "")))
+        session.write(
+            f"jobd {welcome.version} is running: pid {welcome.pid}, "
+            f"{counted(welcome.workers, 'worker')}, state in {where}"
+        )
+    return 0
+
+
+def _words(
+    session: Session, loaded: Loaded, workers: str | None, durability: str | None
+) -> list[str]:
+    """Return the options for the daemon's own command line.
+
+    What depends on the environment or the directory is spelt out, so that it cannot
+    come out differently there.
+    """
+    settings = loaded.settings
+    words = ["--state-dir", settings.state_dir, "--socket", settings.socket]
+    for directory in settings.path:
+        words += ["--path", directory]
+    for name, value in (
+        ("--config", session.config),
+        ("--workers", workers),
+        ("--durability", durability),
+    ):
+        if value is not None:
+            words += [name, value]
+    return words

@@ -1,0 +1,107 @@
+"""``jobd submit``: queue a call of a function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jobd.cli.arguments import parse_arguments
+from jobd.cli.options import Verb, option, timeout_option, verb
+from jobd.cli.session import Session
+from jobd.cli.submission import file_reader, submit, tell_id, wait_and_tell
+
+EXAMPLES = """
+jobd submit math:factorial 20                      prints the id
+jobd submit --wait os.path:join usr lib            prints usr/lib
+jobd submit mytasks:resize photo.jpg width:=640 crop=false meta:='{"a": [1, 2]}'
+jobd submit mytasks:Report.build -5 'note=two words'
+jobd submit --raw mytasks:lookup 007               the text 007, as a text
+jobd submit mytasks:summarize @notes.txt           the text of a file
+date | jobd submit mytasks:stamp when=@-           the text from stdin
+jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
+"""
+
+FORMS = [
+    ("VALUE", "by position: a text, or what reads as one in JSON: a number, true, false, null"),
+    ("NAME=VALUE", "the same by name"),
+    (":JSON", "by position, any JSON; :'\"5\"' is the text 5"),
+    ("NAME:=JSON", "the same by name"),
+    ("@FILE", "by position: the text of a file; @- is stdin"),
+    ("NAME=@FILE", "the same by name; NAME:=@FILE is the JSON in it"),
+    ("-5", "a negative number is no option; after -- nothing is"),
+]
+"""The forms of an argument, as the help has them; `jobd.cli.arguments` has the grammar."""
+
+_SHIELD = "\0"
+"""Stands before what must not be taken for an option; a NUL cannot come from a shell."""
+
+
+class Submit(Verb):
+    """The command, which takes ``-5`` for an argument: no option begins with a digit."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, the negative numbers among them too."""
+        rest = super().parse_args(ctx, self._shielded(args))
+        words = ctx.params.get("arguments") or ()
+        ctx.params["arguments"] = tuple(word.removeprefix(_SHIELD) for word in words)
+        return rest
+
+    def explain(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write how arguments are written, then what every command has."""
+        with formatter.section("Arguments"):
+            formatter.write_dl(FORMS)
+        super().explain(context, formatter)
+
+    def _shielded(self, args: list[str]) -> list[str]:
+        values = {
+            name
+            for param in self.params
+            if isinstance(param, click.Option) and not param.is_flag
+            for name in param.opts
+        }
+        shielded, before = [], ""
+        for word in args:
+            is_argument = looks_negative(word) and before not in values
+            shielded.append(_SHIELD + word if is_argument else word)
+            before = word
+        return shielded
+
+
+def looks_negative(word: str) -> bool:
+    """Whether a word begins like a negative number."""
+    # `isdecimal` of "" is false.
+    digits = word[2:] if word[1:2] == "." else word[1:]
+    return word[:1] == "-" and digits[:1].isdecimal()
+
+
+@verb(cls=Submit, examples=EXAMPLES)
+@click.argument("reference", metavar="MODULE:FUNCTION")
+@click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
+@option("--wait", is_flag=True, help="Wait, print the result, and exit as the job did.")
+@timeout_option("With --wait: wait no longer than that.")
+@option("--check/--no-check", default=True, help="Check the function and its arguments first.")
+@option("--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like.")
+@option("--args-json", metavar="JSON", help="An array of arguments, before all others.")
+@option("--kwargs-json", metavar="JSON", help="An object of arguments by name.")
+def command(
+    session: Session,
+    *,
+    reference: str,
+    arguments: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+    check: bool,
+    **forms: Any,
+) -> int:
+    """Queue a call of a function, and print the job's id.
+
+    The function is looked up by a worker, which finds the modules of the directory
+    in which the daemon was started.
+    """
+    call = parse_arguments(arguments, read=file_reader(), **forms)
+    with session.connect() as client:
+        number = submit(session, client, reference, call, check=check)
+        if wait:
+            return wait_and_tell(session, client, number, timeout)
+        return tell_id(session, client, number)

@@ -1,0 +1,92 @@
+"""How a job ended, told to whoever waits for it: its value, or why there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobd import payload
+from jobd.cli import render
+from jobd.model.errors import NotFound, NotReady
+from jobd.model.messages import Ended, Fetched
+from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
+
+if TYPE_CHECKING:
+    from jobd.cli.session import Session
+    from jobd.client import Client
+
+
+def fetch(client: Client, number: int) -> Ended:
+    """Return how a job ended, with its value.
+
+    Raises:
+        NotReady: it has not ended.
+        NotFound: there is no such job.
+    """
+    fetched = client.fetch(number)
+    if fetched.state < ENDED:
+        raise NotReady(
+            f"job {number} is {NAMES[fetched.state]}: there is no result yet",
+            f"'jobd result --wait {number}' waits for it",
+        )
+    return _ended(fetched)
+
+
+def wait(session: Session, client: Client, number: int, timeout_s: float | None) -> Ended:
+    """Wait for a job's end, and return it with its value.
+
+    Raises:
+        WaitTimeout: it has not ended in time.
+        NotFound: there is no such job.
+    """
+    session.attached = [number]
+    ended = client.wait([number], timeout_s)[number]
+    if not ended.inline:
+        ended = _ended(client.fetch(number))
+    session.attached = []
+    return ended
+
+
+def tell(session: Session, ended: Ended) -> int:
+    """Print a job's value, or complain about its failure; return the exit code that mirrors it.
+
+    Raises:
+        NotFound: it succeeded, and its value is not kept any more.
+    """
+    if ended.state is State.SUCCEEDED and ended.value is None:
+        raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
+    if session.json:
+        session.write_json(render.result_json(ended))
+    elif ended.state is State.SUCCEEDED and ended.value is not None:
+        _print_value(session, ended.value)
+    else:
+        complain(session, ended)
+    return EXIT_CODES[ended.state]
+
+
+def complain(session: Session, ended: Ended) -> None:
+    """Say on stderr why a job has no value; with ``--verbose`` where in its code."""
+    if session.json or ended.state is State.SUCCEEDED:
+        return
+    traceback = ended.error.traceback if ended.error else ""
+    if session.verbose and traceback:
+        session.complain(traceback.rstrip())
+    hint = ""
+    if ended.state is not State.CANCELLED and not session.quiet:
+        hint = f" (see 'jobd logs {ended.id}', 'jobd show {ended.id}')"
+    session.complain(render.failure_text(ended) + hint)
+
+
+def _print_value(session: Session, value: bytes) -> None:
+    """Print a text as it is, and any other value as JSON; what JSON cannot say as its repr."""
+    text, is_json = payload.shown(value)
+    if not is_json:
+        session.note("jobd: the result is not JSON-able: this is its repr")
+    elif text.startswith('"'):
+        text = msgspec.json.decode(text, type=str)
+    session.write(text)
+
+
+def _ended(fetched: Fetched) -> Ended:
+    return Ended(fetched.id, fetched.state, fetched.value, fetched.error, fetched.cause)

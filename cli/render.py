@@ -1,0 +1,292 @@
+"""What jobd's values look like: as JSON values, and as the lines that people read.
+
+The JSON is a promise (docs/cli.md lists it): a name that is there stays and keeps
+its meaning.  Instants are ISO 8601 in UTC with a ``Z``, durations seconds, and what
+is not known is ``null``.  Nothing here does I/O; texts for people are one line each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from jobd import payload
+from jobd.cli.durations import show_duration
+from jobd.cli.text import first_line, one_line
+from jobd.model.job import Attempt, ErrorInfo, JobInfo
+from jobd.model.messages import Ended, StatusInfo
+from jobd.model.states import NAMES, State
+
+Row = tuple[str, ...]
+
+SHOWN_CALL_CHARACTERS = 300
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_QUEUE = "default"  # there is one so far; its name is part of the JSON from the start
+
+
+# -- JSON ---------------------------------------------------------------------
+
+
+def instant(at_us: int) -> datetime | None:
+    """Return an instant (microseconds since 1970; 0: none) as JSON takes it."""
+    return _EPOCH + timedelta(microseconds=at_us) if at_us else None
+
+
+def error_json(error: ErrorInfo | None) -> dict[str, str] | None:
+    """Return what ended a job, or None."""
+    if error is None:
+        return None
+    return {"type": error.type, "message": error.message, "traceback": error.traceback}
+
+
+def job_json(info: JobInfo) -> dict[str, Any]:
+    """Return a job: ``jobd.job/1``."""
+    args, kwargs = call_of(info.args)
+    return {
+        "schema": "jobd.job/1",
+        "id": info.id,
+        "uid": info.uid.hex(),
+        "state": NAMES[info.state],
+        "function": info.function,
+        "args": args,
+        "kwargs": kwargs,
+        "queue": _QUEUE,
+        "attempts": info.attempt,
+        "crashes": info.crashes,
+        "created_at": instant(info.created_at),
+        "started_at": instant(info.started_at),
+        "ended_at": instant(info.ended_at),
+        "pid": info.pid or None,
+        "cause": info.cause or None,
+        "error": error_json(info.error),
+        "output_bytes": info.log_bytes,
+        "earlier": [attempt_json(attempt) for attempt in info.earlier],
+    }
+
+
+def attempt_json(attempt: Attempt) -> dict[str, Any]:
+    """Return an attempt that was not the job's last word."""
+    return {
+        "attempt": attempt.number,
+        "state": NAMES[attempt.state],
+        "started_at": instant(attempt.started_at),
+        "ended_at": instant(attempt.ended_at),
+        "pid": attempt.pid or None,
+        "cause": attempt.cause or None,
+        "error": error_json(attempt.error),
+    }
+
+
+def result_json(ended: Ended) -> dict[str, Any]:
+    """Return what came of a job: ``jobd.result/1``.
+
+    A value that JSON cannot say is ``null``, and ``repr`` has its text.
+    """
+    value: dict[str, Any] = {
+        "schema": "jobd.result/1",
+        "id": ended.id,
+        "state": NAMES[ended.state],
+        "value": None,
+        "cause": ended.cause or None,
+        "error": error_json(ended.error),
+    }
+    if ended.state is State.SUCCEEDED and ended.value is not None:
+        text, is_json = payload.shown(ended.value)
+        value["value" if is_json else "repr"] = msgspec.Raw(text.encode()) if is_json else text
+    return value
+
+
+def ends_json(ends: Iterable[Ended]) -> dict[str, Any]:
+    """Return how several jobs ended: ``jobd.wait/1``."""
+    jobs = [
+        {
+            "id": ended.id,
+            "state": NAMES[ended.state],
+            "cause": ended.cause or None,
+            "error": error_json(ended.error),
+        }
+        for ended in ends
+    ]
+    return {"schema": "jobd.wait/1", "jobs": jobs}
+
+
+def answers_json(verb: str, answers: Iterable[tuple[int, str]]) -> dict[str, Any]:
+    """Return what became of each job of ``cancel`` or ``retry``."""
+    jobs = [{"id": number, "answer": answer} for number, answer in answers]
+    return {"schema": f"jobd.{verb}/1", "jobs": jobs}
+
+
+def status_json(status: StatusInfo) -> dict[str, Any]:
+    """Return how the daemon is: ``jobd.status/1``."""
+    return {
+        "schema": "jobd.status/1",
+        "version": status.version,
+        "pid": status.pid,
+        "state_dir": status.state_dir,
+        "socket": status.socket,
+        "durability": status.durability,
+        "started_at": instant(status.started_at),
+        "rss_bytes": status.rss_bytes,
+        "workers": [
+            {
+                "pid": worker.pid,
+                "state": worker.state,
+                "job": worker.job or None,
+                "rss_bytes": worker.rss_bytes,
+            }
+            for worker in status.workers
+        ],
+        "jobs": status.jobs,
+        "trouble": status.trouble,
+    }
+
+
+# -- for people ---------------------------------------------------------------
+
+
+def call_of(args: bytes | None) -> tuple[list[Any] | None, dict[str, Any] | None]:
+    """Return a call's arguments by position and by name; None where JSON cannot say them."""
+    if args is not None:
+        text, is_json = payload.shown(args)
+        if is_json:
+            positional, named = msgspec.json.decode(text)
+            return positional, named
+    return None, None
+
+
+def call_text(info: JobInfo) -> str:
+    """Return a job's call as Python would write it: ``math:factorial(20)``."""
+    args, kwargs = call_of(info.args)
+    if args is None or kwargs is None:
+        return one_line(f"{info.function}(…)")
+    shown = [repr(value) for value in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
+    text = one_line(f"{info.function}({', '.join(shown)})")
+    return text if len(text) <= SHOWN_CALL_CHARACTERS else text[: SHOWN_CALL_CHARACTERS - 1] + "…"
+
+
+def instant_text(at_us: int) -> str:
+    """Return an instant to the second, as in JSON; "-" for none."""
+    at = instant(at_us)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else "-"
+
+
+def took_text(info: JobInfo) -> str:
+    """Return how long a job took, or has taken so far; "-" if it has not started."""
+    if not info.started_at:
+        return "-"
+    until_us = info.ended_at or time.time_ns() // 1000
+    return show_duration(max(0, until_us - info.started_at) / 1e6)
+
+
+def reason_text(cause: str, error: ErrorInfo | None) -> str:
+    """Return why a job ended as it did, in one line; "" if there is nothing to say."""
+    if error is None:
+        return one_line(cause)
+    kind = one_line(error.type)
+    return f"{kind}: {first_line(error.message)}" if error.message else kind
+
+
+def bytes_text(count: int) -> str:
+    """Return a size as people read it: ``512 B``, ``1.5 MiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+JOB_COLUMNS = ("ID", "STATE", "FUNCTION", "CREATED", "TOOK", "WHY")
+
+
+def job_row(info: JobInfo) -> Row:
+    """Return a job as a line of ``ls``."""
+    return (
+        str(info.id),
+        NAMES[info.state],
+        one_line(info.function),
+        instant_text(info.created_at),
+        took_text(info),
+        reason_text(info.cause, info.error),
+    )
+
+
+def job_details(info: JobInfo) -> list[Row]:
+    """Return all of a job but its traceback, as names and values; what is not known is left out."""
+    rows: list[Row] = [
+        ("job", str(info.id)),
+        ("state", NAMES[info.state]),
+        ("call", call_text(info)),
+        ("created", instant_text(info.created_at)),
+        ("started", instant_text(info.started_at)),
+        ("ended", instant_text(info.ended_at)),
+        ("took", took_text(info)),
+        ("attempts", str(info.attempt)),
+        ("crashes", str(info.crashes or "")),
+        ("pid", str(info.pid or "")),
+        ("cause", one_line(info.cause)),
+        ("error", reason_text("", info.error)),
+        ("output", bytes_text(info.log_bytes) if info.log_bytes else ""),
+        ("uid", info.uid.hex()),
+    ]
+    rows += [(f"attempt {earlier.number}", _attempt_text(earlier)) for earlier in info.earlier]
+    return [row for row in rows if row[1] not in ("", "-")]
+
+
+def _attempt_text(attempt: Attempt) -> str:
+    reason = reason_text(attempt.cause, attempt.error)
+    ended = f"{NAMES[attempt.state]} {instant_text(attempt.ended_at)}"
+    return f"{ended}: {reason}" if reason else ended
+
+
+def status_details(status: StatusInfo, home_shortened_dir: str) -> list[Row]:
+    """Return how the daemon is, as names and values."""
+    up_s = max(0.0, time.time() - status.started_at / 1e6)
+    rows: list[Row] = [
+        ("jobd", f"{status.version}, pid {status.pid}, up {show_duration(up_s)}"),
+        ("state in", home_shortened_dir),
+        ("socket", one_line(status.socket)),
+        ("durability", status.durability),
+        ("memory", bytes_text(status.rss_bytes)),
+    ]
+    rows += [(f"jobs {name}", f"{count:,}") for name, count in status.jobs.items() if count]
+    return rows + [("trouble", one_line(sentence)) for sentence in status.trouble]
+
+
+WORKER_COLUMNS = ("WORKER", "STATE", "JOB", "MEMORY")
+
+
+def worker_rows(status: StatusInfo) -> list[Row]:
+    """Return the workers as lines."""
+    return [
+        (str(w.pid), w.state, str(w.job or "-"), bytes_text(w.rss_bytes)) for w in status.workers
+    ]
+
+
+def setting_text(value: object) -> str:
+    """Return the value of a setting as ``jobd.toml`` would have it."""
+    return one_line(msgspec.json.encode(value).decode())
+
+
+def failure_text(ended: Ended) -> str:
+    """Return how a job ended that did not succeed: ``job 3 failed: ValueError: no``."""
+    reason = reason_text(ended.cause, ended.error)
+    match ended.state:
+        case State.CANCELLED:
+            return f"job {ended.id} was cancelled" + (f": {reason}" if reason else "")
+        case State.CRASHED:
+            cause = one_line(ended.cause)
+            return f"job {ended.id} crashed" + (f" ({cause})" if cause else "")
+        case _:
+            return f"job {ended.id} {NAMES[ended.state]}" + (f": {reason}" if reason else "")
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """Return the exit code for several jobs: the one they share, or 8."""
+    several = set(codes)
+    return several.pop() if len(several) == 1 else 8 if several else 0

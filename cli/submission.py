@@ -1,0 +1,86 @@
+"""Submitting one job from a command line: what ``submit`` and ``run`` share."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from jobd import payload
+from jobd.cli import outcome
+from jobd.cli.arguments import Call, Read
+from jobd.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from jobd.cli.session import Session
+    from jobd.client import Client
+
+
+def submit(session: Session, client: Client, function: str, call: Call, *, check: bool) -> int:
+    """Queue a call, and return the job's id once it is durable.
+
+    Raises:
+        UsageError: the arguments cannot travel, or do not fit the function.
+    """
+    shape = (len(call.args), tuple(call.kwargs))
+    (handle,) = client.submit_encoded(function, [encode(call)], [shape], check=check)
+    session.attached = [handle.id]
+    return handle.id
+
+
+def encode(call: Call) -> bytes:
+    """Return a call's arguments as JSON; the result is wanted as JSON too.
+
+    Raises:
+        UsageError: JSON cannot say them.
+    """
+    try:
+        data = payload.encode_call(tuple(call.args), call.kwargs, json=True)
+    except payload.Unencodable as error:
+        raise UsageError(f"an argument cannot travel: {error}", "pass plain data") from None
+    if not payload.shown(data)[1]:
+        # What came from a command line is plain data. What JSON cannot say of it are bytes
+        # that are no UTF-8, and a nesting beyond all reason: the codec has fallen back.
+        raise UsageError(
+            "an argument is not UTF-8, or is nested too deeply", "pass the name of a file"
+        )
+    return data
+
+
+def tell_id(session: Session, client: Client, number: int) -> int:
+    """Print the id of a job that was just submitted; return exit code 0."""
+    if session.json:
+        from jobd.cli.render import job_json  # noqa: PLC0415  # (see imports)
+        from jobd.model.selector import Selector  # noqa: PLC0415
+
+        (info,) = client.find(Selector([(number, number)]))
+        session.write_json(job_json(info))
+    else:
+        session.write(str(number))
+    return 0
+
+
+def wait_and_tell(session: Session, client: Client, number: int, timeout_s: float | None) -> int:
+    """Wait for a job, print its value or complain; return the exit code that mirrors it."""
+    return outcome.tell(session, outcome.wait(session, client, number, timeout_s))
+
+
+def file_reader() -> Read:
+    """Return what reads the files that arguments name; stdin only once."""
+    seen: set[str] = set()
+
+    def read(name: str) -> bytes:
+        if name == "-":
+            if name in seen:
+                raise UsageError("stdin can be read only once", "write it to a file first")
+            seen.add(name)
+            return sys.stdin.buffer.read()
+        try:
+            with open(name, "rb") as file:
+                return file.read()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            problem = getattr(error, "strerror", None) or error
+            raise UsageError(
+                f"{name}: {problem}", "to pass a text that begins with @, write :'\"@…\"'"
+            ) from None
+
+    return read

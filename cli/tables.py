@@ -1,0 +1,49 @@
+"""Tables with colour, for terminals only.
+
+Nothing else imports ``rich``: it takes longer to load than most commands to run.
+It honours ``NO_COLOR`` and ``TERM=dumb`` by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    "queued": "cyan",
+    "running": "bold blue",
+    "succeeded": "green",
+    "failed": "bold red",
+    "crashed": "bold magenta",
+    "cancelled": "yellow",
+    "idle": "green",
+    "busy": "bold blue",
+}
+"""How a cell looks whose whole text is the name of a state."""
+
+_NUMBERS = frozenset({"ID", "TOOK", "WORKER", "JOB", "MEMORY"})
+_WIDE = frozenset({"FUNCTION", "WHY", "VALUE"})
+
+
+def draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Draw a table on stdout: with heads, or as names and values where ``columns`` is empty."""
+    table = Table(box=None, show_header=bool(columns), header_style="bold", pad_edge=False)
+    if not columns:
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+    for name in columns:
+        table.add_column(
+            name, justify="right" if name in _NUMBERS else "left", no_wrap=name not in _WIDE
+        )
+    for row in rows:
+        table.add_row(*map(_cell if columns else Text, row))
+    Console().print(table)
+
+
+def _cell(text: str) -> Text:
+    # Text, not str: a name such as "[red]" is not markup. A cell of a wide column that
+    # does not fit is cut; `jobd show` has all of it.
+    return Text(text, style=STYLES.get(text, ""), no_wrap=True, overflow="ellipsis")
