@@ -74,7 +74,7 @@ from jobd.model.messages import (
 )
 from jobd.model.selector import Selector
 from jobd.model.states import State
-from jobd.wire.zmtp import Disconnected, ProtocolError, Transport
+from jobd.zmtp import Disconnected, ProtocolError, Transport
 
 R = TypeVar("R", bound=Message)
 
@@ -546,6 +546,8 @@ class Client:
                 f"{self.socket} cannot be a socket: {error.strerror or error}",
                 "choose another --socket",
             ) from None
+        self._poll = select.poll()
+        self._poll.register(self._transport.fileno(), select.POLLIN)
         self._received = 0
         self._ping_at = time.monotonic() + PING_S
         self._transport.send(encode([Hello(0, PROTOCOL, PROTOCOL, __version__)]), deadline)
@@ -666,8 +668,7 @@ class Client:
     def _receive(self, timeout: float) -> list[bytes]:
         """Receive; other threads may send meanwhile, so the wait itself touches nothing of the transport."""
         if timeout > 0:
-            poll = select.poll()
-            poll.register(self._transport.fileno(), select.POLLIN)
+            poll = self._poll
             self._condition.release()
             try:
                 poll.poll(timeout * 1000)

@@ -37,7 +37,6 @@ from jobd.model.orders import (
     Order,
     Outcomes,
     Ready,
-    Recorded,
     Report,
     Retire,
     Run,
@@ -268,7 +267,7 @@ class Daemon:
                 self._received[uid] = max(seq, self._received.get(uid, 0))
                 scheduler.outcomes(uid, seq, outcomes)
             case Alive():
-                self._heartbeat(uid)
+                self._greet(uid)
             case GivenBack(attempts):
                 scheduler.given_back(uid, attempts)
             case Ready(pid):
@@ -282,13 +281,11 @@ class Daemon:
             case Checked():
                 self.checks.checked(uid, report)
 
-    def _heartbeat(self, uid: str) -> None:
-        """Answer a worker's sign of life; one that we did not start has to hand over what it has."""
+    def _greet(self, uid: str) -> None:
+        """A worker has connected; one that we did not start has to hand over what it has."""
         worker = self.scheduler.workers.get(uid)
         if worker is None or worker.phase is Phase.ORPHAN:
             self._order(uid, Adopt(self.boot))
-        else:
-            self._workers.put(uid.encode() + b"/c", Recorded([]))
 
     def _order(self, uid: str, order: Order) -> None:
         suffix = b"/c" if isinstance(order, AT_ONCE) else b"/j"

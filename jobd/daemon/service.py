@@ -14,6 +14,7 @@ import os
 import resource
 import secrets
 import sys
+import time
 from pathlib import Path
 
 import zmq
@@ -133,7 +134,7 @@ def _raise_nofile() -> int:
 def _pool_settings(settings: Settings, nofile_soft: int) -> PoolSettings:
     return PoolSettings(
         boot=secrets.token_hex(4),
-        address=f"ipc://{settings.worker_socket}",
+        socket=settings.worker_socket,
         boards_dir=os.path.join(settings.state_dir, "workers"),
         logs_dir=os.path.join(settings.state_dir, "logs"),
         path=list(settings.path),
@@ -167,6 +168,7 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> None:
 
     The newest lease of a job counts; an older one is from before it was given back.
     """
+    scheduler.begin(time.monotonic_ns() // 1000, time.time_ns() // 1000)
     seen: set[int] = set()
     named: set[str] = set()
     for lease in store.leases():

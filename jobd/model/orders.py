@@ -86,7 +86,7 @@ class GivenBack(Message, tag=3):
 
 
 class Alive(Message, tag=4):
-    """Sent every second, so that a new daemon learns of a worker it did not start."""
+    """Sent when the control thread has connected, so that a daemon learns of a worker it did not start."""
 
     pid: int
     boot: str

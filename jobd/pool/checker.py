@@ -9,45 +9,40 @@ from __future__ import annotations
 
 import os
 
-import zmq
-
 from jobd.model.messages import encode
 from jobd.model.orders import Check, Checked, Ready, Retire, decode_orders
+from jobd.pool.link import Link
 from jobd.pool.protocol import Settings
 from jobd.pool.resolve import check
-
-ORPHAN_MS = 5_000
-"""How long to wait for orders before looking whether the zygote still lives."""
+from jobd.zmtp import Disconnected
 
 
 def run(uid: str, settings: Settings) -> None:
     """Answer checks until one is refused, the daemon says so, or is gone."""
-    parent = os.getppid()
-    context = zmq.Context()
-    socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-    socket.set(zmq.IDENTITY, uid.encode() + b"/j")
-    socket.set(zmq.LINGER, 1000)
-    socket.connect(settings.address)
-    socket.send(encode([Ready(os.getpid(), settings.boot)]))
+    link = Link(settings.socket, uid.encode() + b"/j")
+    link.send(encode([Ready(os.getpid(), settings.boot)]))
     going = True
-    while going and os.getppid() == parent:
-        if socket.poll(ORPHAN_MS):
-            for order in decode_orders(socket.recv()):
+    while going:
+        try:
+            frames = link.receive()
+        except Disconnected:
+            break
+        for frame in frames:
+            for order in decode_orders(frame):
                 match order:
                     case Check():
-                        going = going and _answer(socket, order)
+                        going = going and _answer(link, order)
                     case Retire():
                         going = False
-    context.destroy(linger=1000)
     os._exit(0)  # without the way out that an imported module can block
 
 
-def _answer(socket: zmq.Socket[bytes], order: Check) -> bool:
+def _answer(link: Link, order: Check) -> bool:
     """Answer one check; return whether all is well."""
     for nargs, names in order.shapes:
         refusal = check(order.function, nargs, names)
         if refusal is not None:
-            socket.send(encode([Checked(order.number, refusal.message, refusal.hint)]))
+            link.send(encode([Checked(order.number, refusal.message, refusal.hint)]))
             return False
-    socket.send(encode([Checked(order.number, "", "")]))
+    link.send(encode([Checked(order.number, "", "")]))
     return True

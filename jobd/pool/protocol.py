@@ -9,7 +9,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has to know; travels to the zygote as JSON."""
 
     boot: str
-    address: str
+    socket: str
     boards_dir: str
     logs_dir: str
     path: list[str]

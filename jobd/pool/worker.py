@@ -14,7 +14,9 @@ Outcomes of short jobs are sent together, but never kept while a job runs that
 may be long.  A frame is kept until it is recorded, because the daemon may die
 with it; the next daemon asks for it (``Adopt``).
 
-A worker that nobody answers ends after ``orphan_s`` if it has nothing in hand.
+When the daemon dies, both threads see it at once and connect to the next one, to
+which the control thread presents itself (``Alive``).  If none comes within
+``orphan_s``, the worker ends as soon as it has nothing in hand.
 """
 
 from __future__ import annotations
@@ -30,8 +32,6 @@ from collections import deque
 from collections.abc import Callable
 from types import CoroutineType, FrameType
 from typing import NoReturn
-
-import zmq
 
 from jobd import payload
 from jobd.failpoints import hit
@@ -54,11 +54,12 @@ from jobd.model.orders import (
 )
 from jobd.pool import linux
 from jobd.pool.failure import describe, safe_repr
+from jobd.pool.link import Gone, Link
 from jobd.pool.protocol import Settings
 from jobd.pool.resolve import resolve
 from jobd.pool.scoreboard import Scoreboard, log_name
+from jobd.zmtp import Disconnected
 
-HEARTBEAT_S = 1.0
 HOLD_S = 0.001
 """Outcomes are sent at least this often while short jobs run one after the other."""
 
@@ -98,19 +99,8 @@ class Worker:
         self._log_start = 0
         self._open_log()
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._context = zmq.Context()
-        self._jobs = self._connect(b"/j")
-        self._control = self._connect(b"/c")
-
-    def _connect(self, suffix: bytes) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        socket.set(zmq.IDENTITY, self.uid.encode() + suffix)
-        socket.set(zmq.LINGER, 1000)
-        socket.set(zmq.RECONNECT_IVL, 50)
-        socket.set(zmq.SNDHWM, 0)
-        socket.set(zmq.RCVHWM, 0)
-        socket.connect(self._settings.address)
-        return socket
+        self._jobs = Link(settings.socket, uid.encode() + b"/j")
+        self._control = Link(settings.socket, uid.encode() + b"/c")
 
     # -- the main thread --
 
@@ -121,22 +111,27 @@ class Worker:
         hit("worker.started")
         self._jobs.send(encode([Ready(os.getpid(), self._boot)]))
         while True:
-            for order in decode_orders(self._wait()):
-                self._obey(order)
+            for frame in self._wait():
+                for order in decode_orders(frame):
+                    self._obey(order)
             while self._step():
                 pass
             if self._leaving and not self._unrecorded:
                 self._leave()
 
-    def _wait(self) -> bytes:
+    def _wait(self) -> list[bytes]:
         """Wait for orders; a SIGTERM from outside ends an idle worker."""
+        frames: list[bytes] = []
         try:
             self._idle = True
-            frame: bytes = self._jobs.recv()
+            try:
+                frames = self._jobs.receive()
+            except Disconnected:
+                self._jobs.reconnect(self._settings.orphan_s)
             self._idle = False
-        except Stopped:
+        except (Stopped, Gone):
             self._leave()
-        return frame
+        return frames
 
     def _obey(self, order: Message) -> None:
         match order:
@@ -261,7 +256,7 @@ class Worker:
 
     def _leave(self) -> NoReturn:
         """End; without the interpreter's own way out, which user code can block for ever."""
-        self._context.destroy(linger=1000)
+        self._jobs.close()
         self._board.close()
         os._exit(0)
 
@@ -323,21 +318,27 @@ class Worker:
     # -- the control thread --
 
     def _watch(self) -> None:
-        heard_at = time.monotonic()
-        beat_at = 0.0
+        self._control.send(encode([Alive(os.getpid(), self._boot)]))
         while True:
-            now = time.monotonic()
-            if now >= beat_at:
-                beat_at = now + HEARTBEAT_S
-                self._control.send(encode([Alive(os.getpid(), self._boot)]))
-            if self._control.poll(max(1, int((beat_at - now) * 1000))):
-                for order in decode_orders(self._control.recv()):
-                    self._obey_at_once(order)
-                heard_at = time.monotonic()
-            elif now - heard_at > self._settings.orphan_s:
+            try:
+                for frame in self._control.receive():
+                    for order in decode_orders(frame):
+                        self._obey_at_once(order)
+            except Disconnected:
+                self._find_daemon()
+
+    def _find_daemon(self) -> None:
+        """Present ourselves to the next daemon; with nothing in hand, wait for it only so long."""
+        while True:
+            try:
+                self._control.reconnect(self._settings.orphan_s)
+            except Gone:
                 with self._lock:
                     if self._current is None:
                         os._exit(0)
+            else:
+                self._control.send(encode([Alive(os.getpid(), self._boot)]))
+                return
 
     def _obey_at_once(self, order: Message) -> None:
         with self._lock:

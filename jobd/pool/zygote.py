@@ -39,6 +39,7 @@ class Zygote:
         self._settings = msgspec.json.decode(settings_json, type=Settings)
         self._worker, self._checker = worker, checker
         self._uids: dict[int, str] = {}
+        self._checkers: set[int] = set()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -63,6 +64,7 @@ class Zygote:
                 elif not self._listen():
                     has_daemon = False
                     poll.unregister(self._channel)
+                    self._end_checkers()
             self._reap()
 
     def _preload(self) -> bool:
@@ -101,9 +103,16 @@ class Zygote:
         if pid == 0:
             self._become(order)
         self._uids[pid] = order.uid
+        if order.checker:
+            self._checkers.add(pid)
         pidfd = os.pidfd_open(pid)
         self._say(Spawned(order.uid, pid), (pidfd,))
         os.close(pidfd)
+
+    def _end_checkers(self) -> None:
+        """Kill the checkers: only the daemon that is gone asked them anything."""
+        for pid in self._checkers:
+            linux.signal_quietly(pid, signal.SIGKILL)
 
     def _become(self, order: Spawn) -> None:
         """Turn into a worker; never returns."""
@@ -139,6 +148,7 @@ class Zygote:
                 return
             pid = ended.si_pid
             uid = self._uids.pop(pid, None)
+            self._checkers.discard(pid)
             if uid is not None:
                 linux.signal_group(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)

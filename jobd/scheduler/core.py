@@ -129,7 +129,7 @@ class Scheduler:
         batch = self.ledger.batch
         if batch and not batch.urgent:
             times.append(batch.patient_until)
-        if self._store_at:
+        if batch and self._store_at:
             times.append(self._store_at)
         if self._spawn_at:
             times.append(self._spawn_at)
@@ -336,8 +336,9 @@ class Scheduler:
     def outcomes(self, uid: str, seq: int, outcomes: list[Outcome]) -> None:
         """A worker hands in what came of attempts."""
         worker = self.workers.get(uid)
-        if worker is None:
-            return  # judged dead: whatever it had is in other hands
+        if worker is None:  # its jobs are in other hands, or never were on record
+            self._effects.orders.append((uid, Recorded([seq])))
+            return
         batch = self.ledger.batch
         batch.recorded.append((uid, seq))
         batch.urgent = True
@@ -454,9 +455,7 @@ class Scheduler:
         for uid, jobs in hands.items():
             self._send(uid, jobs)
         if len(self.window):
-            self.ledger.batch.urgent = (
-                True  # what is not even handed out ends no sooner than a commit
-            )
+            self.ledger.batch.urgent = True  # what still waits will not end before this commit
 
     def _hand_ahead(self, rooms: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
@@ -606,6 +605,9 @@ class Scheduler:
 
     def _put_back(self, job: Job) -> None:
         """Queue a job again whose attempt came to nothing; its number keeps rising."""
+        if job.stop is Event.CANCEL:
+            self._finish(job, Event.CANCEL)
+            return
         job.state = transition(job.state, Event.PUT_BACK)
         job.stop = None
         job.started_at = job.ended_at = 0

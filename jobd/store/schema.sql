@@ -38,7 +38,8 @@ CREATE UNIQUE INDEX submits ON jobs (uid) WHERE batch > 0;
 CREATE INDEX failures ON jobs (state, id) WHERE state > 10;
 CREATE INDEX live ON jobs (id) WHERE state < 10;
 
--- The highest key that each client's session has used (its last 8 bytes): a new key needs no look-up.
+-- The highest key that each client's session has used in parcels (its last 8 bytes), so that a key that
+-- is higher than this, and than those of its session in the index of submits, needs no search.
 CREATE TABLE sessions (
     session BLOB PRIMARY KEY,
     high    BLOB NOT NULL

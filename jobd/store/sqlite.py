@@ -109,7 +109,8 @@ class Store:
             leases = [(x.id, x.worker, _pack(x.attempts)) for x in batch.leases.values()]
             many("INSERT INTO leases VALUES (?, ?, ?)", leases)
             many("DELETE FROM leases WHERE id = ?", [(n,) for n in batch.ended_leases])
-            many("REPLACE INTO sessions VALUES (?, ?)", list(batch.sessions.items()))
+            if any(parcel.open for parcel in batch.parcels):  # else the index of submits has them all
+                many("REPLACE INTO sessions VALUES (?, ?)", list(batch.sessions.items()))
             execute("REPLACE INTO meta VALUES (1, ?, ?)", (_pack(batch.counts), batch.next_id))
         except sqlite3.Error as error:
             self.rollback()
@@ -173,8 +174,15 @@ class Store:
 
     def session_high(self, session: bytes) -> bytes:
         """Return the highest 8 bytes that a client's session has used in its keys; empty if none."""
-        row = self._one("SELECT high FROM sessions WHERE session = ?", (session,))
-        return bytes(row[0]) if row else b""
+        in_parcels = self._one("SELECT high FROM sessions WHERE session = ?", (session,))
+        in_jobs = self._one(
+            "SELECT max(uid) FROM jobs WHERE batch > 0 AND uid BETWEEN ? AND ?",
+            (session + bytes(8), session + b"\xff" * 8),
+        )
+        highs = [bytes(in_parcels[0])] if in_parcels else []
+        if in_jobs and in_jobs[0]:
+            highs.append(bytes(in_jobs[0][8:]))
+        return max(highs, default=b"")
 
     def job(self, number: int) -> Job | None:
         """Return one job, its result included."""

@@ -1,4 +1,4 @@
-"""The client's end of ZeroMQ's wire protocol, spoken over a plain Unix socket.
+"""The DEALER's end of ZeroMQ's wire protocol, spoken over a plain Unix socket: by clients and workers.
 
 The daemon binds a libzmq ROUTER; a command line must not pay for libzmq to reach it. Its
 import alone costs more than the rest of a short command, it starts a thread, and it hides
@@ -71,7 +71,7 @@ def _quoted(raw: bytes) -> str:
 
 
 _GREETING = (_SIGNATURE + _VERSION + _NULL).ljust(_GREETING_BYTES, b"\0")
-_READY = _command(b"READY", _property(b"Socket-Type", b"DEALER"))
+_SOCKET_TYPE = _property(b"Socket-Type", b"DEALER")
 # A lookup is cheaper than building two bytes for each message.
 _SHORT_HEADERS = tuple(bytes((0, size)) for size in range(256))
 
@@ -86,6 +86,7 @@ class Connection:
     __slots__ = (
         "_failure",
         "_greeted",
+        "_identity",
         "_max_message_bytes",
         "_output",
         "_partial",
@@ -93,8 +94,10 @@ class Connection:
         "ready",
     )
 
-    def __init__(self, *, max_message_bytes: int) -> None:
+    def __init__(self, *, max_message_bytes: int, identity: bytes = b"") -> None:
+        """Begin; the ROUTER knows us by ``identity`` (up to 100 bytes), or gives us one."""
         self.ready = False
+        self._identity = identity
         self._greeted = False
         self._failure = ""
         self._max_message_bytes = max_message_bytes
@@ -215,7 +218,8 @@ class Connection:
         if mechanism != _NULL:
             raise self._failed(f"the peer's security mechanism is {_quoted(mechanism)}, not 'NULL'")
         self._greeted = True
-        self._output += _READY
+        who = _property(b"Identity", self._identity) if self._identity else b""
+        self._output += _command(b"READY", _SOCKET_TYPE + who)
         return True
 
     def _take_command(self, body: bytes) -> None:
@@ -277,11 +281,13 @@ class Transport:
 
     __slots__ = ("_connection", "_inbox", "_outgoing", "_poll", "_socket")
 
-    def __init__(self, connected: socket.socket, *, max_message_bytes: int) -> None:
+    def __init__(
+        self, connected: socket.socket, *, max_message_bytes: int, identity: bytes = b""
+    ) -> None:
         """Take over a connected stream socket; `connect` is the usual way to get here."""
         connected.settimeout(0)
         self._socket = connected
-        self._connection = Connection(max_message_bytes=max_message_bytes)
+        self._connection = Connection(max_message_bytes=max_message_bytes, identity=identity)
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN)
         self._inbox: list[bytes] = []
@@ -289,7 +295,9 @@ class Transport:
         self._outgoing = bytearray()
 
     @classmethod
-    def connect(cls, path: str, *, timeout_s: float, max_message_bytes: int) -> "Transport":
+    def connect(
+        cls, path: str, *, timeout_s: float, max_message_bytes: int, identity: bytes = b""
+    ) -> "Transport":
         """Connect to the daemon's socket at `path` and shake hands, within `timeout_s`.
 
         Raises `OSError` as the kernel gave it (nothing there, nobody listening, no
@@ -300,7 +308,7 @@ class Transport:
         raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)  # close-on-exec by PEP 446
         try:
             _connect_by(raw, path, deadline)
-            transport = cls(raw, max_message_bytes=max_message_bytes)
+            transport = cls(raw, max_message_bytes=max_message_bytes, identity=identity)
             transport._shake_hands(deadline)
         except BaseException:
             raw.close()

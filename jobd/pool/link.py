@@ -1,0 +1,62 @@
+"""A worker's connection to the daemon, and to the next one when the daemon has died."""
+
+from __future__ import annotations
+
+import time
+
+from jobd.zmtp import Disconnected, Transport
+
+HANDSHAKE_S = 5.0
+RETRY_S = 0.05
+LARGEST_BYTES = 1 << 30
+
+
+class Gone(Exception):
+    """No daemon has come back in time."""
+
+
+class Link:
+    """A connection that one thread uses."""
+
+    def __init__(self, path: str, identity: bytes) -> None:
+        """Connect; raises OSError if nobody listens."""
+        self._path = path
+        self._identity = identity
+        self._transport = self._connect()
+
+    def _connect(self) -> Transport:
+        return Transport.connect(
+            self._path,
+            timeout_s=HANDSHAKE_S,
+            max_message_bytes=LARGEST_BYTES,
+            identity=self._identity,
+        )
+
+    def send(self, frame: bytes) -> None:
+        """Send; to a daemon that has died, nothing: what matters is handed over to the next one."""
+        try:
+            self._transport.send(frame, None)
+        except Disconnected:
+            pass  # the next ``receive`` says so too, and there it is dealt with
+
+    def receive(self, timeout_s: float | None = None) -> list[bytes]:
+        """Wait for frames; raises Disconnected when the daemon has died."""
+        return self._transport.receive(timeout_s)
+
+    def reconnect(self, patience_s: float) -> None:
+        """Connect to the next daemon; raises Gone when none comes within ``patience_s``."""
+        self._transport.close()
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self._transport = self._connect()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Gone from None
+                time.sleep(RETRY_S)
+            else:
+                return
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
