@@ -302,9 +302,10 @@ class Daemon:
         self.checks.expire(self.now_s)
 
     def _bury(self, dead: Dead) -> None:
-        if dead.uid in self.scheduler.workers:
-            level = logging.INFO if dead.cause == "exit code 0" else logging.WARNING
-            log.log(level, "worker %s ended: %s (job %d)", dead.uid, dead.cause, dead.now.job)
+        worker = self.scheduler.workers.get(dead.uid)
+        if worker is not None:
+            level = logging.WARNING if worker.assigned else logging.INFO
+            log.log(level, "worker %s ended: %s, with %d jobs", dead.uid, dead.cause, len(worker.assigned))
         self.scheduler.worker_died(dead.uid, as_death(dead))
         self._received.pop(dead.uid, None)
         self.pool.forget_board(dead.uid)

@@ -35,6 +35,9 @@ from jobd.wire.router import Router
 
 log = logging.getLogger("jobd")
 
+SMALL_OUTCOMES_BYTES = 64 * 1024 * 1024
+"""What a worker's frame may hold beside one large result: many small ones, errors, tracebacks."""
+
 GC_THRESHOLD = (100_000, 20, 1_000)
 """Hardly anything here is cyclic: Python's own threshold costs a fifth of the time for each submit."""
 
@@ -82,7 +85,7 @@ def _tell_starter(ready_fd: int) -> None:
 
 
 def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
-    os.umask(0o077)
+    umask = os.umask(0o077)
     nofile_soft = _raise_nofile()
     notify = Notify()
     stack.callback(notify.close)
@@ -94,7 +97,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
     ):
         stack.callback(Lock(path, what).release)
     hit("start.locked")
-    pool_settings = _pool_settings(settings, nofile_soft)
+    pool_settings = _pool_settings(settings, nofile_soft, umask)
     for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
         private_directory(directory)
     store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
@@ -104,7 +107,9 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
     largest = settings.limits.max_message_bytes
     client_router = Router(context, settings.socket, largest)
     stack.callback(client_router.close)
-    worker_router = Router(context, settings.worker_socket, largest)
+    worker_router = Router(
+        context, settings.worker_socket, settings.limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
+    )
     stack.callback(worker_router.close)
     scheduler = _scheduler(settings, pool_settings.boot, store)
     pool = Pool(pool_settings)
@@ -131,7 +136,7 @@ def _raise_nofile() -> int:
     return soft
 
 
-def _pool_settings(settings: Settings, nofile_soft: int) -> PoolSettings:
+def _pool_settings(settings: Settings, nofile_soft: int, umask: int) -> PoolSettings:
     return PoolSettings(
         boot=secrets.token_hex(4),
         socket=settings.worker_socket,
@@ -143,6 +148,7 @@ def _pool_settings(settings: Settings, nofile_soft: int) -> PoolSettings:
         max_payload_bytes=settings.limits.max_payload_bytes,
         max_output_bytes=settings.limits.max_output_bytes,
         nofile_soft=nofile_soft,
+        umask=umask,
     )
 
 

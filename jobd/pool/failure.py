@@ -46,7 +46,7 @@ SOURCE_BYTES = 4 * 1024 * 1024  # a larger "source file" is data: it is not read
 REPR_DEPTH = 10
 INT_BITS = 10_000  # about 3,000 digits: below Python's own limit, and still quick
 
-_POOL_DIRECTORY = f"{Path(__file__).parent}/"
+_OWN_DIRECTORY = f"{Path(__file__).parent.parent}/"
 _LIBRARY = Path(os.__file__).parent
 # What stands between jobd's frames and the user's: the import system, the event loop.
 _MACHINERY = (
@@ -220,7 +220,7 @@ def _entries(exc: BaseException) -> list[TracebackType]:
     while isinstance(entry, TracebackType):
         entries.append(entry)
         entry = entry.tb_next
-    entries = _without_first(entries, _POOL_DIRECTORY)
+    entries = _without_first(entries, _OWN_DIRECTORY)
     # Nothing but machinery: then the user called it by name, and it is what failed.
     return _without_first(entries, _MACHINERY) or entries
 

@@ -18,6 +18,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_payload_bytes: int
     max_output_bytes: int
     nofile_soft: int
+    umask: int
 
 
 class Spawn(msgspec.Struct, tag="spawn"):

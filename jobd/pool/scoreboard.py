@@ -17,9 +17,11 @@ from jobd.pool import linux
 
 _HEAD = struct.Struct("<QQ16s")  # pid, start time, boot id of the machine
 _NOW = struct.Struct("<QQQQQ")  # job, attempt, started at, log file number, log offset
+_RUNS = struct.Struct("<Q")  # 1 while that attempt runs
 _SEQ = struct.Struct("<Q")  # the last frame of outcomes that was sent
 _NOW_AT = _HEAD.size
-_SEQ_AT = _NOW_AT + _NOW.size
+_RUNS_AT = _NOW_AT + _NOW.size
+_SEQ_AT = _RUNS_AT + _RUNS.size
 SIZE = _SEQ_AT + _SEQ.size
 
 
@@ -70,10 +72,15 @@ class Scoreboard:
     ) -> None:
         """Write down the attempt that starts now."""
         _NOW.pack_into(self._map, _NOW_AT, job, attempt, started_at, log_number, log_start)
+        _RUNS.pack_into(self._map, _RUNS_AT, 1)
 
     def end(self) -> None:
         """Write down that no attempt runs."""
-        _SEQ.pack_into(self._map, _NOW_AT, 0)
+        _RUNS.pack_into(self._map, _RUNS_AT, 0)
+
+    def leave(self) -> None:
+        """Write down that the process ends of its own will: no attempt is to blame."""
+        _NOW.pack_into(self._map, _NOW_AT, 0, 0, 0, 0, 0)
 
     def sent(self, seq: int) -> None:
         """Write down the last frame of outcomes that was sent."""
@@ -82,6 +89,13 @@ class Scoreboard:
     @property
     def now(self) -> Now:
         """The attempt that runs."""
+        if not _RUNS.unpack_from(self._map, _RUNS_AT)[0]:
+            return Now(0, 0, 0, 0, 0)
+        return self.last
+
+    @property
+    def last(self) -> Now:
+        """The attempt that runs, or has ended last: then its outcome may have died with the worker."""
         return Now(*_NOW.unpack_from(self._map, _NOW_AT))
 
     @property

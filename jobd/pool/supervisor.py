@@ -37,6 +37,7 @@ class Dead(msgspec.Struct):
     uid: str
     cause: str
     now: Now
+    """The attempt it was in, or else the last one: without its outcome, it is what the death is put down to."""
     tail: str = ""
     log_end: int = 0
     unknown: bool = False
@@ -128,7 +129,7 @@ class Pool:
             board = Scoreboard.open(self.board_path(uid))
         except (OSError, ValueError):
             return Dead(uid, "it is gone, and so is its record", NOTHING, unknown=True)
-        now, same_boot = board.now, board.is_of_this_boot
+        now, same_boot = board.last, board.is_of_this_boot
         board.close()
         if not same_boot:
             return Dead(uid, "the machine went down", NOTHING, unknown=True)
@@ -325,7 +326,7 @@ class Pool:
         if process.uid in self._checkers:
             self._checkers.discard(process.uid)
             self._lost_checkers.append(f"{process.uid}\0{cause}")
-        now = board.now if board else NOTHING
+        now = board.last if board else NOTHING
         if board is not None:
             board.close()
         tail, end = self._tail(process.uid, now)

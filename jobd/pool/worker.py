@@ -63,9 +63,14 @@ from jobd.zmtp import Disconnected
 HOLD_S = 0.001
 """Outcomes are sent at least this often while short jobs run one after the other."""
 
+HELD_BYTES = 64 * 1024
+"""A larger result is sent at once: a frame holds one of those at most."""
+
 MAY_BE_LONG_S = 0.0005
 LOG_ROTATE_BYTES = 64 * 1024 * 1024
 STOPPED_MEMORY = 1_000
+FILES_LOST = 70
+"""The exit code of a worker whose job has closed or replaced the files that the worker needs."""
 
 
 class Stopped(BaseException):  # not an error, and no user's ``except Exception`` may eat it
@@ -98,6 +103,8 @@ class Worker:
         self._log_number = 0
         self._log_start = 0
         self._open_log()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         self._control = Link(settings.socket, uid.encode() + b"/c")
@@ -128,10 +135,17 @@ class Worker:
                 frames = self._jobs.receive()
             except Disconnected:
                 self._jobs.reconnect(self._settings.orphan_s)
+                self._repeat()
             self._idle = False
         except (Stopped, Gone):
             self._leave()
         return frames
+
+    def _repeat(self) -> None:
+        """Send again what is not recorded: the last frame may have gone to a daemon that was dead."""
+        with self._lock:
+            for frame in self._unrecorded.values():
+                self._jobs.send(frame)
 
     def _obey(self, order: Message) -> None:
         match order:
@@ -168,7 +182,8 @@ class Worker:
         with self._lock:
             self._current = None
             self._held.append(outcome)
-        if not self._pending or time.monotonic() - self._sent_at > HOLD_S:
+        large = outcome.value is not None and len(outcome.value) > HELD_BYTES
+        if large or not self._pending or time.monotonic() - self._sent_at > HOLD_S:
             self._send_held()
         return True
 
@@ -266,22 +281,39 @@ class Worker:
         """Undo what a job may have left behind, and tell what it wrote."""
         if linux.has_children():
             linux.kill_children()
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                pass  # the job closed or replaced it; the file descriptor below is what counts
-        sys.stdout, sys.stderr = self._streams
-        os.fchdir(self._home)
-        os.umask(self._umask)
+        self._settle_streams()
+        if signal.getsignal(signal.SIGTERM) != self._on_sigterm:
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
-            end = os.lseek(1, 0, os.SEEK_END)
+            log = os.fstat(self._log_fd)
+            if log.st_ino != self._log_inode:
+                os._exit(FILES_LOST)
+            os.dup2(self._log_fd, 1)
+            os.dup2(self._log_fd, 2)
+            os.fchdir(self._home)
+            os.umask(self._umask)
         except OSError:
-            os._exit(70)  # the job closed our files: nothing it wrote, or we send, can be trusted
-        start = self._log_start
+            os._exit(FILES_LOST)  # nothing that it wrote, or that we would send, can be trusted
+        start, end = self._log_start, log.st_size
         if end == start:
             return None
         return self._span(start, end)
+
+    def _settle_streams(self) -> None:
+        """Write out what is buffered; put our streams back, and make anew those that are spoiled."""
+        ours = self._streams
+        if sys.stdout is not ours[0] or sys.stderr is not ours[1]:
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except BaseException:  # noqa: BLE001, S110  # the user's own; ours is what counts
+                    pass
+            sys.stdout, sys.stderr = ours
+        try:
+            ours[0].flush()
+            ours[1].flush()
+        except (OSError, ValueError):  # the job has closed or detached it
+            self._open_streams()
 
     def _span(self, start: int, end: int) -> LogSpan:
         limit = self._settings.max_output_bytes
@@ -305,15 +337,19 @@ class Worker:
         )
         os.dup2(fd, 1)
         os.dup2(fd, 2)
-        os.close(fd)
-        if self._log_number == 1:
-            sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-            sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]  # ours to set
-            self._streams = (sys.stdout, sys.stderr)
-            self._umask = os.umask(0o077)
-            os.umask(self._umask)
-            faulthandler.enable(2)
+        if self._log_number > 1:
+            os.close(self._log_fd)
+        else:
+            self._open_streams()
+            faulthandler.enable(2, all_threads=False)
+        self._log_fd, self._log_inode = fd, os.fstat(fd).st_ino
+
+    def _open_streams(self) -> None:
+        """Make sys.stdout and sys.stderr; they write line by line, and whatever they are given."""
+        sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]  # ours to set
+        self._streams = (sys.stdout, sys.stderr)
 
     # -- the control thread --
 

@@ -124,6 +124,7 @@ class Zygote:
             self._channel.close()
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._settings.nofile_soft, hard))
+            os.umask(self._settings.umask)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             linux.become_subreaper()
@@ -132,9 +133,8 @@ class Zygote:
             else:
                 self._worker.Worker(order.uid, self._settings).run()
         except BaseException:  # noqa: BLE001  # a forked child must never run into the parent's code
-            traceback.print_exc()
+            _print_traceback()
         finally:
-            sys.stderr.flush()
             os._exit(70)
 
     def _reap(self) -> None:
@@ -156,6 +156,14 @@ class Zygote:
                 linux.kill_children(spare=set(self._uids))
                 cpu_s = usage.ru_utime + usage.ru_stime
                 self._say(Exited(uid, pid, status, usage.ru_maxrss * 1024, cpu_s))
+
+
+def _print_traceback() -> None:
+    try:
+        traceback.print_exc()
+        sys.stderr.flush()
+    except BaseException:  # noqa: BLE001, S110  # the job has closed it
+        pass
 
 
 def main() -> None:

@@ -524,7 +524,10 @@ class Scheduler:
         key = (job.lease.worker, job.id, job.attempt)
         if key not in self._deadlines:
             self._deadlines[key] = self._now + self.options.kill_grace_us
-            self._effects.orders.append((key[0], StopJob(job.id, job.attempt)))
+            self._effects.orders += [(key[0], StopJob(job.id, job.attempt)), (key[0], Retire())]
+            worker = self.workers.get(key[0])
+            if worker is not None and worker.phase is Phase.READY:
+                worker.phase = Phase.RETIRING  # what a stopped job leaves behind is unknown
 
     def _take(self, worker: Worker, job: Job) -> None:
         """Take a job out of a worker's hands."""
