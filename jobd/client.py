@@ -586,6 +586,7 @@ class Client:
             except (DaemonUnreachable, Disconnected):
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closed:
+                    self._closed = True
                     raise DaemonUnreachable(
                         f"the daemon at {self.socket} went away and did not come back "
                         f"within {self.timeout_s:g} s",

@@ -25,7 +25,7 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.requests import Requests, Steps
 from jobd.failpoints import hit
-from jobd.model.errors import DiskFull, JobdError
+from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import FrameError
 from jobd.model.orders import (
     Adopt,
@@ -105,10 +105,17 @@ class Daemon:
             refuse=self.requests.refuse,
         )
         self._client_router, self._worker_router = client_router, worker_router
-        self._workers = Outbox(worker_router)
+        # A worker of a dead daemon connects its two sockets one after the other: its orders wait for that.
+        self._workers = Outbox(
+            worker_router, lambda peer: peer[:-2].decode("ascii", "replace") in pool.processes
+        )
         self._notify = notify
         self._received: dict[str, int] = {}
         self._disk_trouble = ""
+        self.buried: list[str] = []
+        """Dead workers whose scoreboards are kept, because what they had in hand is not stored yet."""
+        self._burying: list[str] = []
+        """Those for whom the commit in flight does it."""
         self._stop_at = 0.0
         self._stopping = 0
         self._commit_began_s = 0.0
@@ -134,7 +141,6 @@ class Daemon:
         Raises:
             StoreFailed: the store cannot be trusted any more; nothing was answered since.
         """
-        self._catch_signals()
         self._notify.send(READY=1, STATUS="running")
         while not self._turn():
             pass
@@ -285,6 +291,8 @@ class Daemon:
         """A worker has connected; one that we did not start has to hand over what it has."""
         worker = self.scheduler.workers.get(uid)
         if worker is None or worker.phase is Phase.ORPHAN:
+            if uid not in self.pool.processes:
+                self.pool.adopt(uid)  # it was too young for a scoreboard when we looked at the start
             self._order(uid, Adopt(self.boot))
 
     def _order(self, uid: str, order: Order) -> None:
@@ -308,7 +316,11 @@ class Daemon:
             log.log(level, "worker %s ended: %s, with %d jobs", dead.uid, dead.cause, len(worker.assigned))
         self.scheduler.worker_died(dead.uid, as_death(dead))
         self._received.pop(dead.uid, None)
-        self.pool.forget_board(dead.uid)
+        ledger = self.scheduler.ledger
+        if ledger.batch or ledger.in_flight:
+            self.buried.append(dead.uid)  # should we die before this is stored, the next daemon looks there
+        else:
+            self.pool.forget_board(dead.uid)
 
     # -- effects and the store --
 
@@ -333,6 +345,8 @@ class Daemon:
         if self.committer.busy or not scheduler.batch_is_due():
             return
         batch = scheduler.take_batch()
+        self._burying += self.buried
+        self.buried.clear()
         hit("batch.taken")
         try:
             self.store.write(batch)
@@ -349,6 +363,9 @@ class Daemon:
         if error is None:
             hit("batch.committed")
             self._disk_trouble = ""
+            for uid in self._burying:
+                self.pool.forget_board(uid)
+            self._burying.clear()
             self.scheduler.committed()
             hit("batch.told")
         elif isinstance(error, DiskFull):
@@ -362,11 +379,7 @@ class Daemon:
             log.error("%s; submits are refused until it heals", error.message)
         self._disk_trouble = error.message
         self.scheduler.not_committed(error)
-        effects = self.scheduler.take_effects()
-        for peer, reply in effects.replies:
-            self.clients.reply(peer, reply)
-        for uid, order in effects.orders:
-            self._order(uid, order)
+        self._act()
 
     # -- the rest --
 
@@ -394,10 +407,11 @@ class Daemon:
         self._ping_at = self.now_s + self._notify.watchdog_s
         hangs = self.committer.busy and self.now_s - self._commit_began_s > COMMIT_HANGS_S
         if not hangs:
-            self._notify.send(WATCHDOG=1)
+            self._notify.ping()
 
     def _look_around(self) -> None:
         """Look after what nobody tells us of: deleted files, silent clients, endless output."""
+        self._notify.flush()
         self.store.check_identity()
         for peer in self.clients.silent(self.now_s):
             self.scheduler.window.forget_peer(peer)
@@ -410,11 +424,22 @@ class Daemon:
     def _is_over(self) -> bool:
         if not self._stopping or self.committer.busy or self.tasks:
             return False
+        if self._disk_trouble and (self._stopping > 1 or not self._stop_at):
+            self._give_up_disk()
         return self.scheduler.is_at_rest()
+
+    def _give_up_disk(self) -> None:
+        """The time to end is over, and the disk still full: once nothing runs, end without it."""
+        if not any(worker.assigned for worker in self.scheduler.workers.values()):
+            raise StoreFailed(
+                f"{self._disk_trouble}, and the daemon has to end",
+                "what could not be stored runs again at the next start",
+            )
 
     # -- signals --
 
-    def _catch_signals(self) -> None:
+    def catch_signals(self) -> None:
+        """From now on SIGTERM, SIGINT and SIGHUP are told to the loop; in the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda got, _: self._signals.append(got))
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -436,5 +461,6 @@ def as_death(dead: Dead) -> Death:
     now = dead.now
     span = None
     if now.job and dead.log_end > now.log_start:
-        span = (log_name(dead.uid, now.log_number), now.log_start, dead.log_end)
+        name = log_name(dead.uid, now.log_number)
+        span = (name, now.log_start, dead.log_end, dead.log_dropped)
     return Death(dead.cause, (now.job, now.attempt), dead.unknown, now.started_at, dead.tail, span)

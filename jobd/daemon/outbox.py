@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jobd.model.messages import Message, encode
 from jobd.wire.router import Router
 
@@ -12,8 +14,10 @@ SILENT_S = 60.0
 class Outbox:
     """Messages for the peers of one socket."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, keeps: Callable[[bytes], bool] = lambda _: False) -> None:
+        """``keeps`` tells for which peers messages wait until the peer has connected."""
         self._router = router
+        self._keeps = keeps
         self._waiting: dict[bytes, list[Message]] = {}
 
     def put(self, peer: bytes, message: Message) -> None:
@@ -30,7 +34,10 @@ class Outbox:
             return []
         waiting, self._waiting = self._waiting, {}
         send = self._router.send
-        return [peer for peer, messages in waiting.items() if not send(peer, encode(messages))]
+        gone = [peer for peer, messages in waiting.items() if not send(peer, encode(messages))]
+        if gone:
+            self._waiting = {peer: waiting[peer] for peer in gone if self._keeps(peer)}
+        return gone
 
 
 class Clients:

@@ -57,6 +57,7 @@ def run(settings: Settings, ready_fd: int | None = None) -> int:
     )
     with contextlib.ExitStack() as stack:
         daemon = _prepare(settings, stack)
+        daemon.catch_signals()  # before anybody hears that it runs, and stops it
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -114,7 +115,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
     scheduler = _scheduler(settings, pool_settings.boot, store)
     pool = Pool(pool_settings)
     pool.start()
-    _recover(scheduler, store, pool)
+    dead = _recover(scheduler, store, pool)
     hit("start.recovered")
     daemon = Daemon(
         settings,
@@ -125,6 +126,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
         worker_router=worker_router,
         notify=notify,
     )
+    daemon.buried += dead
     stack.callback(daemon.close)
     return daemon
 
@@ -169,10 +171,12 @@ def _scheduler(settings: Settings, boot: str, store: Store) -> Scheduler:
     )
 
 
-def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> None:
+def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
     """Find out what became of the attempts that were on record when the last daemon ended.
 
     The newest lease of a job counts; an older one is from before it was given back.
+    Returns the dead workers: their scoreboards tell the same to the next daemon, should
+    this one end before it has stored what it found.
     """
     scheduler.begin(time.monotonic_ns() // 1000, time.time_ns() // 1000)
     seen: set[int] = set()
@@ -184,6 +188,7 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> None:
         _recover_lease(scheduler, store, pool, lease, seen, alive=alive)
         named.add(lease.worker)
     _sweep(pool, named)
+    return [uid for uid in named if uid not in pool.processes]
 
 
 def _recover_lease(
@@ -202,8 +207,7 @@ def _recover_lease(
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:
-    """Remove the scoreboards of workers that are gone; those that live are told to end by heartbeat."""
+    """Remove the scoreboards of workers that are gone; those that live are told to end once they connect."""
     for uid in os.listdir(pool.settings.boards_dir):
-        if uid in pool.processes or (uid not in named and pool.adopt(uid) is not None):
-            continue
-        pool.forget_board(uid)
+        if uid not in named and pool.adopt(uid) is None:
+            pool.forget_board(uid)

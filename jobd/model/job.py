@@ -139,7 +139,7 @@ class Job(msgspec.Struct, gc=False):
     record: Record | None = None  # the part of a parcel that holds it, while it has no row
     lease: Lease | None = None  # while it is assigned
     cost_us: float = 0.0  # what it is expected to take, while it is assigned
-    watchers: list[bytes] | None = None
+    watchers: tuple[bytes, ...] | None = None
     earlier: list[Attempt] | None = None  # ends of superseded attempts, not stored yet
     void: bool = False  # its submit failed: whatever it does is not recorded
 

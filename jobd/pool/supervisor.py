@@ -26,8 +26,10 @@ from jobd.pool.scoreboard import Now, Scoreboard, log_name
 JUDGE_S = 0.25
 """How long a dead worker's last words may take to arrive."""
 
-TAIL_BYTES = 4096
-TAIL_LINES = 20
+TAIL_BYTES = 8192
+TAIL_LINES = 50
+"""Enough for the faulthandler's stack, which begins with the place of the crash."""
+
 NOTHING = Now(0, 0, 0, 0, 0)
 
 
@@ -41,6 +43,7 @@ class Dead(msgspec.Struct):
     tail: str = ""
     log_end: int = 0
     unknown: bool = False
+    log_dropped: int = 0
 
 
 class Process(msgspec.Struct):
@@ -133,8 +136,8 @@ class Pool:
         board.close()
         if not same_boot:
             return Dead(uid, "the machine went down", NOTHING, unknown=True)
-        tail, end = self._tail(uid, now)
-        return Dead(uid, "it ended while no daemon watched", now, tail, end)
+        tail, end, dropped = self._close_log(uid, now)
+        return Dead(uid, "it ended while no daemon watched", now, tail, end, log_dropped=dropped)
 
     # -- what the loop polls --
 
@@ -329,8 +332,8 @@ class Pool:
         now = board.last if board else NOTHING
         if board is not None:
             board.close()
-        tail, end = self._tail(process.uid, now)
-        return Dead(process.uid, cause, now, tail, end)
+        tail, end, dropped = self._close_log(process.uid, now)
+        return Dead(process.uid, cause, now, tail, end, log_dropped=dropped)
 
     def _cause(self, process: Process) -> str:
         if process.exited is not None:
@@ -345,12 +348,22 @@ class Pool:
         by_exit = ended.si_code == os.CLD_EXITED
         return how_it_ended(ended.si_status << 8 if by_exit else ended.si_status)
 
-    def _tail(self, uid: str, now: Now) -> tuple[str, int]:
-        """Return the last lines that an attempt wrote, and where its output ends."""
+    def _close_log(self, uid: str, now: Now) -> tuple[str, int, int]:
+        """Do for an attempt's output what its worker cannot do any more: cut it to the limit.
+
+        Returns its last lines, where it ends, and how many bytes were not kept.
+        """
         if not now.job:
-            return "", 0
+            return "", 0, 0
         path = os.path.join(self.settings.logs_dir, log_name(uid, now.log_number))
-        return tail_of(path, now.log_start)
+        tail, end = tail_of(path, now.log_start)
+        kept = min(end, now.log_start + self.settings.max_output_bytes)
+        if kept < end:
+            try:
+                os.truncate(path, kept)
+            except OSError:
+                pass  # then it takes more room than it should; nobody reads on from there
+        return tail, kept, end - kept
 
 
 def tail_of(path: str, start: int) -> tuple[str, int]:
@@ -359,9 +372,11 @@ def tail_of(path: str, start: int) -> tuple[str, int]:
         with open(path, "rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(start, end - TAIL_BYTES))
-            text = file.read(TAIL_BYTES).decode("utf-8", "backslashreplace")
+            data = file.read(TAIL_BYTES)
     except OSError:
         return "", start
+    # NULs at the beginning are the end of what was cut out of the file while the job ran.
+    text = data.lstrip(b"\0").decode("utf-8", "backslashreplace")
     return "\n".join(text.splitlines()[-TAIL_LINES:]), end
 
 

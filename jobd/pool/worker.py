@@ -271,6 +271,7 @@ class Worker:
 
     def _leave(self) -> NoReturn:
         """End; without the interpreter's own way out, which user code can block for ever."""
+        self._board.leave()
         self._jobs.close()
         self._board.close()
         os._exit(0)
@@ -371,6 +372,7 @@ class Worker:
             except Gone:
                 with self._lock:
                     if self._current is None:
+                        self._board.leave()
                         os._exit(0)
             else:
                 self._control.send(encode([Alive(os.getpid(), self._boot)]))

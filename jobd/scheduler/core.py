@@ -492,12 +492,13 @@ class Scheduler:
         ledger = self.ledger
         ledger.lease(uid, jobs)
         run = Run(self.boot, [Task(j.id, j.attempt, j.function, j.args) for j in jobs])
-        if self.degraded or min(j.id for j in jobs) <= ledger.taken_high:
+        first = jobs[0]  # it has the lowest id, and is the only one that may be long
+        if self.degraded or first.id <= ledger.taken_high:
             ledger.batch.orders.append((uid, run))
             ledger.batch.urgent = True
         else:
             self._effects.orders.append((uid, run))
-            if any(job.cost_us > SHORT_US for job in jobs):
+            if first.cost_us > SHORT_US:
                 ledger.batch.urgent = True
 
     def _ask_back(self) -> None:

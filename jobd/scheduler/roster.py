@@ -45,5 +45,5 @@ class Death(msgspec.Struct):
     started_at: int = 0
     tail: str = ""
     """The last lines that the attempt wrote."""
-    log: tuple[str, int, int] | None = None
-    """Log file, first byte, byte after the last."""
+    log: tuple[str, int, int, int] | None = None
+    """Log file, first byte, byte after the last, bytes that were not kept."""

@@ -7,6 +7,7 @@ is filled from the store, whole parcels at a time.
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heappop, heappush
 
 from jobd.model.job import Job, Parcel, Record
@@ -33,30 +34,36 @@ class Window:
         self.spilled = spilled
         """Queued jobs beyond the cursor; an upper bound until the cursor is at the end."""
         self.watchers = Watchers()
-        self._ready: list[int] = []
+        self._fresh: deque[Job] = deque()
+        """Ready jobs that came in the order of their ids, as nearly all do."""
+        self._back: list[int] = []
+        """A heap of the ids of those that came back: put back, retried, loaded to be changed."""
         self._bytes = 0
 
     def __len__(self) -> int:
         """How many jobs are ready; some may have been cancelled since."""
-        return len(self._ready)
+        return len(self._fresh) + len(self._back)
 
     @property
     def is_full(self) -> bool:
         """Whether new jobs must spill: no room, or others wait in the store before them."""
-        return self.spilled > 0 or len(self._ready) >= JOBS or self._bytes >= BYTES
+        return self.spilled > 0 or len(self) >= JOBS or self._bytes >= BYTES
 
     def push(self, job: Job) -> None:
-        """Make a job ready to run."""
+        """Make a job ready to run, in its place among the others."""
         self.jobs[job.id] = job
         self._bytes += len(job.args)
-        heappush(self._ready, job.id)
+        heappush(self._back, job.id)
 
     def pop(self) -> Job | None:
         """Take the next job; what was cancelled meanwhile is passed over."""
-        ready, jobs = self._ready, self.jobs
-        while ready:
-            job = jobs.get(heappop(ready))
-            if job is not None and job.state is State.QUEUED:
+        fresh, back = self._fresh, self._back
+        while fresh or back:
+            if fresh and not (back and back[0] < fresh[0].id):
+                job: Job | None = fresh.popleft()
+            else:
+                job = self.jobs.get(heappop(back))
+            if job is not None and job.state is State.QUEUED and not job.void:
                 self._bytes -= len(job.args)
                 return job
         self._bytes = 0
@@ -72,28 +79,24 @@ class Window:
                 self.watchers.add(peer, first, last)
             return
         self.cursor = last
-        jobs, ready = self.jobs, self._ready
-        uid, function, created_at, batch = (
-            record.uid,
-            record.function,
-            record.created_at,
-            record.batch,
-        )
+        jobs, ready = self.jobs, self._fresh.append
+        uid, function, created_at = record.uid, record.function, record.created_at
+        batch = record.batch
+        watchers = None if peer is None else (peer,)
         for number, args in enumerate(record.args, first):
             job = Job(number, uid, batch, function, args, created_at)
             batch = 0
             job.record = record
-            if peer is not None:
-                job.watchers = [peer]
+            job.watchers = watchers
             jobs[number] = job
-            heappush(ready, number)
+            ready(job)
             self._bytes += len(args)
 
     def wants_refill(self, stored_high: int) -> bool:
         """Whether parcels should be loaded, from ``cursor`` on."""
         return (
             self.spilled > 0
-            and len(self._ready) < LOW_WATER
+            and len(self) < LOW_WATER
             and self._bytes < BYTES
             and self.cursor < stored_high
         )
@@ -127,12 +130,21 @@ class Window:
                 job = jobs.get(number)
                 if job is None:
                     job = Job(number, record.uid, batch, record.function, args, record.created_at)
-                    self.push(job)
+                    self._append(job)
                 if not job.row:
                     job.record = record
                     record.open += 1
             batch = 0
         record.args = []
+
+    def _append(self, job: Job) -> None:
+        """Make a loaded job ready; the backlog may begin anew below what is in memory (``spill``)."""
+        if self._fresh and job.id < self._fresh[-1].id:
+            self.push(job)
+        else:
+            self.jobs[job.id] = job
+            self._bytes += len(job.args)
+            self._fresh.append(job)
 
     def _watch_range(self, peer: bytes, first: int, last: int) -> None:
         for job in map(self.jobs.get, range(first, last + 1)):
@@ -170,16 +182,16 @@ class Window:
 
     def _watch(self, job: Job, peer: bytes) -> None:
         if job.watchers is None:
-            job.watchers = [peer]
+            job.watchers = (peer,)
         elif peer not in job.watchers:
-            job.watchers.append(peer)
+            job.watchers = (*job.watchers, peer)
 
     def forget_peer(self, peer: bytes) -> None:
         """Nobody is there to be told any more."""
         self.watchers.forget(peer)
         for job in self.jobs.values():
             if job.watchers and peer in job.watchers:
-                job.watchers.remove(peer)
+                job.watchers = tuple(other for other in job.watchers if other != peer)
 
     def drop(self, first: int, count: int) -> None:
         """Forget jobs whose submit has failed."""

@@ -1,0 +1,28 @@
+"""The jobs that are measured; also imported by the workers."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def noop() -> None:
+    """Do nothing."""
+
+
+def take(item: int) -> None:
+    """Do nothing with an argument: what ``map`` can call."""
+
+
+def spin(turns: int) -> int:
+    """Keep one core busy with pure Python; return a number that depends on all of it."""
+    total = 0
+    for turn in range(turns):
+        total = (total * 31 + turn) & 0xFFFF_FFFF
+    return total
+
+
+def gate(path: str) -> None:
+    """Keep a worker until the file exists."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
