@@ -14,6 +14,8 @@ import sys
 from types import ModuleType
 from typing import NoReturn
 
+EXIT_INTERRUPTED = 130
+
 
 def main() -> NoReturn:
     """Run the command line of this process, and end it with the command's exit code."""
@@ -22,13 +24,22 @@ def main() -> NoReturn:
     # click imports it, to tidy indented help texts: 5 ms, with the compiler's modules that it
     # brings along. Ours need no tidying, so in a short command nothing of it is ever used.
     sys.modules.setdefault("inspect", _Later("inspect"))
-    from jobd.cli.app import run  # noqa: PLC0415  # after gc.disable(), which is why
+    try:
+        from jobd.cli.app import run  # noqa: PLC0415  # after the two above, which is why
 
-    code = run(sys.argv[1:])
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while loading; `run` tells of any other
+        code = EXIT_INTERRUPTED
     # Not sys.exit(): taking the modules down again, one by one, costs 4 ms. What was
     # opened is closed by now (`run` has flushed the two streams), and no command leaves
     # a thread behind but `start --foreground`, which ends as Python programs do.
     os._exit(code)
+
+
+def settle() -> None:
+    """Take back what `main` does for the sake of short commands: this one becomes a daemon."""
+    gc.enable()
+    _ = importlib.import_module("inspect").cleandoc  # loads it, while there is one thread
 
 
 class _Later(ModuleType):

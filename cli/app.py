@@ -128,8 +128,7 @@ def jobd() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line to its end; return the exit code.  The streams are flushed."""
-    # A name that no encoding can write must not end in an error: lone surrogates, or LANG=C.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper
+    _prepare_streams()
     session = Session()
     try:
         code = _run(list(argv), session)
@@ -142,6 +141,17 @@ def run(argv: Sequence[str]) -> int:
         session.json = False
         return session.fail(as_jobd_error(error))
     return code
+
+
+def _prepare_streams() -> None:
+    """Make sure that there are three streams, and that any text can be written to two."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # `jobd ls >&-`: a socket would get the number, and what we write would go there.
+            mode = "w" if number else "r"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for good
+    # A name that no encoding can write must not end in an error: lone surrogates, or LANG=C.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper
 
 
 def _run(argv: list[str], session: Session) -> int:

@@ -56,9 +56,9 @@ def show_duration(seconds: float) -> str:
 
     Two units at most: nobody looks for the seconds of a day.
     """
-    if seconds < 1:
+    if seconds < 0.9995:  # what would be rounded up to the next unit is written in it
         return f"{seconds * 1000:.0f}ms" if seconds >= 0.01 else f"{seconds * 1000:.1f}ms"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"
     whole = round(seconds)
     for larger, smaller in (("d", "h"), ("h", "m"), ("m", "s")):

@@ -6,13 +6,14 @@ import os
 
 import click
 
+from jobd.cli import EXIT_INTERRUPTED
 from jobd.model.errors import JobdError, UsageError
 
 
 class Interrupted(JobdError):
     """Ctrl-C: the command ends, its jobs do not."""
 
-    code = 130
+    code = EXIT_INTERRUPTED
     error = "interrupted"
 
 
@@ -35,7 +36,7 @@ def interrupted(ids: list[int]) -> Interrupted:
     if not ids:
         return Interrupted("interrupted")
     if len(ids) > 1:
-        return Interrupted(f"detached: the {len(ids)} jobs go on", "'jobd cancel' ends jobs")
+        return Interrupted(f"detached: the {len(ids)} jobs go on", "'jobd wait' waits again")
     hint = f"'jobd result --wait {ids[0]}' waits for it, 'jobd cancel {ids[0]}' ends it"
     return Interrupted(f"detached: job {ids[0]} goes on", hint)
 

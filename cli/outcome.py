@@ -8,7 +8,8 @@ import msgspec
 
 from jobd import payload
 from jobd.cli import render
-from jobd.model.errors import NotFound, NotReady
+from jobd.cli.durations import show_duration
+from jobd.model.errors import NotFound, NotReady, WaitTimeout
 from jobd.model.messages import Ended, Fetched
 from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
 
@@ -40,12 +41,30 @@ def wait(session: Session, client: Client, number: int, timeout_s: float | None)
         WaitTimeout: it has not ended in time.
         NotFound: there is no such job.
     """
-    session.attached = [number]
-    ended = client.wait([number], timeout_s)[number]
+    ended = wait_all(session, client, [number], timeout_s)[number]
     if not ended.inline:
         ended = _ended(client.fetch(number))
-    session.attached = []
     return ended
+
+
+def wait_all(
+    session: Session, client: Client, numbers: list[int], timeout_s: float | None
+) -> dict[int, Ended]:
+    """Wait until these jobs have ended; return how, by id, without large values.
+
+    Raises:
+        WaitTimeout: one has not ended in time.
+        NotFound: one does not exist.
+    """
+    session.attached = numbers
+    try:
+        return client.wait(numbers, timeout_s)
+    except WaitTimeout:
+        if timeout_s is None:  # it is the daemon that does not answer
+            raise
+        who = f"job {numbers[0]} has" if len(numbers) == 1 else f"the {len(numbers)} jobs have"
+        problem = f"{who} not ended within {show_duration(timeout_s)}"
+        raise WaitTimeout(problem, "nothing was stopped; wait again or leave it") from None
 
 
 def tell(session: Session, ended: Ended) -> int:

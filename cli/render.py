@@ -45,16 +45,16 @@ def error_json(error: ErrorInfo | None) -> dict[str, str] | None:
 
 
 def job_json(info: JobInfo) -> dict[str, Any]:
-    """Return a job: ``jobd.job/1``."""
-    args, kwargs = call_of(info.args)
-    return {
+    """Return a job: ``jobd.job/1``.
+
+    A listing carries no arguments and no earlier attempts; their names are missing then.
+    """
+    value: dict[str, Any] = {
         "schema": "jobd.job/1",
         "id": info.id,
         "uid": info.uid.hex(),
         "state": NAMES[info.state],
         "function": info.function,
-        "args": args,
-        "kwargs": kwargs,
         "queue": _QUEUE,
         "attempts": info.attempt,
         "crashes": info.crashes,
@@ -65,8 +65,11 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "cause": info.cause or None,
         "error": error_json(info.error),
         "output_bytes": info.log_bytes,
-        "earlier": [attempt_json(attempt) for attempt in info.earlier],
     }
+    if info.args is not None:
+        value["args"], value["kwargs"] = call_of(info.args)
+        value["earlier"] = [attempt_json(attempt) for attempt in info.earlier]
+    return value
 
 
 def attempt_json(attempt: Attempt) -> dict[str, Any]:

@@ -101,6 +101,15 @@ def refuse_missing(selector: Selector, found: Sequence[int]) -> None:
     missing = [] if selector.states else [n for n in _named(selector) if n not in known]
     if missing:
         raise NotFound(f"there is no job {missing[0]}", "see 'jobd ls'")
+    refuse_none(found)
+
+
+def refuse_none(found: Sequence[object]) -> None:
+    """Refuse a selector that selects nothing.
+
+    Raises:
+        NotFound: nothing was found.
+    """
     if not found:
         raise NotFound("there is no such job", "see 'jobd ls'")
 

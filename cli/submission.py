@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from jobd import payload
 from jobd.cli import outcome
 from jobd.cli.arguments import Call, Read
+from jobd.cli.render import job_json
 from jobd.model.errors import UsageError
+from jobd.model.selector import Selector
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
@@ -49,9 +51,6 @@ def encode(call: Call) -> bytes:
 def tell_id(session: Session, client: Client, number: int) -> int:
     """Print the id of a job that was just submitted; return exit code 0."""
     if session.json:
-        from jobd.cli.render import job_json  # noqa: PLC0415  # (see imports)
-        from jobd.model.selector import Selector  # noqa: PLC0415
-
         (info,) = client.find(Selector([(number, number)]))
         session.write_json(job_json(info))
     else:

@@ -39,11 +39,7 @@ def draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             name, justify="right" if name in _NUMBERS else "left", no_wrap=name not in _WIDE
         )
     for row in rows:
-        table.add_row(*map(_cell if columns else Text, row))
-    Console().print(table)
-
-
-def _cell(text: str) -> Text:
-    # Text, not str: a name such as "[red]" is not markup. A cell of a wide column that
-    # does not fit is cut; `jobd show` has all of it.
-    return Text(text, style=STYLES.get(text, ""), no_wrap=True, overflow="ellipsis")
+        # Text, not str: a name such as "[red]" is not markup. A cell of a table with heads
+        # that does not fit is cut; `jobd show` has all of it.
+        table.add_row(*(Text(cell, STYLES.get(cell, ""), no_wrap=bool(columns)) for cell in row))
+    Console().print(table, overflow="ellipsis")

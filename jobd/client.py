@@ -281,7 +281,7 @@ class Client:
                 )
             submission = _Submission(frame)
             handles = [Handle(self, submission, index) for index in range(len(calls))]
-            submission.handles = handles
+            submission.handles = handles.copy()  # the caller may do as he likes with his
             self._pending[self._rid] = submission
             self._send(frame)
             if not self._submits % READ_EVERY and not self._reading:
@@ -550,30 +550,33 @@ class Client:
         self._poll.register(self._transport.fileno(), select.POLLIN)
         self._received = 0
         self._ping_at = time.monotonic() + PING_S
-        self._transport.send(encode([Hello(0, PROTOCOL, PROTOCOL, __version__)]), deadline)
-        return self._hear_welcome(deadline)
-
-    def _hear_welcome(self, deadline: float) -> Welcome:
         try:
-            while True:
-                left = deadline - time.monotonic()
-                frames = self._transport.receive(max(0.0, left))
-                for frame in frames:
-                    self._received += 1
-                    for reply in decode_replies(frame):
-                        if isinstance(reply, Welcome):
-                            return reply
-                        if isinstance(reply, Refused):
-                            raise BY_NAME.get(reply.error, JobdError)(reply.message, reply.hint)
-                if left <= 0:
-                    raise DaemonUnreachable(
-                        f"the daemon at {self.socket} does not answer",
-                        "is it stopped, or very busy?",
-                    )
+            self._transport.send(encode([Hello(0, PROTOCOL, PROTOCOL, __version__)]), deadline)
+            return self._hear_welcome(deadline)
         except Disconnected:
+            self._transport.close()
             raise DaemonUnreachable(
                 f"the daemon at {self.socket} went away", "see its log"
             ) from None
+        except BaseException:
+            self._transport.close()
+            raise
+
+    def _hear_welcome(self, deadline: float) -> Welcome:
+        while True:
+            left = deadline - time.monotonic()
+            for frame in self._transport.receive(max(0.0, left)):
+                self._received += 1
+                for reply in decode_replies(frame):
+                    if isinstance(reply, Welcome):
+                        return reply
+                    if isinstance(reply, Refused):
+                        raise BY_NAME.get(reply.error, JobdError)(reply.message, reply.hint)
+            if left <= 0:
+                raise DaemonUnreachable(
+                    f"the daemon at {self.socket} does not answer",
+                    "is it stopped, or very busy?",
+                )
 
     def _reconnect(self) -> None:
         """Connect again, for as long as ``timeout_s``, and repeat what was not answered."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator
-
 import click
 
 from jobd.cli.options import job_argument, option, verb
 from jobd.cli.selection import one_job
 from jobd.cli.session import Session
-from jobd.cli.text import harmless
+from jobd.cli.stream import copy
 from jobd.model.states import EXIT_CODES, NAMES
 
 EXAMPLES = """
@@ -39,7 +36,7 @@ def command(session: Session, *, job: str, follow: bool, attempt: int | None) ->
             text = b"".join(pieces).decode(errors="backslashreplace")
         else:
             text = ""
-            _copy(session, pieces)
+            copy(session, pieces)
         fetched = client.fetch(number)
     if session.json:
         state = NAMES[fetched.state]
@@ -53,16 +50,3 @@ def command(session: Session, *, job: str, follow: bool, attempt: int | None) ->
             }
         )
     return EXIT_CODES[fetched.state] if follow else 0
-
-
-def _copy(session: Session, pieces: Iterator[bytes]) -> None:
-    """Write the output as it comes: bytes into a pipe, harmless text to a terminal."""
-    if not session.on_terminal:
-        for piece in pieces:
-            session.write_bytes(piece)
-        return
-    # Incremental, since a character may be cut by the end of a piece.
-    decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
-    for piece in pieces:
-        session.write_bytes(harmless(decode(piece).replace("\r\n", "\n")).encode())
-    session.write_bytes(decode(b"", final=True).encode())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from jobd.cli import render
 from jobd.cli.options import option, selector_arguments, verb
-from jobd.cli.selection import pages, select
+from jobd.cli.selection import pages, refuse_none, select
 from jobd.cli.session import Session
 from jobd.model.states import NAMES
 
@@ -50,35 +51,51 @@ def command(
     with session.connect() as client:
         if session.json:
             _stream_json(session, client, selected, limit or 0)
-            return 0
-        found: list[JobInfo] = []
-        more = False
-        for jobs, older in pages(client, selected, SHOWN if limit is None else limit):
-            found += jobs
-            more = older
-        if session.quiet:
-            session.write_lines(str(info.id) for info in found)
-            return 0
-        if found:
-            session.write_table(render.JOB_COLUMNS, map(render.job_row, found))
         else:
-            session.note("no jobs")
-        if more:
-            session.note(
-                f"… {_older(client, selected, len(found))}: -n {_next(len(found))}, or --json"
-            )
+            _list(session, client, selected, SHOWN if limit is None else limit)
     return 0
+
+
+def _list(session: Session, client: Client, selector: Selector, most: int) -> None:
+    """Write a table of up to so many jobs (0: all), and say whether there are more."""
+    found: list[JobInfo] = []
+    more = False
+    for jobs, older in pages(client, selector, most):
+        found += jobs
+        more = older
+    _refuse_nothing(selector, found)
+    if session.quiet:
+        session.write_lines(str(info.id) for info in found)
+    elif found:
+        session.write_table(render.JOB_COLUMNS, map(render.job_row, found))
+    else:
+        session.note("no jobs")
+    if more:
+        more_text = _older(client, selector, len(found))
+        session.note(f"… {more_text}: -n {_next(len(found))}, or --json")
 
 
 def _stream_json(session: Session, client: Client, selector: Selector, most: int) -> None:
     """Write ``jobd.jobs/1`` page by page: there may be a million jobs."""
-    before = b'{"schema":"jobd.jobs/1","jobs":['
+    separator = b'{"schema":"jobd.jobs/1","jobs":['
     for jobs, _ in pages(client, selector, most):
+        if not session.streaming:
+            _refuse_nothing(selector, jobs)
         for info in jobs:
-            session.write_bytes(before + session.encode_json(render.job_json(info)))
+            session.write_bytes(separator + session.encode_json(render.job_json(info)))
             session.streaming = True
-            before = b",\n"
-    session.write_bytes((before if not session.streaming else b"") + b"]}\n")
+            separator = b",\n"
+    session.write_bytes((b"" if session.streaming else separator) + b"]}\n")
+
+
+def _refuse_nothing(selector: Selector, found: Sequence[JobInfo]) -> None:
+    """Refuse a selector of ids none of which exists; that no job is of a kind is an answer.
+
+    Raises:
+        NotFound: it is one.
+    """
+    if selector.ranges and not selector.states:
+        refuse_none(found)
 
 
 def _older(client: Client, selector: Selector, shown: int) -> str:

@@ -11,6 +11,7 @@ from jobd.cli import outcome
 from jobd.cli.arguments import Call
 from jobd.cli.options import option, timeout_option, verb
 from jobd.cli.session import Session
+from jobd.cli.stream import copy
 from jobd.cli.submission import submit, tell_id
 from jobd.model.states import EXIT_CODES
 
@@ -48,14 +49,13 @@ def command(session: Session, *, words: tuple[str, ...], wait: bool, timeout: fl
 
 def _wait(session: Session, client: Client, number: int, timeout_s: float | None) -> int:
     """Wait for the command, and print what it wrote: that is its result."""
-    if not session.json and timeout_s is None:
-        for piece in client.logs(number, follow=True):
-            session.write_bytes(piece)
+    live = timeout_s is None and not session.json  # else it is told at the end, if it is in time
+    if live:
+        copy(session, client.logs(number, follow=True))
     ended = outcome.wait(session, client, number, timeout_s)
     if session.json:
         return outcome.tell(session, ended)
-    if timeout_s is not None:
-        for piece in client.logs(number):
-            session.write_bytes(piece)
+    if not live:
+        copy(session, client.logs(number))
     outcome.complain(session, ended)
     return EXIT_CODES[ended.state]

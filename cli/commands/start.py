@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from jobd.cli import settle
 from jobd.cli.options import option, verb
 from jobd.cli.session import Session
 from jobd.cli.text import counted, home_shortened, one_line
@@ -78,8 +78,8 @@ def _run(loaded: Loaded, ready_fd: int | None) -> NoReturn:
     """Be the daemon."""
     from jobd.daemon.launch import run_foreground  # noqa: PLC0415  # only `start` needs the daemon
 
-    gc.enable()  # see `main`: this process is not a short command
-    # And it ends as Python programs do, whatever threads and handlers it has.
+    settle()
+    # It ends as Python programs do, whatever threads and handlers it has.
     sys.exit(run_foreground(loaded, ready_fd))
 
 

@@ -29,8 +29,7 @@ def command(
     """
     selected = select(selector, states)
     with session.connect() as client:
-        session.attached = ids_of(client, selected)
-        found = client.wait(session.attached, timeout)
+        found = outcome.wait_all(session, client, ids_of(client, selected), timeout)
     ends = [found[number] for number in sorted(found)]
     if session.json:
         session.write_json(render.ends_json(ends))

@@ -3,6 +3,9 @@
 A yes is remembered for its function and shape of arguments until the workers are
 reloaded.  A no is only believed from a checker that is fresh: one that has been
 running may have imported the user's module before it was mended.
+
+The checker has one check in hand at a time, so that its death, or a time that is
+over, is put down to the right one.
 """
 
 from __future__ import annotations
@@ -26,7 +29,6 @@ class Pending(msgspec.Struct):
     number: int
     function: str
     shapes: list[Shape]
-    deadline_s: float
     waiting: list[tuple[bytes, Submit]]
 
 
@@ -59,7 +61,10 @@ class Checks:
         self._answered = 0
         self._spawned = 0
         self._number = 0
-        self._timed_out = False
+        self._lost = 0
+        """Checkers in a row that have ended before they were ready."""
+        self._deadline_s = 0.0
+        """When the time of the first pending check is over; 0: it has not begun."""
 
     def passes(self, request: Submit) -> bool:
         """Whether every shape of this submit is known to be right."""
@@ -78,7 +83,7 @@ class Checks:
                     return True
         return False
 
-    def ask(self, peer: bytes, request: Submit, now_s: float) -> None:
+    def ask(self, peer: bytes, request: Submit) -> None:
         """Have a submit checked; it is accepted or refused later."""
         shapes = [s for s in request.shapes if (request.function, s) not in self._known]
         for pending in self._pending.values():
@@ -86,97 +91,112 @@ class Checks:
                 pending.waiting.append((peer, request))
                 return
         self._number += 1
-        pending = Pending(
-            self._number, request.function, shapes, now_s + self._timeout_s, [(peer, request)]
-        )
+        pending = Pending(self._number, request.function, shapes, [(peer, request)])
         self._pending[self._number] = pending
-        if not self._uid:
-            self._start()
-        elif self._ready:
-            self._order(pending)
+        if len(self._pending) == 1:
+            self._go_on()
 
     def ready(self, uid: str) -> None:
-        """A process has connected; is it the checker?"""
+        """The checker has connected."""
         if uid == self._uid:
             self._ready = True
-            for pending in self._pending.values():
-                self._order(pending)
+            self._lost = 0
+            self._go_on()
 
     def checked(self, uid: str, word: Checked) -> None:
         """The checker has come to a verdict."""
-        if uid != self._uid:
-            return
         pending = self._pending.get(word.number)
-        if pending is None:
+        if uid != self._uid or pending is None:
             return
         if word.message:
             self._refused(pending, word)
+        else:
+            self._passed(pending)
+        self._go_on()
+
+    def died(self, uid: str, how: str) -> None:
+        """The checker has ended: over the import it was at, or because it was told to."""
+        if uid != self._uid:
             return
+        self._uid = ""
+        first = self._first()
+        if first is not None and self._ready:
+            module = first.function.partition(":")[0]
+            sentence = f"importing {module} ended the process that did it ({how})"
+            self._give_up(first, BadFunction(sentence, "--no-check submits it all the same"))
+        elif first is not None and self._lost:
+            sentence = f"{first.function} cannot be checked: {how}"
+            self._give_up(first, BadFunction(sentence, "see 'jobd status'"))
+        elif first is not None:
+            self._lost += 1
+        self._go_on()
+
+    def reload(self) -> None:
+        """Forget every verdict, and use a new checker."""
+        self._known.clear()
+        self._replace()
+        self._go_on()
+
+    def deadline_s(self) -> float | None:
+        """Return when ``expire`` should be called, or None."""
+        return self._deadline_s if self._pending else None
+
+    def expire(self, now_s: float) -> None:
+        """Give up a check that takes too long, and end the checker that is at it."""
+        first = self._first()
+        if first is None:
+            return
+        if not self._deadline_s:
+            self._deadline_s = now_s + self._timeout_s
+        elif now_s >= self._deadline_s:
+            what = first.function
+            if self._ready:
+                self._replace()
+                sentence = f"checking {what} took over {self._timeout_s:g} s"
+            else:
+                sentence = f"{what} cannot be checked: no checker within {self._timeout_s:g} s"
+            self._give_up(first, BadFunction(sentence, "--no-check submits it without"))
+            self._go_on()
+
+    def _first(self) -> Pending | None:
+        """Return the check that the checker has in hand, or will have."""
+        return next(iter(self._pending.values()), None)
+
+    def _go_on(self) -> None:
+        """Give the checker the next check; start one if there is none."""
+        self._deadline_s = 0.0
+        first = self._first()
+        if first is None:
+            return
+        if not self._uid:
+            self._spawned += 1
+            self._uid = f"{self._boot}-check-{self._spawned}"
+            self._ready = False
+            self._answered = 0
+            self._spawn(self._uid)
+        elif self._ready:
+            self._send(self._uid, Check(first.number, first.function, first.shapes))
+
+    def _replace(self) -> None:
+        """End the checker; the next check has a new one."""
+        if self._uid:
+            self._kill(self._uid)
+        self._uid = ""
+
+    def _passed(self, pending: Pending) -> None:
         self._answered += 1
-        del self._pending[word.number]
+        del self._pending[pending.number]
         if len(self._known) > MOST_REMEMBERED:
             self._known.clear()
         self._known.update((pending.function, shape) for shape in pending.shapes)
         for peer, request in pending.waiting:
             self._accept(peer, request)
 
-    def died(self, uid: str, how: str) -> None:
-        """The checker has ended: over the import it was at, or because it was told to."""
-        if uid != self._uid:
-            return
-        first = next(iter(self._pending.values()), None)
-        if first is not None and self._timed_out:
-            sentence = f"checking {first.function} took over {self._timeout_s:g} s"
-            self._give_up(first, BadFunction(sentence, "--no-check submits it without"))
-        elif first is not None and self._ready:
-            module = first.function.partition(":")[0]
-            sentence = f"importing {module} ended the process that did it ({how})"
-            self._give_up(first, BadFunction(sentence, "--no-check submits it all the same"))
-        elif first is not None:
-            sentence = f"{first.function} cannot be checked: {how}"
-            self._give_up(first, BadFunction(sentence, "see 'jobd status'"))
-        self._uid = ""
-        if self._pending:
-            self._start()
-
-    def reload(self) -> None:
-        """Forget every verdict, and use a new checker; it is asked what the old one was asked."""
-        self._known.clear()
-        if self._ready and self._uid:  # one that is just starting has imported nothing yet
-            self._kill(self._uid)
-            self._uid = ""  # before it is seen dead: its death says nothing about a function
-            if self._pending:
-                self._start()
-
-    def deadline_s(self) -> float | None:
-        """Return when ``expire`` should be called, or None."""
-        first = next(iter(self._pending.values()), None)
-        return first.deadline_s if first and not self._timed_out else None
-
-    def expire(self, now_s: float) -> None:
-        """End a checker that takes too long; its death brings the refusal."""
-        deadline = self.deadline_s()
-        if deadline is not None and now_s >= deadline:
-            self._timed_out = True
-            self._kill(self._uid)
-
-    def _start(self) -> None:
-        self._spawned += 1
-        self._uid = f"{self._boot}-check-{self._spawned}"
-        self._ready = self._timed_out = False
-        self._answered = 0
-        self._spawn(self._uid)
-
-    def _order(self, pending: Pending) -> None:
-        self._send(self._uid, Check(pending.number, pending.function, pending.shapes))
-
     def _refused(self, pending: Pending, word: Checked) -> None:
         """Believe a fresh checker; let a new one repeat what an older one says (it ends by itself)."""
         if not self._answered:
             self._give_up(pending, BadFunction(word.message, word.hint))
         self._uid = ""
-        if self._pending:
-            self._start()
 
     def _give_up(self, pending: Pending, error: JobdError) -> None:
         del self._pending[pending.number]

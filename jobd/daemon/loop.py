@@ -218,6 +218,7 @@ class Daemon:
         self._write()
         for peer in self.clients.flush():
             scheduler.window.forget_peer(peer)
+            self.requests.forget(peer)
         self._workers.flush()
         return self._is_over()
 
@@ -415,6 +416,7 @@ class Daemon:
         self.store.check_identity()
         for peer in self.clients.silent(self.now_s):
             self.scheduler.window.forget_peer(peer)
+            self.requests.forget(peer)
         limit = self.settings.limits.max_output_bytes
         for worker in self.scheduler.workers.values():
             now = self.pool.now(worker.uid)

@@ -141,7 +141,7 @@ class Requests:
         if not self._is_new(peer, request):
             return
         if request.check and not daemon.checks.passes(request):
-            daemon.checks.ask(peer, request, daemon.now_s)
+            daemon.checks.ask(peer, request)
         else:
             daemon.scheduler.submit(peer, request)
             hit("submit.accepted")
@@ -152,6 +152,8 @@ class Requests:
             self._daemon.scheduler.submit(peer, request)
         except JobdError as error:
             self.refuse(peer, request, error)
+        else:
+            hit("submit.accepted")
 
     def refuse(self, peer: bytes, request: Submit, error: JobdError) -> None:
         """Tell the client that its submit is refused."""
@@ -289,6 +291,7 @@ class Requests:
         elif State.RUNNING in wanted and State.QUEUED not in wanted:
             selector = msgspec.structs.replace(selector, states=[*wanted, State.QUEUED])
         for jobs in walk(self._daemon.store, selector, page):
+            running = self._running()  # anew: turns of the loop lie between two pages
             infos = [self._info(job, running) for job in jobs]
             yield [info for info in infos if not wanted or info.state in wanted]
 
@@ -406,6 +409,10 @@ class Requests:
         if not self._try_logs(peer, request):
             self.followers.append(Follower(peer, request))
 
+    def forget(self, peer: bytes) -> None:
+        """The client is gone: nobody waits for this output any more."""
+        self.followers = [f for f in self.followers if f.peer != peer]
+
     def follow(self) -> None:
         """Answer the followers for whom there is something new."""
         self.followers = [f for f in self.followers if not self._try_logs_quietly(f)]
@@ -424,14 +431,13 @@ class Requests:
         if job is None:
             raise no_such_job(number)
         limit = max(1, min(request.limit, LOG_CHUNK))
+        live = daemon.scheduler.window.jobs.get(number)
         running = self._running().get(number)
-        attempt = request.attempt or (running[1].attempt if running else job.attempt)
+        attempt = request.attempt or (live or job).attempt
         if running and running[1].attempt == attempt:
-            piece = logs.read_running(daemon.logs_dir, *running, request.offset, limit)
-        elif number in daemon.scheduler.window.jobs and attempt >= job.attempt:
-            piece = logs.Piece(
-                b"", end=False
-            )  # it waits for its turn, or its end is not durable yet
+            piece = self._read_running(*running, request.offset, limit)
+        elif live is not None and _is_open(live, attempt):
+            piece = logs.Piece(b"", end=False)
         else:
             attempts = {a.number: a.log for a in daemon.store.attempts(number)}
             piece = logs.read(
@@ -439,12 +445,21 @@ class Requests:
             )
         if request.follow and not piece.data and not piece.end:
             return False
-        over = job.state >= ENDED
+        over = job.state >= ENDED and attempt >= job.attempt
         reply = LogData(
             request.rid, attempt, piece.data, request.offset, piece.end, over, piece.dropped
         )
         daemon.clients.reply(peer, reply)
         return True
+
+    def _read_running(self, uid: str, now: Now, offset: int, limit: int) -> logs.Piece:
+        """Return what a running attempt has written so far, of the part that will be kept."""
+        daemon = self._daemon
+        most = daemon.settings.limits.max_output_bytes - offset
+        piece = logs.read_running(daemon.logs_dir, uid, now, offset, max(0, min(limit, most)))
+        if daemon.pool.now(uid) != now:
+            return logs.Piece(b"", end=False)  # it has just ended: this may be the next job's
+        return piece
 
     # -- the daemon itself --
 
@@ -481,6 +496,15 @@ class Requests:
     def _ping(self, peer: bytes, request: Ping) -> None:
         clients = self._daemon.clients
         clients.reply(peer, Pong(request.rid, clients.sent(peer)))
+
+
+def _is_open(job: Job, attempt: int) -> bool:
+    """Whether an attempt is yet to come, or it runs, or its end is not durable."""
+    if any(past.number == attempt for past in job.earlier or ()):
+        return True
+    if attempt == job.attempt > 0:
+        return job.state is not State.QUEUED
+    return attempt >= job.attempt
 
 
 def no_such_job(number: int) -> NotFound:

@@ -64,7 +64,8 @@ class Window:
             else:
                 job = self.jobs.get(heappop(back))
             if job is not None and job.state is State.QUEUED and not job.void:
-                self._bytes -= len(job.args)
+                # An empty window forgets also what was cancelled: else it might seem full for ever.
+                self._bytes = self._bytes - len(job.args) if fresh or back else 0
                 return job
         self._bytes = 0
         return None

@@ -51,7 +51,7 @@ class DaemonUnderTest:
 
     def __init__(self, *, modules: dict[str, str] | None = None, **settings: object) -> None:
         """Prepare; ``settings`` by dotted name with ``__`` for the dot, as ``pool__workers=2``."""
-        self.root = Path(tempfile.mkdtemp(prefix="jobd-", dir="/tmp"))  # noqa: S108  # short enough for a socket
+        self.root = Path(tempfile.mkdtemp(prefix="jobd-", dir="/tmp"))  # short enough for a socket
         self.state_dir = self.root / "state"
         self.socket = str(self.state_dir / "client.sock")
         self.work_dir = self.root / "work"
@@ -131,7 +131,12 @@ class DaemonUnderTest:
         return client
 
     def cli(
-        self, *words: str, stdin: str = "", timeout: float = 30.0, cwd: Path | None = None, **environ: str
+        self,
+        *words: str,
+        stdin: str = "",
+        timeout: float = 30.0,
+        cwd: Path | None = None,
+        **environ: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line to its end."""
         return subprocess.run(

@@ -105,14 +105,15 @@ class Oracle:
             assert info.attempt >= before, f"job {info.id}: attempt {before} became {info.attempt}"
             self._attempts[info.id] = info.attempt
 
-    def runs(self, handle: Handle) -> int:
-        """Return how often a job has run."""
-        tag = next(tag for tag, known in self._handles.items() if known is handle)
-        return len(self._marked()[tag])
+    def runs(self, handles: list[Handle]) -> list[int]:
+        """Return how often each of these jobs has run."""
+        tags = {id(handle): tag for tag, handle in self._handles.items()}
+        marked = self._marked()
+        return [len(marked[tags[id(handle)]]) for handle in handles]
 
     def wait_for_runs(self, handle: Handle, count: int = 1) -> None:
         """Wait until a job has begun for the ``count``-th time."""
-        eventually(lambda: self.runs(handle) >= count)
+        eventually(lambda: self.runs([handle]) >= [count])
 
     # -- after it --
 

@@ -1,0 +1,219 @@
+"""Clients that remember what they were told, and what they still wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import msgspec
+
+from jobd.model.messages import (
+    Answers,
+    Cancel,
+    Ended,
+    Find,
+    List,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    Reload,
+    Retry,
+    Stop,
+    Submit,
+    Submitted,
+    Watch,
+    Watching,
+    decode_replies,
+    encode,
+)
+from jobd.model.selector import Selector
+from jobd.model.states import State
+
+FUNCTIONS = ("m:short", "m:short", "m:fickle", "m:long", "m:killer")
+
+
+class Submission(msgspec.Struct):
+    """A submit with its key, as long as it is not answered."""
+
+    uid: bytes
+    function: str
+    args: list[bytes]
+    watch: bool
+
+
+class Wrong(AssertionError):
+    """A client was told what it must not be told."""
+
+
+class FakeClient:
+    """One client; ``send`` takes its frames, ``now_s`` is when it last pinged."""
+
+    def __init__(self, number: int, rng: Random, send: Callable[[bytes, bytes], None]) -> None:
+        self.number = number
+        self.session = b"client%02d" % number
+        self.peer = self.session
+        self.known: list[int] = []
+        """Ids of jobs that it was told to be durable."""
+        self.open: dict[bytes, Submission] = {}
+        """Submits without an answer, by key."""
+        self.refused: dict[bytes, Submission] = {}
+        self.answers: dict[bytes, tuple[int, int]] = {}
+        self.waits: set[int] = set()
+        """Jobs of whose end it has still to be told."""
+        self.told: dict[int, Ended] = {}
+        self.frames = 0
+        self.pinged_at = 0
+        self._asked: dict[int, bytes] = {}
+        self._rng = rng
+        self._send = send
+        self._rid = 0
+        self._next_key = 0
+        self._next_job = 0
+
+    # -- asking --
+
+    def ask(self, message: Message) -> None:
+        """Send one request."""
+        self._send(self.peer, encode([message]))
+
+    def rid(self) -> int:
+        """Return a new number for a request."""
+        self._rid += 1
+        return self._rid
+
+    def submit(self) -> Submission:
+        """Submit one job or several under a new key."""
+        dice = self._rng.random
+        count = 1 if dice() < 0.6 else int(dice() * 9) + 2
+        self._next_key += 1
+        uid = self.session + self._next_key.to_bytes(8, "big")
+        function = FUNCTIONS[int(dice() * len(FUNCTIONS))]
+        first, self._next_job = self._next_job, self._next_job + count
+        pad = b"." * int(dice() * 12)
+        args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
+        submission = self.open[uid] = Submission(uid, function, args, dice() < 0.6)
+        self.resend(uid)
+        return submission
+
+    def resend(self, uid: bytes) -> None:
+        """Send a submit (again), with the key that it has."""
+        order = self.open[uid]
+        rid = self.rid()
+        self._asked[rid] = uid
+        shapes: list[tuple[int, tuple[str, ...]]] = [(1, ())]
+        watch = order.watch
+        self.ask(Submit(rid, uid, order.function, order.args, shapes, check=False, watch=watch))
+
+    def try_again(self) -> None:
+        """Send a submit once more that was refused."""
+        if self.refused:
+            uid = next(iter(self.refused))
+            self.open[uid] = self.refused.pop(uid)
+            self.resend(uid)
+
+    def watch(self, ids: list[int]) -> None:
+        """Ask to be told of these ends."""
+        for number in ids:
+            self.told.pop(number, None)
+        self.waits.update(ids)
+        self.ask(Watch(self.rid(), ids))
+
+    def cancel(self) -> None:
+        """Cancel some jobs."""
+        self.ask(Cancel(self.rid(), self._selector(), "so it is"))
+
+    def retry(self) -> None:
+        """Queue some jobs again."""
+        self.ask(Retry(self.rid(), self._selector()))
+
+    def look(self) -> None:
+        """List jobs, or find some."""
+        if self._rng.random() < 0.5:
+            self.ask(List(self.rid(), self._selector(), 0, 3))
+        else:
+            self.ask(Find(self.rid(), self._selector()))
+
+    def ping(self, now_us: int) -> None:
+        """Give a sign of life."""
+        self.pinged_at = now_us
+        self.ask(Ping(self.rid()))
+
+    def stop_daemon(self) -> None:
+        """Stop the daemon."""
+        self.ask(Stop(self.rid(), (None, 0.0, 0.01, 1.0)[int(self._rng.random() * 4)]))
+
+    def reload(self) -> None:
+        """Have all workers replaced."""
+        self.ask(Reload(self.rid()))
+
+    def _selector(self) -> Selector:
+        dice = self._rng.random
+        if not self.known or dice() < 0.2:
+            states = [[], [State.QUEUED], [State.FAILED, State.CRASHED], [State.RUNNING]]
+            chosen = states[int(dice() * len(states))]
+            return Selector([], 0, True, chosen) if dice() < 0.6 else Selector([], 3, False, chosen)
+        number = self.known[int(dice() * len(self.known))]
+        return Selector([(number, number + int(dice() * 4))], 0, False, [])
+
+    # -- hearing --
+
+    def hear(self, frame: bytes) -> None:
+        """Take in a frame."""
+        self.frames += 1
+        for message in decode_replies(frame):
+            self._hear(message)
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case Submitted():
+                self._submitted(message)
+            case Refused(rid):
+                self._refused(rid)
+            case Ended(number):
+                self.told[number] = message
+                self.waits.discard(number)
+            case Watching(_, unknown):
+                if not self.waits.isdisjoint(unknown):
+                    raise Wrong(f"{self.peer!r} watched {unknown}, which are said to be unknown")
+            case Answers():
+                pass
+            case Pong(_, sent):
+                if sent != self.frames:
+                    raise Wrong(f"{self.peer!r} got {self.frames} frames, was sent {sent}")
+
+    def _submitted(self, message: Submitted) -> None:
+        uid = self._asked.pop(message.rid)
+        span = (message.first, message.count)
+        if self.answers.setdefault(uid, span) != span:
+            raise Wrong(f"the key {uid!r} stands for {self.answers[uid]} and for {span}")
+        order = self.open.pop(uid, None) or self.refused.pop(uid, None)
+        if order is None:
+            return
+        if message.count != len(order.args):
+            raise Wrong(f"{len(order.args)} jobs were submitted as {uid!r}, {span} are told")
+        ids = range(message.first, message.first + message.count)
+        self.known += ids
+        if order.watch:
+            self.waits.update(n for n in ids if n not in self.told)
+
+    def _refused(self, rid: int) -> None:
+        uid = self._asked.pop(rid, None)
+        if uid in self.open and uid not in self._asked.values():
+            self.refused[uid] = self.open.pop(uid)
+
+    # -- the daemon has changed --
+
+    def reconnect(self, peer: bytes) -> None:
+        """Meet another daemon: what was not answered has to be asked again."""
+        self.peer = peer
+        self.frames = 0
+        self._asked.clear()
+
+    def remind(self) -> None:
+        """Send again all that waits for an answer."""
+        for uid in list(self.open):
+            if uid not in self._asked.values():
+                self.resend(uid)
+        if self.waits:
+            self.watch(sorted(self.waits))

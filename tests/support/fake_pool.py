@@ -1,0 +1,454 @@
+"""Worker processes that are objects: each does one small step when it is told to.
+
+A worker follows ``jobd.pool.worker``: a main thread with its own inbox, a control
+thread with another, and what both touch.  It can die between any two steps; its
+scoreboard tells afterwards what it was in.  What it sent before is on its way in
+``out`` and arrives, or does not, as the network of the simulation likes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from random import Random
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from jobd.model.job import ErrorInfo, Outcome, Verdict
+from jobd.model.messages import Message
+from jobd.model.orders import (
+    Adopt,
+    Alive,
+    GiveBack,
+    GivenBack,
+    Handover,
+    Order,
+    Outcomes,
+    Ready,
+    Recorded,
+    Retire,
+    Run,
+    StopJob,
+    Task,
+)
+from jobd.pool.scoreboard import Now
+from jobd.pool.supervisor import Dead
+
+NOTHING = Now(0, 0, 0, 0, 0)
+MAY_BE_LONG_US = 500
+FOR_EVER = 1 << 30
+
+
+class At(Enum):
+    """Where the main thread is."""
+
+    STARTING = 1
+    WAITING = 2
+    CHOOSING = 3
+    TAKEN = 4
+    IN_JOB = 5
+    BETWEEN = 6
+
+
+class Running(NamedTuple):
+    """The job that a worker is in."""
+
+    task: Task
+    stubborn: bool
+    deaf: bool
+    """It keeps the control thread from running."""
+    fate: int
+    duration_us: int
+
+
+class Witness:
+    """Who is told what really happens; the simulation's truth is one."""
+
+    def started(self, worker: FakeWorker, task: Task) -> None:
+        """An attempt starts."""
+
+    def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
+        """An attempt has come to its end."""
+
+    def died(self, worker: FakeWorker) -> None:
+        """A process is gone."""
+
+
+def result_of(task: Task) -> bytes:
+    """Return what an attempt returns: no other attempt returns the same."""
+    return b"%s/%d" % (task.args, task.attempt)
+
+
+DIES = 99
+
+
+class FakeWorker:
+    """One process."""
+
+    def __init__(self, uid: str, boot: str, pid: int, rng: Random, witness: Witness) -> None:
+        self.uid = uid
+        self.pid = pid
+        self.boot = boot
+        self.alive = True
+        self.cause = ""
+        self.at = At.STARTING
+        self.linked = {"/j": False, "/c": False}
+        """Which of its two sockets are connected to a daemon."""
+        self.inbox: dict[str, deque[Order]] = {"/j": deque(), "/c": deque()}
+        self.out: dict[str, deque[Message]] = {"/j": deque(), "/c": deque()}
+        self.board = NOTHING
+        self.last = NOTHING
+        """The attempt that runs, or ended last; nothing if the worker left of its own will."""
+        self.board_seq = 0
+        self.pending: deque[Task] = deque()
+        self.current: Task | None = None
+        self.running: Running | None = None
+        self.steps_left = 0
+        self.held: list[Outcome] = []
+        self.unrecorded: dict[int, list[Outcome]] = {}
+        self.leaving = False
+        self.told_to_stop = False
+        self._took_us: dict[str, int] = {}
+        self._stop_early: set[tuple[int, int]] = set()
+        self._seq = 0
+        self._rng = rng
+        self._witness = witness
+
+    def __repr__(self) -> str:
+        return f"<{self.uid} {self.at.name} {self.board[:2]} {'' if self.alive else 'dead'}>"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do and nothing to read."""
+        read = not (self.inbox["/j"] or self.inbox["/c"])
+        return self.at is At.WAITING and read and all(self.linked.values())
+
+    def die(self, cause: str) -> None:
+        """Be gone, without a word."""
+        if self.alive:
+            self.alive, self.cause = False, cause
+            self._witness.died(self)
+
+    def leave(self) -> None:
+        """End of its own will."""
+        self.last = NOTHING
+        self.die("exit code 0")
+
+    def lose_daemon(self) -> None:
+        """The daemon has died: what was on its way to it is lost, what had come from it is not."""
+        for channel in ("/j", "/c"):
+            self.linked[channel] = False
+            self.out[channel].clear()
+
+    def _send(self, channel: str, report: Message) -> None:
+        if self.linked[channel]:
+            self.out[channel].append(report)
+
+    # -- the main thread --
+
+    def step(self) -> None:
+        """Do the next small thing."""
+        _STEPS[self.at](self)
+
+    def _start(self) -> None:
+        self.linked = {"/j": True, "/c": True}
+        self._send("/j", Ready(self.pid, self.boot))
+        self._send("/c", Alive(self.pid, self.boot))
+        self.at = At.WAITING
+
+    def _read(self) -> None:
+        if self.inbox["/j"]:
+            self._obey(self.inbox["/j"].popleft())
+            self.at = At.CHOOSING
+        elif not self.linked["/j"]:
+            self.linked["/j"] = True
+            for seq, outcomes in self.unrecorded.items():
+                self._send("/j", Outcomes(seq, outcomes))
+            self.at = At.CHOOSING
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Run(boot, tasks) if boot == self.boot and not self.leaving:
+                self.pending.extend(tasks)
+            case Run(boot, tasks) if boot == self.boot:
+                self._send("/j", GivenBack([(t.id, t.attempt) for t in tasks]))
+            case Recorded(seqs):
+                for seq in seqs:
+                    self.unrecorded.pop(seq, None)
+            case Retire():
+                self.leaving = True
+
+    def _choose(self) -> None:
+        if self.pending:
+            self.told_to_stop = False
+            self.current = self.pending.popleft()
+            self.at = At.TAKEN
+        elif self.leaving and not self.unrecorded:
+            self.leave()
+        else:
+            self.at = At.WAITING
+
+    def _begin(self) -> None:
+        task = self.current
+        assert task is not None
+        if self.held and self._took_us.get(task.function, FOR_EVER) > MAY_BE_LONG_US:
+            self._send_held("/j")
+        if (task.id, task.attempt) in self._stop_early:
+            self.current = None
+            self._send("/j", GivenBack([(task.id, task.attempt)]))
+            self.at = At.CHOOSING
+            return
+        self.board = self.last = Now(task.id, task.attempt, 1, 0, 0)
+        self.running = self._plan(task)
+        self.at = At.IN_JOB
+        if self.told_to_stop:  # before a line of the job's own has run
+            self._hand_in(Verdict.STOPPED)
+        else:
+            self._witness.started(self, task)
+
+    def _plan(self, task: Task) -> Running:
+        dice = self._rng.random
+        kind = task.function
+        long = kind == "m:long" or (kind == "m:fickle" and dice() < 0.2)
+        self.steps_left = int(dice() * 15) + 2 if long else 1
+        lethal = 0.7 if kind == "m:killer" else 0.02
+        chance = dice()
+        fate = DIES if chance < lethal else Verdict.RAISED if chance > 0.85 else Verdict.RETURNED
+        duration_us = int(dice() * 50_000) + 2_000 if long else int(dice() * 60) + 5
+        return Running(task, dice() < 0.3, long and dice() < 0.2, fate, duration_us)
+
+    def _work(self) -> None:
+        self.steps_left -= 1
+        if self.steps_left > 0:
+            return
+        assert self.running is not None
+        if self.running.fate == DIES:
+            self.die("SIGSEGV")
+        else:
+            self._finish(self.running.fate)
+
+    def _finish(self, verdict: int) -> None:
+        assert self.running is not None
+        self._witness.finished(self, self.running.task, verdict)
+        self._hand_in(verdict)
+
+    def _hand_in(self, verdict: int) -> None:
+        running, self.running = self.running, None
+        assert running is not None
+        task = running.task
+        value = result_of(task) if verdict == Verdict.RETURNED else None
+        error = ErrorInfo("E", str(task.attempt), "") if verdict == Verdict.RAISED else None
+        self.board = NOTHING
+        self.current = None
+        took_us = running.duration_us
+        self._took_us[task.function] = took_us
+        self.held.append(Outcome(task.id, task.attempt, verdict, value, error, 1, took_us))
+        self.at = At.BETWEEN
+
+    def _send_or_hold(self) -> None:
+        if not self.pending or self._rng.random() < 0.5:
+            self._send_held("/j")
+        self.at = At.CHOOSING
+
+    def _send_held(self, channel: str) -> None:
+        if self.held:
+            self._seal()
+            self._send(channel, Outcomes(self._seq, self.unrecorded[self._seq]))
+
+    def _seal(self) -> None:
+        if self.held:
+            self._seq += 1
+            self.unrecorded[self._seq] = self.held
+            self.held = []
+            self.board_seq = self._seq
+
+    def sigterm(self) -> None:
+        """Get a SIGTERM, from the control thread or from outside."""
+        self.told_to_stop = True
+        running = self.running
+        if running is not None:
+            if not running.stubborn:
+                self._finish(Verdict.STOPPED)
+        elif self.at is At.WAITING:
+            self.leave()
+
+    # -- the control thread --
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the control thread cannot run: not started, or kept off by the job."""
+        return self.at is At.STARTING or (self.running is not None and self.running.deaf)
+
+    def listen(self) -> None:
+        """Obey the next order that cannot wait, or connect to the next daemon."""
+        if self.is_deaf:
+            return
+        if not self.inbox["/c"]:
+            if not self.linked["/c"]:
+                self.linked["/c"] = True
+                self._send("/c", Alive(self.pid, self.boot))
+            return
+        match self.inbox["/c"].popleft():
+            case GiveBack():
+                self._give_back()
+            case StopJob(number, attempt):
+                self._stop(number, attempt)
+            case Adopt(boot) if boot != self.boot:
+                self._hand_over(boot)
+
+    def _give_back(self) -> None:
+        self._send_held("/c")
+        self._send("/c", GivenBack([(t.id, t.attempt) for t in self.pending]))
+        self.pending.clear()
+
+    def _stop(self, number: int, attempt: int) -> None:
+        current = self.current
+        if current is not None and (current.id, current.attempt) == (number, attempt):
+            self.leaving = True
+            self._give_back()
+            self.sigterm()
+            return
+        for task in self.pending:
+            if (task.id, task.attempt) == (number, attempt):
+                self.pending.remove(task)
+                self._send("/c", GivenBack([(number, attempt)]))
+                return
+        self._stop_early.add((number, attempt))
+
+    def _hand_over(self, boot: str) -> None:
+        self.boot = boot
+        self._seal()
+        for seq, outcomes in self.unrecorded.items():
+            self._send("/c", Outcomes(seq, outcomes))
+        self.pending.clear()
+        running = (self.current.id, self.current.attempt) if self.current else (0, 0)
+        self._send("/c", Handover(self.pid, running))
+
+
+_STEPS: dict[At, Callable[[FakeWorker], None]] = {
+    At.STARTING: FakeWorker._start,
+    At.WAITING: FakeWorker._read,
+    At.CHOOSING: FakeWorker._choose,
+    At.TAKEN: FakeWorker._begin,
+    At.IN_JOB: FakeWorker._work,
+    At.BETWEEN: FakeWorker._send_or_hold,
+}
+
+
+class Machine:
+    """All worker processes and their scoreboards; they outlive the daemons."""
+
+    def __init__(self, rng: Random, witness: Witness) -> None:
+        self.rng = rng
+        self.witness = witness
+        self.workers: dict[str, FakeWorker] = {}
+        """Those that live, and those whose death no daemon has judged."""
+        self.boards: dict[str, FakeWorker] = {}
+        self.restarted: set[str] = set()
+        """Workers that were lost with the whole machine: nobody can tell what they were in."""
+        self._next_pid = 1000
+
+    def spawn(self, uid: str, boot: str) -> None:
+        """Fork a worker."""
+        self._next_pid += 1
+        worker = FakeWorker(uid, boot, self._next_pid, self.rng, self.witness)
+        self.workers[uid] = self.boards[uid] = worker
+
+    @property
+    def living(self) -> list[FakeWorker]:
+        """Return the processes that live."""
+        return [worker for worker in self.workers.values() if worker.alive]
+
+
+class FakePool:
+    """One daemon's view of the machine; as ``jobd.pool.supervisor.Pool``."""
+
+    def __init__(self, machine: Machine, boot: str, boards_dir: str) -> None:
+        self.machine = machine
+        self.settings = SimpleNamespace(boot=boot, boards_dir=boards_dir, logs_dir=boards_dir)
+        self.processes: dict[str, FakeWorker] = {}
+        self.trouble = ""
+        self.is_late = False
+        """Judge the dead although something they have sent has not arrived."""
+        self.cannot_fork = False
+        self._not_spawned: list[str] = []
+
+    def start(self) -> None:
+        """Start a zygote, which there is none of."""
+
+    def spawn(self, uid: str, *, checker: bool = False) -> None:
+        """Have a worker forked, unless that fails."""
+        assert not checker
+        if self.cannot_fork:
+            self._not_spawned.append(uid)
+        else:
+            self.machine.spawn(uid, self.settings.boot)
+            self.processes[uid] = self.machine.workers[uid]
+
+    def adopt(self, uid: str) -> FakeWorker | None:
+        """Take over a worker of a dead daemon, if it lives."""
+        worker = self.machine.boards.get(uid)
+        if worker is None or not worker.alive or worker.at is At.STARTING:
+            return None
+        self.processes[uid] = worker
+        return worker
+
+    def post_mortem(self, uid: str) -> Dead:
+        """Tell what the scoreboard of a worker says that died unwatched."""
+        worker = self.machine.boards.get(uid)
+        if worker is None or uid in self.machine.restarted:
+            return Dead(uid, "unknown", NOTHING, unknown=True)
+        return Dead(uid, "it ended while no daemon watched", worker.last)
+
+    def look(self) -> None:
+        """Nothing is to be seen that ``judge`` does not see."""
+
+    def fds(self) -> list[int]:
+        """Return what is to be polled: nothing."""
+        return []
+
+    def wake_at_s(self) -> float | None:
+        """Return when a death has to be judged: the simulation sees to that."""
+        return None
+
+    def judge(self, received: dict[str, int]) -> list[Dead]:
+        """Return the deaths of which all is known, or of which no more is waited for."""
+        judged = [Dead(uid, "it could not be started", NOTHING) for uid in self._not_spawned]
+        self._not_spawned.clear()
+        for uid, worker in list(self.processes.items()):
+            all_in = received.get(uid, 0) >= worker.board_seq
+            if not worker.alive and (all_in or self.is_late):
+                del self.processes[uid]
+                self.machine.workers.pop(uid, None)
+                judged.append(Dead(uid, worker.cause, worker.last))
+        return judged
+
+    def take_lost_checkers(self) -> list[tuple[str, str]]:
+        """Return the checkers that have ended: there is none."""
+        return []
+
+    def now(self, uid: str) -> Now:
+        """Return what a worker runs."""
+        worker = self.processes.get(uid)
+        return worker.board if worker else NOTHING
+
+    def kill(self, uid: str, job: int, attempt: int) -> None:
+        """Kill a worker, for a job's sake only while it runs that job or none."""
+        worker = self.processes.get(uid)
+        if worker is None or (job and worker.board[:2] not in ((job, attempt), (0, 0))):
+            return
+        worker.die("SIGKILL")
+
+    def forget_board(self, uid: str) -> None:
+        """Remove a worker's scoreboard."""
+        self.machine.boards.pop(uid, None)
+
+    def zygote_pid(self) -> int:
+        """Return the pid of a zygote."""
+        return 1
+
+    def close(self) -> None:
+        """Kill what still lives."""
+        for worker in self.processes.values():
+            worker.die("SIGKILL")

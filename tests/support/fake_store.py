@@ -1,0 +1,316 @@
+"""A store in dictionaries, with the rules of jobd's own: what is written shows when it is committed.
+
+It keeps to the statements of ``jobd.store.sqlite`` and to the constraints of the
+schema, and raises `Corrupt` where SQLite would refuse a row.  ``landed`` tells
+whoever watches what each commit has changed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jobd.model.errors import DiskFull
+from jobd.model.job import Attempt, Job, Lease, Parcel, Record
+from jobd.model.selector import MAX_ID, Selector
+from jobd.model.states import State
+from jobd.scheduler.batch import Batch
+
+SCAN = 5
+"""Ids that one question looks at."""
+
+Packed = tuple[int, bytes, int, str, int, list[bytes]]
+
+
+class Corrupt(AssertionError):
+    """A statement that breaks a constraint, or changes what must not change."""
+
+
+class ParcelRow(NamedTuple):
+    """A row of the table of parcels."""
+
+    first: int
+    last: int
+    records: list[Packed]
+
+
+class Place(NamedTuple):
+    """Where in the parcels a job is."""
+
+    record: Packed
+    index: int
+
+
+class Pending(NamedTuple):
+    """A transaction that was written and is not committed."""
+
+    rows: list[tuple[Job, bool]]
+    attempts: list[Attempt]
+    parcels: list[ParcelRow]
+    ended_parcels: list[int]
+    leases: list[Lease]
+    ended_leases: list[int]
+    sessions: dict[bytes, bytes]
+    counts: list[int]
+    next_id: int
+
+
+class Commit(NamedTuple):
+    """What a commit has changed: each row as it was and as it is, and attempts put on record."""
+
+    rows: list[tuple[Job | None, Job]]
+    replaced: list[tuple[Attempt | None, Attempt]]
+    parcels: list[ParcelRow]
+    ended_parcels: list[ParcelRow]
+
+
+class FakeStore:
+    """The durable state; it outlives the daemons."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Job] = {}
+        self.packed: dict[int, Place] = {}
+        """Every job that a parcel holds, whether it has a row of its own or not."""
+        self.parcels: dict[int, ParcelRow] = {}
+        self.records: dict[tuple[int, int], Attempt] = {}
+        self.leased: dict[int, Lease] = {}
+        self.sessions: dict[bytes, bytes] = {}
+        self.tally = [0] * 16
+        self.next = 1
+        self.is_full = False
+        """The disk: whether the next write, or the commit under way, fails."""
+        self.pending: Pending | None = None
+        self.landed: Callable[[Commit], None] = lambda _: None
+
+    # -- writing --
+
+    def write(self, batch: Batch) -> None:
+        """Take in a batch; nothing shows until ``commit``."""
+        if self.is_full:
+            raise DiskFull("disk full: so the simulation wants it")
+        if self.pending is not None:
+            raise Corrupt("a transaction within a transaction")
+        jobs = [change.job for change in batch.changes]
+        self.pending = Pending(
+            [(_as_row(change.job), change.had_row) for change in batch.changes],
+            [attempt for job in jobs for attempt in job.earlier or ()],
+            [_packed(parcel) for parcel in batch.parcels if parcel.open],
+            list(batch.ended_parcels),
+            [Lease(x.id, x.worker, list(x.attempts), 0) for x in batch.leases.values()],
+            list(batch.ended_leases),
+            dict(batch.sessions) if any(parcel.open for parcel in batch.parcels) else {},
+            list(batch.counts),
+            batch.next_id,
+        )
+
+    def commit(self) -> None:
+        """Make durable what was written."""
+        pending = self.pending
+        if pending is None:
+            raise Corrupt("a commit of nothing")
+        if self.is_full:
+            raise DiskFull("disk full: so the simulation wants it")
+        self.pending = None
+        changed = [(self._put_row(job, had_row=had_row), job) for job, had_row in pending.rows]
+        replaced = [(self.records.get((a.job, a.number)), a) for a in pending.attempts]
+        self.records.update(((a.job, a.number), a) for a in pending.attempts)
+        for parcel in pending.parcels:
+            self._put_parcel(parcel)
+        ended = [self._drop_parcel(first) for first in pending.ended_parcels]
+        self._put_leases(pending)
+        for session, high in pending.sessions.items():
+            self.sessions[session] = max(high, self.sessions.get(session, high))
+        self.tally, self.next = pending.counts, pending.next_id
+        self.landed(Commit(changed, replaced, pending.parcels, [p for p in ended if p]))
+
+    def rollback(self) -> None:
+        """Forget what was written."""
+        self.pending = None
+
+    def close(self) -> None:
+        """End the connection, and with it what was not committed."""
+        self.pending = None
+
+    def check_identity(self) -> None:
+        """Nobody has replaced these dictionaries."""
+
+    def _put_row(self, job: Job, *, had_row: bool) -> Job | None:
+        old = self.rows.get(job.id)
+        if (old is not None) is not had_row:
+            raise Corrupt(f"job {job.id}: {'no row' if had_row else 'a row'} was there")
+        if (job.state >= State.SUCCEEDED) is not (job.ended_at > 0):
+            raise Corrupt(f"job {job.id} is {job.state.name} and ended at {job.ended_at}")
+        if job.value is not None and job.state is not State.SUCCEEDED:
+            raise Corrupt(f"job {job.id} is {job.state.name} and has a value")
+        if old is not None and _fixed(old) != _fixed(job):
+            raise Corrupt(f"job {job.id} was {_fixed(old)}, is {_fixed(job)}")
+        self.rows[job.id] = job
+        return old
+
+    def _put_parcel(self, parcel: ParcelRow) -> None:
+        if parcel.first in self.parcels:
+            raise Corrupt(f"there is a parcel {parcel.first} already")
+        self.parcels[parcel.first] = parcel
+        for record in parcel.records:
+            for index in range(len(record[5])):
+                self.packed[record[0] + index] = Place(record, index)
+
+    def _drop_parcel(self, first: int) -> ParcelRow | None:
+        parcel = self.parcels.pop(first, None)
+        for record in parcel.records if parcel else ():
+            for index in range(len(record[5])):
+                del self.packed[record[0] + index]
+        return parcel
+
+    def _put_leases(self, pending: Pending) -> None:
+        for lease in pending.leases:
+            if lease.id in self.leased:
+                raise Corrupt(f"there is a lease {lease.id} already")
+            self.leased[lease.id] = lease
+        for number in pending.ended_leases:
+            self.leased.pop(number, None)
+
+    # -- reading --
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs are in each state, as the last batch said."""
+        return {state: self.tally[state] for state in State}
+
+    def next_id(self) -> int:
+        """Return the lowest id that was never used."""
+        return self.next
+
+    def leases(self) -> list[Lease]:
+        """Return the leases on record, the newest first."""
+        newest = sorted(self.leased.values(), key=lambda x: -x.id)
+        return [Lease(x.id, x.worker, x.attempts, len(x.attempts), stored=True) for x in newest]
+
+    def submit_of(self, uid: bytes) -> tuple[int, int] | None:
+        """Return first id and count of the submit with this key."""
+        for job in self.rows.values():
+            if job.uid == uid and job.batch:
+                return job.id, job.batch
+        for parcel in self.parcels.values():
+            for first, key, batch, *_ in parcel.records:
+                if key == uid and batch:
+                    return first, batch
+        return None
+
+    def session_high(self, session: bytes) -> bytes:
+        """Return the highest 8 bytes that a session has used in its keys."""
+        in_jobs = [j.uid[8:] for j in self.rows.values() if j.batch and j.uid[:8] == session]
+        return max([self.sessions.get(session, b""), *in_jobs])
+
+    def job(self, number: int) -> Job | None:
+        """Return one job as a reader sees it."""
+        row = self.rows.get(number)
+        if row is not None:
+            return _as_read(row)
+        place = self.packed.get(number)
+        if place is None:
+            return None
+        first, uid, batch, function, created_at, args = place.record
+        own = batch if number == first else 0
+        return Job(number, uid, own, function, args[place.index], created_at)
+
+    def attempts(self, number: int) -> list[Attempt]:
+        """Return the earlier attempts of a job, the first one first."""
+        return [self.records[key] for key in sorted(self.records) if key[0] == number]
+
+    def backlog(
+        self, cursor: int, high: int, wanted: int
+    ) -> tuple[list[Parcel], dict[int, Job | None], int]:
+        """Return what lies beyond ``cursor``: parcels, rows, and the id up to which that is all."""
+        parcels: list[Parcel] = []
+        reached, found = cursor, 0
+        while found < wanted and reached < high:
+            row = min((p for p in self.parcels.values() if reached < p.last), default=None)
+            if row is None or row.first > high:
+                reached = high
+                break
+            parcels.append(_unpacked(row))
+            found += row.last - row.first + 1
+            reached = row.last
+        rows: dict[int, Job | None] = {}
+        for number in sorted(self.rows):
+            job = self.rows[number]
+            if cursor < number <= reached and job.state < State.SUCCEEDED:
+                rows[number] = _as_read(job)
+            elif any(p.first <= number <= p.last for p in parcels):
+                rows[number] = None
+        return parcels, rows, reached
+
+    def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
+        """Return matching jobs under ``before``, the newest first, and where to go on, or 0."""
+        limit = min(limit, selector.last) if selector.last else limit
+        ranges = [(1, MAX_ID)] if selector.all or selector.last else selector.ranges
+        found: list[Job] = []
+        looked = 0
+        for number in range(min(before, self.next) - 1, 0, -1):
+            if not any(low <= number <= high for low, high in ranges):
+                continue
+            looked += 1
+            job = self.job(number)
+            if job is not None and (not selector.states or job.state in selector.states):
+                job.value = None
+                found.append(job)
+            if len(found) == limit or looked == SCAN:
+                return found, number
+        return found, 0
+
+    # -- for those who check --
+
+    def state_of(self, number: int) -> State | None:
+        """Return the durable state of a job, or None."""
+        row = self.rows.get(number)
+        if row is not None:
+            return row.state
+        return State.QUEUED if number in self.packed else None
+
+    def args_of(self, number: int) -> bytes | None:
+        """Return the arguments of a durable job, or None."""
+        row = self.rows.get(number)
+        if row is not None:
+            return row.args
+        place = self.packed.get(number)
+        return place.record[5][place.index] if place else None
+
+    def recount(self) -> list[int]:
+        """Count all jobs by their states."""
+        tally = [0] * 16
+        for row in self.rows.values():
+            tally[row.state] += 1
+        tally[State.QUEUED] += len(self.packed.keys() - self.rows.keys())
+        return tally
+
+
+def _as_row(job: Job) -> Job:
+    """Return what a row keeps of a job."""
+    row = copy.copy(job)
+    row.state = job.stored
+    row.record = row.lease = row.watchers = row.earlier = None
+    row.cost_us, row.void = 0.0, False
+    return row
+
+
+def _as_read(row: Job) -> Job:
+    job = copy.copy(row)
+    job.row, job.stored = True, job.state
+    return job
+
+
+def _fixed(job: Job) -> tuple[object, ...]:
+    return job.uid, job.batch, job.function, job.args, job.created_at
+
+
+def _packed(parcel: Parcel) -> ParcelRow:
+    records = [r for r in parcel.records if r.open]
+    packed = [(r.first, r.uid, r.batch, r.function, r.created_at, r.args) for r in records]
+    return ParcelRow(parcel.first, parcel.last, packed)
+
+
+def _unpacked(row: ParcelRow) -> Parcel:
+    parcel = Parcel(row.first, row.last, [], stored=True)
+    parcel.records = [Record(*packed, parcel) for packed in row.records]
+    return parcel

@@ -1,0 +1,699 @@
+"""Random histories of a whole daemon, each from a seed, each replayable.
+
+What is real: the loop, the requests, the recovery and the scheduler.  What is
+played: the clock, the disk (`fake_store`), the processes (`fake_pool`), the
+clients (`fake_client`) and the network between them.  A history does a hundred
+random things: submits, steps of workers, turns of the loop, a full disk, deaths,
+a killed daemon, a machine that goes down.  Then everything heals, and all that
+was promised must come true.  The rules are in `simulation_truth`.
+
+    python tests/support/simulation.py SEED       replays one history, and tells it
+    python tests/support/simulation.py FIRST LAST runs many
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import fake_store
+from fake_client import FakeClient
+from fake_pool import FOR_EVER, At, FakePool, FakeWorker, Machine
+from fake_store import FakeStore
+from simulation_truth import Broken, Truth, check_daemon, check_end
+
+from jobd.config import settings as config
+from jobd.daemon import loop, requests, service
+from jobd.daemon.notify import Notify
+from jobd.model.errors import DiskFull, JobdError, StoreFailed
+from jobd.model.messages import decode_replies, encode
+from jobd.model.orders import StopJob, decode_orders
+from jobd.scheduler import Phase, batch, core, window
+
+BORN_US = 1_000_000_000
+WALL_US = 1_700_000_000_000_000
+BOARDS_DIR = "/nonexistent"
+HEAL_ROUNDS = 4_000
+IDLE_TURNS = 40
+
+
+class Killed(BaseException):
+    """The daemon was killed in mid-turn; nothing of it may catch this."""
+
+
+class Failed(AssertionError):
+    """A history went wrong; the message has the seed and the step."""
+
+
+class Weights(NamedTuple):
+    """How often what happens, in one history."""
+
+    turn: float = 30
+    work: float = 42
+    listen: float = 8
+    land: float = 12
+    wait: float = 6
+    submit: float = 8
+    resend: float = 2
+    watch: float = 2
+    cancel: float = 1.5
+    retry: float = 1.5
+    look: float = 0.5
+    ping: float = 0.5
+    vanish: float = 0.3
+    kill_worker: float = 1.0
+    sigterm: float = 0.3
+    late: float = 0.5
+    fork: float = 0.5
+    disk: float = 0.8
+    reload: float = 0.3
+    stop: float = 0.4
+    crash: float = 1.0
+    power: float = 0.2
+
+
+FAULTS = Weights._fields[Weights._fields.index("resend") :]
+
+
+class Router:
+    """One of the daemon's sockets."""
+
+    def __init__(self, sim: Simulation, *, is_for_clients: bool) -> None:
+        self.socket = self
+        self.inbox: deque[tuple[bytes, bytes]] = deque()
+        self._deliver = sim.to_client if is_for_clients else sim.to_worker
+
+    def drain(self, most: int) -> list[tuple[bytes, bytes]]:
+        """Return what has arrived."""
+        return [self.inbox.popleft() for _ in range(min(most, len(self.inbox)))]
+
+    def send(self, peer: bytes, frame: bytes) -> bool:
+        """Send a frame; return whether the peer is there."""
+        return self._deliver(peer, frame)
+
+
+class Committer:
+    """The disk's thread: a commit lands when the simulation wants it."""
+
+    def __init__(self, commit: Any) -> None:
+        self._commit = commit
+        self._error: JobdError | None = None
+        self.fd = self
+        self.busy = False
+        self.has_landed = False
+
+    def start(self) -> None:
+        """Begin a commit."""
+        self.busy, self.has_landed = True, False
+
+    def land(self) -> None:
+        """The disk has done it, or has refused."""
+        self._error, self.has_landed = None, True
+        try:
+            self._commit()
+        except DiskFull as error:
+            self._error = error
+
+    def finish(self) -> JobdError | None:
+        """Take note of the end of the commit."""
+        self.busy = self.has_landed = False
+        return self._error
+
+
+class Simulation:
+    """One history."""
+
+    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+        self.seed = seed
+        self.step = 0
+        self.now_us = BORN_US
+        self.ready: list[object] = []
+        self.timeout_ms = 0
+        self.frames = 0
+        self._verbose = verbose
+        self._log: deque[str] = deque(maxlen=None if verbose else 12)
+        self._digest = hashlib.blake2b(digest_size=16)
+        rng = self._rng = Random(seed)
+        self._dice = rng.random
+        self.store = FakeStore()
+        self.truth = Truth(self.store)
+        self.machine = Machine(rng, self.truth)
+        self._hits_left = 0
+        self._boots = 0
+        self._peers = 0
+        self._clients: dict[bytes, FakeClient] = {}
+        self._gone: dict[bytes, FakeClient] = {}
+        self._endless: FakeWorker | None = None
+        self._settings = self._choose_settings()
+        self._limits = self._choose_limits()
+        self._weights = self._choose_weights()
+        self._total = sum(self._weights)
+        self._events = int(self._dice() * 150) + 50
+        self.daemon: loop.Daemon
+        self._pool: FakePool
+        self._client_router: Router
+        self._worker_router: Router
+
+    # -- what kind of history it is --
+
+    def _choose_settings(self) -> config.Settings:
+        dice = self._dice
+        self.truth.max_crashes = int(dice() * 3)
+        return config.Settings(
+            pool=config.Pool(workers=int(dice() * 3) + 1, kill_grace_s=0.05),
+            jobs=config.Jobs(max_crashes=self.truth.max_crashes),
+            daemon=config.Daemon(drain_s=0.05),
+            limits=config.Limits(max_queued=int(dice() * 80) + 5),
+        )
+
+    def _choose_limits(self) -> list[tuple[Any, str, Any]]:
+        """Make the limits of the scheduler small, so that few jobs reach them."""
+        dice = self._dice
+        parcel_jobs = int(dice() * 5) + 1
+        clock = SimpleNamespace(
+            monotonic=lambda: self.now_us / 1e6,
+            monotonic_ns=lambda: self.now_us * 1000,
+            time_ns=lambda: (WALL_US + self.now_us) * 1000,
+        )
+        poller = SimpleNamespace(
+            register=lambda *_: None, unregister=lambda *_: None, poll=self._polled
+        )
+        pipes = SimpleNamespace(
+            pipe2=lambda _: (-1, -2), close=lambda _: None, O_NONBLOCK=0, O_CLOEXEC=0
+        )
+        return [
+            (window, "JOBS", int(dice() * 8) + 2),
+            (window, "BYTES", int(dice() * 60) + 15),
+            (window, "LOW_WATER", int(dice() * 4) + 1),
+            (batch, "PARCEL_JOBS", parcel_jobs),
+            (batch, "PARCEL_BYTES", int(dice() * 50) + 5),
+            (core, "PARCEL_JOBS", parcel_jobs),
+            (core, "CREDIT", int(dice() * 4) + 1),
+            (loop, "REFILL", int(dice() * 6) + 1),
+            (loop, "DRAIN_CLIENTS", int(dice() * 6) + 1),
+            (requests, "SLICE", int(dice() * 4) + 2),
+            (fake_store, "SCAN", int(dice() * 8) + 1),
+            (loop, "time", clock),
+            (loop, "zmq", SimpleNamespace(Poller=lambda: poller, POLLIN=1)),
+            (loop, "os", pipes),
+            (loop, "Committer", Committer),
+            (loop, "hit", self._hit),
+            (requests, "hit", self._hit),
+            (service, "time", clock),
+            (service, "os", SimpleNamespace(listdir=lambda _: list(self.machine.boards))),
+        ]
+
+    def _choose_weights(self) -> Weights:
+        """Leave some faults out, each time others: rare meetings become frequent (swarm testing)."""
+        changed = {}
+        for name in FAULTS:
+            usual = getattr(Weights(), name)
+            changed[name] = usual * (0, 0, 1, 3)[int(self._dice() * 4)]
+        return Weights(**changed)
+
+    # -- running --
+
+    def run(self) -> str:
+        """Run the history; return a digest of everything that was sent and stored."""
+        with _replaced(self._limits), _quiet():
+            room = window.JOBS + batch.PARCEL_JOBS * 2 + loop.REFILL
+            self._room = room + self._settings.pool.workers * (core.CREDIT + 1) * 2
+            try:
+                self._start_daemon()
+                for number in range(3):
+                    self._connect(number)
+                while self.step < self._events:
+                    self._do_something()
+                self._heal()
+            except Exception as error:
+                raise Failed(self._story(error)) from error
+        return self._digest.hexdigest()
+
+    def _story(self, error: Exception) -> str:
+        kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
+        lines = "\n  ".join(self._log)
+        return f"seed {self.seed}, step {self.step}: {kind}{error}\n  {lines}"
+
+    def _note(self, *words: object) -> None:
+        if self._verbose:
+            print(f"{self.step:4d} {self.now_us - BORN_US:9d}", *words)
+        else:
+            self._log.append(f"{self.step} {' '.join(map(str, words))}")
+
+    def _do_something(self) -> None:
+        self.step += 1
+        self.now_us += int(self._dice() * 300)
+        point = self._dice() * self._total
+        for name, weight in zip(Weights._fields, self._weights, strict=True):
+            point -= weight
+            if point < 0:
+                break
+        getattr(self, f"_do_{name}")()
+
+    # -- the daemon --
+
+    def _start_daemon(self) -> None:
+        self._boots += 1
+        boot = f"boot{self._boots}"
+        self.truth.daemon_died(boot)
+        for uid in [w.uid for w in self.machine.workers.values() if not w.alive]:
+            del self.machine.workers[uid]
+        store: Any = self.store
+        pool: Any = FakePool(self.machine, boot, BOARDS_DIR)
+        scheduler = service._scheduler(self._settings, boot, store)
+        dead = service._recover(scheduler, store, pool)
+        self._client_router = Router(self, is_for_clients=True)
+        self._worker_router = Router(self, is_for_clients=False)
+        self._pool = pool
+        client_router: Any = self._client_router
+        worker_router: Any = self._worker_router
+        self.daemon = loop.Daemon(
+            self._settings,
+            scheduler=scheduler,
+            store=store,
+            pool=pool,
+            client_router=client_router,
+            worker_router=worker_router,
+            notify=Notify({}),
+        )
+        self.daemon.buried += dead
+        self.truth.daemon = self.daemon
+        self._hits_left = 0
+        self._note("a daemon starts:", boot)
+
+    def _hit(self, name: str) -> None:
+        self._hits_left -= 1
+        if self._hits_left == 0:
+            raise Killed(name)
+
+    @property
+    def _committer(self) -> Committer:
+        committer: Any = self.daemon.committer
+        return committer  # type: ignore[no-any-return]  # ours, in the place of the real one
+
+    def _polled(self, timeout_ms: int) -> list[tuple[object, int]]:
+        self.timeout_ms = timeout_ms
+        return [(source, 1) for source in self.ready]
+
+    def _turn(self) -> None:
+        """Let the daemon do one turn with what has arrived, and judge it."""
+        self.ready = [r for r in (self._client_router, self._worker_router) if r.inbox]
+        committer = self._committer
+        if committer.busy and committer.has_landed:
+            self.ready.append(committer)
+        try:
+            is_over = self.daemon._turn()
+        except (Killed, StoreFailed) as end:
+            self._note("the daemon ends:", repr(end))
+            self._crash()
+            return
+        self._pool.is_late = False
+        self._judge()
+        if is_over:
+            self._note("the daemon has ended")
+            self.daemon.close = lambda: None  # type: ignore[method-assign]
+            self._pool.close()
+            self._restart()
+
+    def _judge(self) -> None:
+        daemon = self.daemon
+        if daemon._stopping:
+            running = (j for w in daemon.scheduler.workers.values() for j in w.assigned.values())
+            self.truth.stopped.update(job.args for job in running)
+        self.truth.see_submits(daemon)
+        check_daemon(daemon, self.store, self._room)
+
+    def _crash(self) -> None:
+        """Kill the daemon; a commit under way lands, or does not."""
+        committer = self._committer
+        if self.store.pending is not None:
+            if committer.busy and self._dice() < 0.5:
+                committer.land()
+            self.store.rollback()
+        self._restart()
+
+    def _restart(self) -> None:
+        """Start the next daemon, a while later; the workers go on meanwhile."""
+        for worker in self.machine.living:
+            worker.lose_daemon()
+            if worker.at is At.STARTING and self._dice() < 0.5:
+                worker.die("exit code 70")
+        for _ in range(int(self._dice() * 12)):
+            self._do_work()
+        if self._dice() < 0.3:
+            self._do_kill_worker()
+        self.now_us += int(self._dice() * 100_000)
+        self._start_daemon()
+        clients = list(self._clients.values())
+        self._clients.clear()
+        for client in clients:
+            self._peers += 1
+            client.reconnect(b"peer%d" % self._peers)
+            self._clients[client.peer] = client
+            if self._dice() < 0.7:
+                client.remind()
+
+    # -- the network --
+
+    def _connect(self, number: int) -> None:
+        client = FakeClient(number, self._rng, self._from_client)
+        self._peers += 1
+        client.peer = b"peer%d" % self._peers
+        self._clients[client.peer] = client
+
+    def _from_client(self, peer: bytes, frame: bytes) -> None:
+        self._client_router.inbox.append((peer, frame))
+
+    def to_client(self, peer: bytes, frame: bytes) -> bool:
+        """Deliver a frame of the daemon; it is judged even if nobody is there to read it."""
+        self._digest.update(frame)
+        self.frames += 1
+        for message in decode_replies(frame):
+            if self._verbose:
+                self._note("   ", peer.decode(), "is told", message)
+            self.truth.told(message)
+        client = self._clients.get(peer)
+        if client is not None:
+            client.hear(frame)
+        return client is not None
+
+    def to_worker(self, peer: bytes, frame: bytes) -> bool:
+        """Deliver a frame of the daemon to one of a worker's two threads."""
+        uid, channel = peer[:-2].decode(), peer[-2:].decode()
+        worker = self.machine.workers.get(uid)
+        if worker is None or not worker.linked[channel]:
+            return False
+        self._digest.update(frame)
+        for order in decode_orders(frame):
+            if self._verbose:
+                self._note("   ", uid, channel, "is told", order)
+            if isinstance(order, StopJob):
+                job = self.daemon.scheduler.window.jobs.get(order.id)
+                if job is not None:
+                    self.truth.stopped.add(job.args)
+            if worker.alive:
+                self.truth.ordered(worker, order)
+                worker.inbox[channel].append(order)
+        return True
+
+    def _carry(self, *, everything: bool = False) -> None:
+        """Bring frames of workers to the daemon, in the order of each of their sockets."""
+        inbox, dice = self._worker_router.inbox, self._dice
+        for uid, worker in self.machine.workers.items():
+            for channel in ("/j", "/c") if dice() < 0.5 else ("/c", "/j"):
+                out = worker.out[channel]
+                count = len(out)
+                if count and not everything and dice() < 0.4:
+                    count = int(dice() * (count + 1))
+                peer = uid.encode() + channel.encode()
+                for _ in range(count):
+                    inbox.append((peer, encode([out.popleft()])))
+
+    # -- what can happen --
+
+    def _any_worker(self) -> FakeWorker | None:
+        living = self.machine.living
+        return living[int(self._dice() * len(living))] if living else None
+
+    def _any_client(self) -> FakeClient:
+        clients = list(self._clients.values())
+        return clients[int(self._dice() * len(clients))]
+
+    def _do_turn(self) -> None:
+        self._carry()
+        self._note("turn")
+        self._turn()
+
+    def _do_work(self) -> None:
+        worker = self._any_worker()
+        if worker is None:
+            return
+        for _ in range(int(self._dice() * 5) + 1):
+            if worker.alive:
+                worker.step()
+        self._note("works:", worker)
+
+    def _do_listen(self) -> None:
+        worker = self._any_worker()
+        if worker is not None:
+            worker.listen()
+
+    def _do_land(self) -> None:
+        if self._committer.busy and not self._committer.has_landed:
+            self._note("commit lands")
+            self._committer.land()
+
+    def _do_wait(self) -> None:
+        self.now_us += (2_000, 6_000, 60_000, 400_000)[int(self._dice() * 4)]
+        self._do_turn()
+
+    def _do_submit(self) -> None:
+        client = self._any_client()
+        order = client.submit()
+        self.truth.submits[order.uid] = order.args
+        self._note(client.peer, "submits", order.function, len(order.args))
+
+    def _do_resend(self) -> None:
+        client = self._any_client()
+        if client.open and self._dice() < 0.7:
+            client.resend(next(iter(client.open)))
+        else:
+            client.try_again()
+
+    def _do_watch(self) -> None:
+        client = self._any_client()
+        if client.known:
+            client.watch([client.known[int(self._dice() * len(client.known))]])
+
+    def _do_cancel(self) -> None:
+        self._note("cancel")
+        self._any_client().cancel()
+
+    def _do_retry(self) -> None:
+        self._note("retry")
+        self._any_client().retry()
+
+    def _do_look(self) -> None:
+        self._any_client().look()
+
+    def _do_ping(self) -> None:
+        self._any_client().ping(self.now_us)
+
+    def _do_vanish(self) -> None:
+        client = self._any_client()
+        self._note(client.peer, "vanishes")
+        del self._clients[client.peer]
+        self._connect(client.number + 10)
+
+    def _do_kill_worker(self) -> None:
+        worker = self._any_worker()
+        if worker is not None:
+            self._note("killed:", worker)
+            worker.die("SIGKILL")
+
+    def _do_sigterm(self) -> None:
+        worker = self._any_worker()
+        if worker is not None and worker.at is not At.STARTING:
+            self._note("SIGTERM to", worker)
+            worker.sigterm()
+
+    def _do_late(self) -> None:
+        self._pool.is_late = True
+
+    def _do_fork(self) -> None:
+        self._pool.cannot_fork = not self._pool.cannot_fork
+        self._note("cannot fork:", self._pool.cannot_fork)
+
+    def _do_disk(self) -> None:
+        self.store.is_full = not self.store.is_full
+        self._note("full disk:", self.store.is_full)
+
+    def _do_reload(self) -> None:
+        self._note("reload")
+        self._any_client().reload()
+
+    def _do_stop(self) -> None:
+        self._note("stop")
+        self._any_client().stop_daemon()
+
+    def _do_crash(self) -> None:
+        if self._dice() < 0.5:
+            self._note("the daemon is killed")
+            self._crash()
+        else:
+            self._hits_left = int(self._dice() * 8) + 1
+
+    def _do_power(self) -> None:
+        self._note("the machine goes down")
+        if self.store.pending is not None and self._committer.busy and self._dice() < 0.5:
+            self._committer.land()
+        self.store.rollback()
+        self.truth.machine_went_down()
+        for worker in self.machine.living:
+            worker.alive = False
+        self.truth.running.clear()
+        self.machine.restarted.update(self.machine.boards)
+        self._restart()
+
+    # -- the end --
+
+    def _heal(self) -> None:
+        """Take all faults away; everything that was promised must come true."""
+        self._note("healing")
+        self.store.is_full = False
+        self._pool.cannot_fork = False
+        self._hits_left = 0
+        self._freeze_one()
+        rounds = 0
+        while not self._is_at_rest():
+            rounds += 1
+            if rounds > HEAL_ROUNDS:
+                raise Broken(f"no rest: {self._unrest()}")
+            if rounds % 10 == 1:
+                self._remind_all()
+            self._do_all()
+        if self._endless is not None:
+            self._thaw()
+            self._heal()
+            return
+        check_end(self.daemon, self.store, self.truth)
+        for client in self._clients.values():
+            if client.open or client.waits:
+                raise Broken(f"{client.peer!r} waits for {client.open} and {client.waits}")
+
+    def _freeze_one(self) -> None:
+        """Let one job run for ever: nothing may be stuck behind it as long as others can work."""
+        if self._settings.pool.workers < 2 or self._dice() < 0.5 or self.daemon._stopping:
+            return
+        scheduler = self.daemon.scheduler
+        for worker in self.machine.living:
+            known = scheduler.workers.get(worker.uid)
+            if worker.running is None or known is None or known.phase is not Phase.READY:
+                continue
+            job = known.assigned.get(worker.running.task.id)
+            if job is not None and job.stop is None and not worker.running.deaf:
+                worker.steps_left = FOR_EVER
+                self._endless = worker
+                self._note("runs for ever:", worker)
+                return
+
+    def _thaw(self) -> None:
+        if self._endless is not None:
+            self._endless.steps_left = 1
+            self._note("goes on:", self._endless)
+            self._endless = None
+
+    def _remind_all(self) -> None:
+        for client in self._clients.values():
+            client.remind()
+            client.ping(self.now_us)
+
+    def _do_all(self) -> None:
+        """Let everybody do what can be done; if that is nothing, let time pass."""
+        self.step += 1
+        for worker in self.machine.living:
+            for _ in range(6):
+                if worker.alive:
+                    worker.listen()
+                    worker.step()
+        self._carry(everything=True)
+        self._do_land()
+        was_idle = not (self._client_router.inbox or self._worker_router.inbox)
+        was_idle = was_idle and not self._committer.busy
+        self._turn()
+        if was_idle and not self.daemon.tasks:
+            self._pass_time()
+
+    def _pass_time(self) -> None:
+        """Sleep as the daemon would; a daemon that does not sleep with nothing to do spins."""
+        before = self.frames, self.truth.commits, self.truth.starts
+        for _ in range(IDLE_TURNS):
+            self._turn()
+            if self.timeout_ms or (self.frames, self.truth.commits, self.truth.starts) != before:
+                break
+            if self._committer.busy or self.daemon.tasks or self.daemon.scheduler.wants_refill():
+                break
+        else:
+            raise Broken(f"the loop spins: wake at {self.daemon.scheduler.wake_at()}")
+        self.now_us += max(200, min(self.timeout_ms, 1000) * 1000)
+
+    def _is_at_rest(self) -> bool:
+        return not self._unrest()
+
+    def _unrest(self) -> str:
+        """Tell what is still going on, or ''."""
+        endless = self._endless.running if self._endless else None
+        live = [
+            n
+            for n in self.store.packed.keys() | self.store.rows.keys()
+            if (self.store.state_of(n) or 0) < 10 and not (endless and endless.task.id == n)
+        ]
+        if live:
+            return f"jobs {live} have not ended"
+        if self._committer.busy or self._client_router.inbox or self._worker_router.inbox:
+            return "something is on its way"
+        if self._endless is not None:
+            return ""
+        daemon = self.daemon
+        if daemon.scheduler.ledger.batch or daemon.tasks:
+            return "something waits to be stored"
+        strange = [w for w in self.machine.living if w.uid not in daemon.scheduler.workers]
+        if strange:
+            return f"{strange} live, and nobody knows them"
+        busy = [w for w in self.machine.living if not w.is_idle]
+        if busy or any(w.phase is not Phase.READY for w in daemon.scheduler.workers.values()):
+            return f"{busy} are not done, {list(daemon.scheduler.workers.values())}"
+        waiting = [c.peer for c in self._clients.values() if c.open or c.waits]
+        return f"{waiting} wait" if waiting else ""
+
+
+@contextmanager
+def _replaced(names: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    before = [(module, name, getattr(module, name)) for module, name, _ in names]
+    for module, name, value in names:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger("jobd")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def main(words: list[str]) -> None:
+    """Replay one history, or run many."""
+    first, last = int(words[0]), int(words[-1])
+    if len(words) == 1:
+        print(Simulation(first, verbose=True).run())
+        return
+    began = time.perf_counter()
+    failed: list[int] = []
+    for seed in range(first, last):
+        try:
+            Simulation(seed).run()
+        except Failed as error:
+            failed.append(seed)
+            print(error, file=sys.stderr)
+    print(f"{last - first} histories, {time.perf_counter() - began:.1f} s, failed: {failed[:50]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

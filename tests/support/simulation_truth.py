@@ -1,0 +1,442 @@
+"""What really happens in a simulation, and the rules that it is judged by.
+
+`Truth` hears of every start and end of an attempt, of every death, of every commit
+and of every message to a client, and raises `Broken` at once when one of them
+breaks a promise of the design.  `check_daemon` looks into the scheduler after
+each turn of the loop.  The numbers in the messages are those of the invariants in
+the design.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+from fake_pool import FakeWorker, Witness, result_of
+from fake_store import Commit, FakeStore
+
+from jobd.daemon.loop import Daemon
+from jobd.model.job import Attempt, Job, Verdict
+from jobd.model.messages import Answers, Ended, Fetched, Message, Refused, Submitted
+from jobd.model.orders import Order, Run, Task
+from jobd.model.states import ENDED, Event, State
+from jobd.scheduler import Phase, Scheduler, Worker
+
+
+class Broken(AssertionError):
+    """A promise was broken."""
+
+
+class End(msgspec.Struct):
+    """How an attempt ended, in the worker."""
+
+    verdict: int
+    worker: FakeWorker
+    was_told_to_stop: bool
+
+
+class Truth(Witness):
+    """The one who knows."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        store.landed = self.committed
+        self.max_crashes = 0
+        self.boot = ""
+        self.running: dict[bytes, FakeWorker] = {}
+        """Who is in a job, by the job's arguments, which no other job has."""
+        self.last: dict[bytes, int] = {}
+        self.ends: dict[bytes, dict[int, End]] = {}
+        self.crashes: Counter[bytes] = Counter()
+        """How often a job's worker died in it; ``lost`` counts those that died right after it too."""
+        self.lost: Counter[bytes] = Counter()
+        self.last_task: dict[str, Task] = {}
+        self.stopped: set[bytes] = set()
+        """Jobs that somebody has asked to be stopped."""
+        self.daemon: Daemon | None = None
+        self.submits: dict[bytes, list[bytes]] = {}
+        """The arguments of the jobs of each submit, by its key."""
+        self._pledged: dict[bytes, int] = {}
+        """The first id of each submit that the daemon has taken in and not stored."""
+        self.starts = 0
+        self.commits = 0
+
+    # -- what workers do --
+
+    def started(self, worker: FakeWorker, task: Task) -> None:
+        """Judge a start: nobody else runs the job, it is on record, it may run."""
+        self.starts += 1
+        if self._is_ghost(worker, task):
+            return
+        args = task.args
+        if args in self.running:
+            raise Broken(f"5: {worker} starts {task} while {self.running[args]} runs it")
+        if task.attempt <= self.last.get(args, 0):
+            raise Broken(f"attempt {self.last[args]} was started before {task}")
+        if self.store.args_of(task.id) == args:
+            self._is_on_record(worker, task)
+        for number, end in self.ends.get(args, {}).items():
+            self._is_closed(task, number, end)
+        self.running[args] = worker
+        self.last[args] = task.attempt
+
+    def _is_ghost(self, worker: FakeWorker, task: Task) -> bool:
+        """Whether this job was never promised to anybody: its submit failed, or died with its daemon."""
+        if not worker.uid.startswith(f"{self.boot}-"):
+            return not self._leased(worker, task.id, task.attempt)
+        return self.is_void(task)
+
+    def is_void(self, task: Task) -> bool:
+        """Whether a job is neither durable nor about to be."""
+        if self.store.args_of(task.id) == task.args or self.daemon is None:
+            return False
+        waiting = self.daemon.scheduler.ledger.submissions.values()
+        return not any(s.first <= task.id < s.first + s.count for s in waiting)
+
+    def _leased(self, worker: FakeWorker, number: int, attempt: int) -> bool:
+        return any(
+            lease.worker == worker.uid and (number, attempt) in lease.attempts
+            for lease in self.store.leased.values()
+        )
+
+    def _is_on_record(self, worker: FakeWorker, task: Task) -> None:
+        if self.store.state_of(task.id) is not State.QUEUED:
+            state = self.store.state_of(task.id)
+            raise Broken(f"2: {worker} starts {task}, which is {state!r}")
+        if not self._leased(worker, task.id, task.attempt):
+            raise Broken(f"4: {worker} starts {task}, which is not on record")
+        row = self.store.rows.get(task.id)
+        if row is not None and row.stop is Event.CANCEL and task.attempt > row.attempt:
+            raise Broken(f"{worker} starts {task} although it was cancelled")
+
+    def _is_closed(self, task: Task, number: int, end: End) -> None:
+        """Judge an earlier attempt: a worker that lives still has its outcome, or it is on record."""
+        if not end.worker.alive or end.verdict == Verdict.STOPPED:
+            return
+        if end.was_told_to_stop and end.verdict == Verdict.RAISED:
+            return
+        if (task.id, number) not in self.store.records:
+            raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
+
+    def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
+        """Take note of an end."""
+        if self.running.get(task.args) is not worker:
+            return
+        del self.running[task.args]
+        end = End(verdict, worker, worker.told_to_stop)
+        self.ends.setdefault(task.args, {})[task.attempt] = end
+        if verdict == Verdict.STOPPED:
+            self.crashes[task.args] += 1  # from outside; who was asked to stop is not counted exactly
+        self.last_task[worker.uid] = task
+
+    def died(self, worker: FakeWorker) -> None:
+        """Take note of a death."""
+        if worker.running is None:
+            if worker.last.job and worker.uid in self.last_task:
+                self.lost[self.last_task[worker.uid].args] += 1
+            return
+        args = worker.running.task.args
+        if self.running.get(args) is worker:
+            del self.running[args]
+            self.crashes[args] += 1
+
+    def machine_went_down(self) -> None:
+        """Take note that everything on record may have run."""
+        for lease in self.store.leased.values():
+            for number, _ in lease.attempts:
+                args = self.store.args_of(number)
+                if args is not None:
+                    self.crashes[args] += 1
+                    self.stopped.add(args)
+
+    def daemon_died(self, boot: str) -> None:
+        """Forget what the dead daemon had promised to nobody; ``boot`` is the next one."""
+        durable = {self.store.args_of(number) for number in self.store.packed}
+        durable |= {row.args for row in self.store.rows.values()}
+        for args in (self.running.keys() | self.last.keys()) - durable:
+            self.forget(args)
+        self._pledged.clear()
+        self.boot = boot
+
+    def forget(self, args: bytes) -> None:
+        """The job with these arguments is none."""
+        self.running.pop(args, None)
+        self.last.pop(args, None)
+        self.ends.pop(args, None)
+        self.crashes.pop(args, None)
+        self.lost.pop(args, None)
+
+    def see_submits(self, daemon: Daemon) -> None:
+        """Take note of the submits that the daemon has taken in, and of those that have failed."""
+        now = daemon.scheduler.ledger.submissions
+        for uid, first in list(self._pledged.items()):
+            if uid not in now or now[uid].first != first:
+                del self._pledged[uid]
+                if self.store.state_of(first) is None:
+                    for args in self.submits[uid]:
+                        self.forget(args)
+        self._pledged.update((uid, submission.first) for uid, submission in now.items())
+
+    def ordered(self, worker: FakeWorker, order: Order) -> None:
+        """Judge an order to a worker."""
+        for task in order.tasks if isinstance(order, Run) else ():
+            if self.is_void(task):
+                raise Broken(f"{worker.uid} is to run {task}, whose submit has failed")
+
+    # -- what is stored --
+
+    def committed(self, commit: Commit) -> None:
+        """Judge a commit."""
+        self.commits += 1
+        store = self.store
+        for old, new in commit.rows:
+            self._judge_row(old, new, commit)
+        for before, after in commit.replaced:
+            if before is not None and before != after:
+                raise Broken(f"2: the record of {before} was overwritten by {after}")
+        for parcel in commit.ended_parcels:
+            for first, _, _, _, _, args in parcel.records:
+                lost = [n for n in range(first, first + len(args)) if n not in store.rows]
+                if lost:
+                    raise Broken(f"1: the parcel of the jobs {lost} is gone, and they have no rows")
+        if commit.parcels:
+            self._no_job_twice()
+        if store.tally != store.recount():
+            raise Broken(f"counted {store.tally}, there are {store.recount()}")
+
+    def _no_job_twice(self) -> None:
+        seen = {row.args: number for number, row in self.store.rows.items()}
+        for number, place in self.store.packed.items():
+            args = place.record[5][place.index]
+            if seen.setdefault(args, number) != number:
+                raise Broken(f"the jobs {seen[args]} and {number} are of one submit: {args!r}")
+
+    def _judge_row(self, old: Job | None, new: Job, commit: Commit) -> None:
+        if old is not None:
+            self._judge_change(old, new, commit)
+        if new.state is State.SUCCEEDED:
+            self._judge_end(new, Verdict.RETURNED)
+            if new.value != result_of(Task(new.id, new.attempt, "", new.args)):
+                raise Broken(f"3: {_brief(new)} has the value {new.value!r}")
+        elif new.state is State.FAILED:
+            self._judge_end(new, Verdict.RAISED)
+            if new.error is None or new.error.message != str(new.attempt):
+                raise Broken(f"3: {_brief(new)} has the error {new.error}")
+        if new.crashes > self.crashes[new.args] + self.lost[new.args]:
+            raise Broken(f"7: {_brief(new)} is blamed for {new.crashes} crashes")
+        if (new.state is State.CRASHED) is not (new.crashes > self.max_crashes):
+            raise Broken(f"7: {_brief(new)} has {new.crashes} crashes of {self.max_crashes}")
+
+    def _judge_end(self, row: Job, verdict: int) -> None:
+        end = self.ends.get(row.args, {}).get(row.attempt)
+        if end is None or end.verdict != verdict:
+            raise Broken(f"3: {_brief(row)}, but its attempt ended as {end}")
+
+    def _judge_change(self, old: Job, new: Job, commit: Commit) -> None:
+        if new.attempt < old.attempt:
+            raise Broken(f"the attempt of {_brief(new)} was {old.attempt}")
+        if old.state >= ENDED:
+            same = all(getattr(old, n) == getattr(new, n) for n in ("state", "value", "ended_at"))
+            if not same:
+                self._judge_retry(old, new, [after for _, after in commit.replaced])
+        elif old.stop is Event.CANCEL and new.state is State.QUEUED and new.stop is None:
+            raise Broken(f"the cancel of {_brief(old)} was lost: {_brief(new)}")
+
+    def _judge_retry(self, old: Job, new: Job, recorded: list[Attempt]) -> None:
+        if old.state is State.SUCCEEDED:
+            raise Broken(f"2: {_brief(old)} has become {_brief(new)}")
+        never_ran = old.state is State.CANCELLED and not old.started_at
+        kept = any((a.job, a.number, a.state) == (old.id, old.attempt, old.state) for a in recorded)
+        if not (kept or never_ran):
+            raise Broken(f"2: {_brief(old)} has become {_brief(new)}, and its end is not kept")
+
+    # -- what is told --
+
+    def told(self, message: Message) -> None:
+        """Judge a message to a client: it must be so, durably."""
+        match message:
+            case Submitted(_, first, count):
+                for number in range(first, first + count):
+                    if self.store.state_of(number) is None:
+                        raise Broken(f"4: {message} is told, but {number} is not durable")
+            case Ended(number) | Fetched(_, number):
+                self._judge_told_end(number, message)
+            case Answers(_, answers):
+                for number, answer in answers:
+                    self._judge_answer(number, answer)
+            case Refused(_, "store_failed"):
+                raise Broken(f"{message}")
+
+    def _judge_told_end(self, number: int, told: Ended | Fetched) -> None:
+        row = self.store.job(number)
+        if row is None:
+            raise Broken(f"4: {told} is told of a job that is not durable")
+        if isinstance(told, Fetched) and told.state in (State.QUEUED, State.RUNNING):
+            return
+        if (row.state, row.value, row.error, row.cause) != (
+            told.state,
+            told.value,
+            told.error,
+            told.cause,
+        ):
+            raise Broken(f"4: {told} is told of {_brief(row)}")
+
+    def _judge_answer(self, number: int, answer: str) -> None:
+        row = self.store.job(number)
+        if answer == "not found":
+            fits = row is None
+        else:
+            fits = row is not None and _FITS[answer](row)
+        if not fits:
+            raise Broken(f"4: {answer!r} is told of {_brief(row) if row else number}")
+
+
+_FITS: dict[str, Callable[[Job], bool]] = {
+    "cancelled": lambda row: row.state is State.CANCELLED,
+    "stopping": lambda row: row.state >= ENDED or row.stop is Event.CANCEL,
+    "already finished": lambda row: row.state >= ENDED,
+    "already succeeded": lambda row: row.state is State.SUCCEEDED,
+    "queued again": lambda row: row.state in (State.QUEUED, State.CANCELLED),
+    "has not ended": lambda _: True,
+}
+
+
+def _brief(job: Job) -> str:
+    return (
+        f"job {job.id} ({job.args!r}, {job.state.name}, attempt {job.attempt}, "
+        f"crashes {job.crashes}, stop {job.stop}, {job.cause!r})"
+    )
+
+
+# -- the scheduler, after each turn --
+
+
+def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
+    """Look at everything that the scheduler holds; ``room`` is how many waiting jobs it may hold."""
+    scheduler = daemon.scheduler
+    _check_jobs(scheduler, room)
+    _check_backlog(scheduler, store)
+    _check_hands(scheduler)
+    _check_idle(scheduler, store)
+    ledger = scheduler.ledger
+    if ledger.in_flight is None and ledger.counts != store.tally:
+        raise Broken(f"the scheduler counts {ledger.counts}, the store {store.tally}")
+
+
+def _check_jobs(scheduler: Scheduler, room: int) -> None:
+    """9: what is in memory waits in the window, is assigned, or is about to be stored."""
+    ledger, waiting = scheduler.ledger, 0
+    for number, job in scheduler.window.jobs.items():
+        if job.void or job.id != number:
+            raise Broken(f"{_brief(job)} is in memory as {number}, void {job.void}")
+        if job.state is State.QUEUED:
+            waiting += 1
+        elif job.state is State.RUNNING:
+            if job.lease is None:
+                raise Broken(f"{_brief(job)} runs, and nobody has it")
+        elif not ledger.is_unsettled(number):
+            raise Broken(f"9: {_brief(job)} is in memory for nothing")
+    waiting -= sum(len(b.spill) for b in (ledger.batch, ledger.in_flight) if b is not None)
+    if waiting > room:
+        raise Broken(f"9: {waiting} jobs wait in memory, over {room}")
+
+
+def _check_backlog(scheduler: Scheduler, store: FakeStore) -> None:
+    """1: every queued job is in memory, or beyond the cursor and counted."""
+    window, ledger = scheduler.window, scheduler.ledger
+    jobs, cursor = window.jobs, window.cursor
+    beyond = {n for n in store.packed if n not in store.rows and n not in jobs}
+    beyond |= {n for n, r in store.rows.items() if r.state is State.QUEUED and n not in jobs}
+    if not all(number > cursor for number in beyond):
+        raise Broken(f"1: {sorted(beyond)} are lost: the cursor is at {cursor}")
+    for submission in ledger.submissions.values():
+        last = submission.first + submission.count
+        beyond.update(n for n in range(submission.first, last) if n not in jobs)
+    if len(beyond) > window.spilled:
+        raise Broken(f"1: {sorted(beyond)} are spilled, {window.spilled} are counted")
+
+
+def _check_hands(scheduler: Scheduler) -> None:
+    """Each assigned job is in one hand, under a lease that counts it, and has no stray deadline."""
+    held: Counter[int] = Counter()
+    seen: set[int] = set()
+    for worker in scheduler.workers.values():
+        for job in worker.assigned.values():
+            if job.state is not State.RUNNING or job.lease is None or id(job) in seen:
+                raise Broken(f"{worker.uid} has {_brief(job)}")
+            if job.lease.worker != worker.uid:
+                raise Broken(f"{worker.uid} has {_brief(job)}, leased to {job.lease.worker}")
+            seen.add(id(job))
+            held[job.lease.id] += 1
+            if job.lease.open < held[job.lease.id]:
+                raise Broken(f"{_brief(job)} is under a lease that is over: {job.lease}")
+    running = sum(job.state is State.RUNNING for job in scheduler.window.jobs.values())
+    if running > len(seen):
+        raise Broken(f"{running} jobs run, {len(seen)} are in hands")
+    for uid, number, attempt in scheduler._deadlines:
+        hands = scheduler.workers.get(uid)
+        kept = hands.assigned.get(number) if hands else None
+        if kept is None or kept.attempt != attempt:
+            raise Broken(f"9: a deadline for {uid}, job {number}, attempt {attempt}")
+
+
+def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
+    """6: no worker idles while a job could run."""
+    if scheduler.draining or not any(map(_idles, scheduler.workers.values())):
+        return
+    window, ledger = scheduler.window, scheduler.ledger
+    spill: set[int] = set()
+    for batch in (ledger.batch, ledger.in_flight):
+        spill |= batch.spill if batch is not None else set()
+    waiting = [
+        number
+        for number, job in window.jobs.items()
+        if job.state is State.QUEUED and number not in spill
+    ]
+    if waiting:
+        raise Broken(f"6: a worker idles, and {waiting} wait")
+    beyond = [n for n in store.packed.keys() | store.rows.keys() if n > window.cursor]
+    stuck = [
+        n for n in beyond if store.state_of(n) is State.QUEUED and n <= ledger.stored_high
+    ]
+    if any(n not in window.jobs for n in stuck) and not scheduler.wants_refill():
+        raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
+
+
+def _idles(worker: Worker) -> bool:
+    return worker.phase is Phase.READY and not worker.assigned
+
+
+def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
+    """Judge the state in which everything has come to rest."""
+    scheduler = daemon.scheduler
+    live = [n for n in store.packed.keys() | store.rows.keys() if (store.state_of(n) or 0) < ENDED]
+    leaks: dict[str, object] = {
+        "jobs that have not ended": live,
+        "jobs in memory": scheduler.window.jobs,
+        "jobs that are ready": len(scheduler.window),
+        "bytes that are ready": scheduler.window._bytes,
+        "jobs that are spilled": scheduler.window.spilled,
+        "submits": scheduler.ledger.submissions,
+        "leases": store.leased,
+        "deadlines": scheduler._deadlines,
+        "jobs that run": truth.running,
+        "watched ranges": scheduler.window.watchers._ranges,
+        "a batch": bool(scheduler.ledger.batch) or scheduler.ledger.in_flight,
+    }
+    for what, found in leaks.items():
+        if found:
+            raise Broken(f"9: at the end there are {what}: {found}")
+    for row in store.rows.values():
+        if row.args not in truth.stopped and row.state is not State.CANCELLED:
+            _check_blame(row, store, truth)
+
+
+def _check_blame(row: Job, store: FakeStore, truth: Truth) -> None:
+    """7: each crash was counted, once."""
+    recorded = sum(a.state is State.CRASHED for a in store.attempts(row.id))
+    counted = recorded + (row.state is State.CRASHED)
+    least, lost = truth.crashes[row.args], truth.lost[row.args]
+    if not least <= counted <= least + lost:
+        raise Broken(f"7: {_brief(row)} crashed {least} to {least + lost} times, not {counted}")
