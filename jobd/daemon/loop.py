@@ -62,6 +62,8 @@ FOLLOW_S = 0.05
 COMMIT_HANGS_S = 60.0
 """A commit that takes longer than this stops the watchdog's ping."""
 
+LONGEST_DRAIN_S = 30 * 86_400.0
+
 CLOSE_S = 15.0
 """What the end may take when no job runs any more: the last commit, the zygote, the checkpoint."""
 
@@ -161,7 +163,8 @@ class Daemon:
         if self._stopping > 1:
             return
         hit("stop.draining")
-        limit = self.settings.daemon.drain_s if drain_s is None else drain_s
+        asked = self.settings.daemon.drain_s if drain_s is None else drain_s
+        limit = min(LONGEST_DRAIN_S, max(0.0, asked))  # in this order: then NaN is 0
         log.info("draining: running jobs get %g s, then they are put back", limit)
         # The jobs' time, then what the processes and the disk may take: no less than that.
         needs_s = limit + self.settings.pool.kill_grace_s + CLOSE_S

@@ -198,7 +198,7 @@ def _recover_lease(
     for number, attempt in lease.attempts:
         job = None if number in seen else store.job(number)
         seen.add(number)
-        if job is None or job.state >= 10 or attempt <= job.attempt - 1:
+        if job is None or job.state >= 10 or attempt <= job.attempt:
             scheduler.forget_attempt(lease)
         elif death is None:
             scheduler.resume(lease.worker, job, attempt, lease)

@@ -41,6 +41,8 @@ class Batch:
 
     def __init__(self) -> None:
         self.submissions: list[Submission] = []
+        self.submitted = 0
+        """How many jobs they have."""
         self.parcels: list[Parcel] = []
         """The jobs of these submissions, packed."""
         self.jobs: dict[int, Job] = {}

@@ -131,7 +131,7 @@ class Scheduler:
             times.append(batch.patient_until)
         if batch and self._store_at:
             times.append(self._store_at)
-        if self._spawn_at:
+        if self._spawn_at and not self.draining:
             times.append(self._spawn_at)
         return min(times, default=None)
 
@@ -190,6 +190,26 @@ class Scheduler:
             self.ledger.forget_jobs(submission.first, submission.count)
             for peer, rid in submission.tell:
                 self._effects.replies.append((peer, refusal(rid, error)))
+        self._recall()
+
+    def _recall(self) -> None:
+        """Take what was refused out of the orders that have not left yet: it must not start."""
+        batch = self.ledger.batch
+        waiting, batch.orders = batch.orders, []
+        for uid, order in waiting:
+            worker = self.workers.get(uid)
+            if worker is None or type(order) is not Run:
+                batch.orders.append((uid, order))
+                continue
+            kept = []
+            for task in order.tasks:
+                job = worker.assigned.get(task.id)
+                if job is not None and job.void:
+                    self._take(worker, job)
+                else:
+                    kept.append(task)
+            if kept:
+                batch.orders.append((uid, Run(order.boot, kept)))
 
     # -- submits --
 
@@ -208,7 +228,7 @@ class Scheduler:
         count = len(args)
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
-        if ledger.counts[State.QUEUED] + count > self.options.max_queued:
+        if ledger.counts[State.QUEUED] + ledger.batch.submitted + count > self.options.max_queued:
             raise QueueFull(
                 f"the queue is full ({self.options.max_queued} jobs)",
                 "wait for some to end, or raise limits.max_queued",
@@ -221,7 +241,8 @@ class Scheduler:
         submission = Submission(uid, first, count, [(peer, request.rid)])
         ledger.submissions[uid] = submission
         batch.submissions.append(submission)
-        batch.sessions[uid[:8]] = uid[8:]
+        batch.submitted += count
+        batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
         watcher = peer if request.watch else None
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
@@ -263,7 +284,9 @@ class Scheduler:
             return "has not ended"
         if job.state is State.SUCCEEDED:
             return "already succeeded"
-        job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]
+        if job.started_at or job.state is not State.CANCELLED:
+            # Cancelled before it started, it has no attempt to keep; its number may be another's.
+            job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]
         job.state = transition(job.state, Event.RETRY)
         job.crashes, job.cause, job.stop = 0, "", None
         job.error, job.value, job.log = None, None, None
@@ -377,9 +400,10 @@ class Scheduler:
         if worker.phase is Phase.STARTING or not (
             worker.assigned or worker.phase is Phase.RETIRING
         ):
-            backoff = min(FIRST_BACKOFF_US << min(self._failed_starts, 20), LAST_BACKOFF_US)
-            self._failed_starts += 1
-            self._spawn_at = self._now + backoff
+            if self._spawn_at <= self._now:  # those that die together count as one
+                backoff = min(FIRST_BACKOFF_US << min(self._failed_starts, 20), LAST_BACKOFF_US)
+                self._failed_starts += 1
+                self._spawn_at = self._now + backoff
         for job in list(worker.assigned.values()):
             self._take(worker, job)
             self._outlived(job, death)

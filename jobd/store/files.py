@@ -40,6 +40,8 @@ def prepare(path: Path) -> None:
         _refuse_foreign(path)
         _migrate(path)
     except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise  # a disk that is full or fails says nothing about the file
         raise _broken(path, str(error)) from error
 
 
@@ -102,6 +104,12 @@ def _refuse_truncated(path: Path, connection: sqlite3.Connection) -> None:
     (size,) = connection.execute("PRAGMA page_size").fetchone()
     if path.stat().st_size < pages * size:
         raise _broken(path, f"it is truncated: {path.stat().st_size} of {pages * size} bytes")
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code & 0xFF in damage or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def _broken(path: Path, why: str) -> ConfigError:

@@ -48,7 +48,22 @@ _UPDATE = (
     "detail = ?, value = ? WHERE id = ?"
 )
 
+# A submit that had to wait for its check, or was refused at first, may come after a higher key.
+_SESSION = (
+    "INSERT INTO sessions VALUES (?, ?) "
+    "ON CONFLICT (session) DO UPDATE SET high = max(high, excluded.high)"
+)
+
 _STATES = [State(n) if n in set(State) else None for n in range(16)]
+
+_DISK_ERRORS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+_NO_ROOM = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+)
 
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
 
@@ -76,6 +91,8 @@ class Store:
             self._reader = files.connect(path)
             self._reader.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_ERRORS:
+                raise _translate(error) from error
             raise ConfigError(
                 f"cannot open {path}: {error}", "is its directory writable?"
             ) from error
@@ -117,7 +134,7 @@ class Store:
             if any(
                 parcel.open for parcel in batch.parcels
             ):  # else the index of submits has them all
-                many("REPLACE INTO sessions VALUES (?, ?)", list(batch.sessions.items()))
+                many(_SESSION, list(batch.sessions.items()))
             execute("REPLACE INTO meta VALUES (1, ?, ?)", (_pack(batch.counts), batch.next_id))
         except sqlite3.Error as error:
             self.rollback()
@@ -335,7 +352,7 @@ def _row(job: Job) -> tuple[object, ...]:
         job.function,
         job.args,
         job.created_at,
-        job.attempt,
+        job.attempt - (job.state is State.RUNNING),  # it counts once it is over: it may come back
         job.crashes,
         job.started_at,
         job.ended_at,
@@ -348,7 +365,7 @@ def _row(job: Job) -> tuple[object, ...]:
 def _changes(job: Job) -> tuple[object, ...]:
     return (
         int(job.stored),
-        job.attempt,
+        job.attempt - (job.state is State.RUNNING),
         job.crashes,
         job.started_at,
         job.ended_at,
@@ -404,7 +421,7 @@ def _jobs_of(blob: bytes, low: int, high: int) -> Iterator[Job]:
 def _translate(error: sqlite3.Error) -> JobdError:
     """Tell a full disk, which heals, from an I/O error, after which nothing is certain."""
     code = getattr(error, "sqlite_errorcode", 0)
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE):
+    if code in _NO_ROOM:
         return DiskFull(
             f"disk full: the job store could not write ({error})", "free some space and try again"
         )

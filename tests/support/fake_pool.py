@@ -68,6 +68,9 @@ class Witness:
     def started(self, worker: FakeWorker, task: Task) -> None:
         """An attempt starts."""
 
+    def prevented(self, worker: FakeWorker, task: Task) -> None:
+        """An attempt is stopped before a line of the job has run."""
+
     def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
         """An attempt has come to its end."""
 
@@ -203,6 +206,7 @@ class FakeWorker:
         self.running = self._plan(task)
         self.at = At.IN_JOB
         if self.told_to_stop:  # before a line of the job's own has run
+            self._witness.prevented(self, task)
             self._hand_in(Verdict.STOPPED)
         else:
             self._witness.started(self, task)

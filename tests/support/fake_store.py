@@ -288,6 +288,7 @@ class FakeStore:
 def _as_row(job: Job) -> Job:
     """Return what a row keeps of a job."""
     row = copy.copy(job)
+    row.attempt -= job.state is State.RUNNING
     row.state = job.stored
     row.record = row.lease = row.watchers = row.earlier = None
     row.cost_us, row.void = 0.0, False

@@ -153,6 +153,8 @@ timeout --foreground --signal=KILL "$timeout" \
 if ((code == 137)); then
 	echo "run-in-systemd: not done after $timeout s" >&2
 	code=124
+elif [[ ! -f $work/io/boot ]]; then
+	skip "a root for it cannot be made here"
 elif [[ ! -f $work/io/stdout ]]; then
 	echo "run-in-systemd: systemd ended (exit code $code) before it ran the command" >&2
 	code=125

@@ -564,6 +564,7 @@ class Simulation:
             self._thaw()
             self._heal()
             return
+        self._turn()  # it may still hold the ids of jobs that were cancelled
         check_end(self.daemon, self.store, self.truth)
         for client in self._clients.values():
             if client.open or client.waits:
@@ -605,6 +606,7 @@ class Simulation:
                     worker.listen()
                     worker.step()
         self._carry(everything=True)
+        self._pool.is_late = True
         self._do_land()
         was_idle = not (self._client_router.inbox or self._worker_router.inbox)
         was_idle = was_idle and not self._committer.busy

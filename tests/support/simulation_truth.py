@@ -51,6 +51,8 @@ class Truth(Witness):
         self.crashes: Counter[bytes] = Counter()
         """How often a job's worker died in it; ``lost`` counts those that died right after it too."""
         self.lost: Counter[bytes] = Counter()
+        self.reopened: set[int] = set()
+        """Jobs that had ended and were retried."""
         self.last_task: dict[str, Task] = {}
         self.stopped: set[bytes] = set()
         """Jobs that somebody has asked to be stopped."""
@@ -107,7 +109,7 @@ class Truth(Witness):
         if not self._leased(worker, task.id, task.attempt):
             raise Broken(f"4: {worker} starts {task}, which is not on record")
         row = self.store.rows.get(task.id)
-        if row is not None and row.stop is Event.CANCEL and task.attempt > row.attempt:
+        if row is not None and row.stop is Event.CANCEL and task.attempt > row.attempt + 1:
             raise Broken(f"{worker} starts {task} although it was cancelled")
 
     def _is_closed(self, task: Task, number: int, end: End) -> None:
@@ -118,6 +120,10 @@ class Truth(Witness):
             return
         if (task.id, number) not in self.store.records:
             raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
+
+    def prevented(self, worker: FakeWorker, task: Task) -> None:
+        """Take note of a stop that may count as a crash if nobody has asked for it."""
+        self.lost[task.args] += 1
 
     def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
         """Take note of an end."""
@@ -250,6 +256,7 @@ class Truth(Witness):
         kept = any((a.job, a.number, a.state) == (old.id, old.attempt, old.state) for a in recorded)
         if not (kept or never_ran):
             raise Broken(f"2: {_brief(old)} has become {_brief(new)}, and its end is not kept")
+        self.reopened.add(old.id)
 
     # -- what is told --
 
@@ -288,6 +295,8 @@ class Truth(Witness):
             fits = row is None
         else:
             fits = row is not None and _FITS[answer](row)
+            # Two requests of one turn are answered together, each as it was when it was heard.
+            fits = fits or (answer == "already finished" and number in self.reopened)
         if not fits:
             raise Broken(f"4: {answer!r} is told of {_brief(row) if row else number}")
 
