@@ -31,8 +31,10 @@ class Bug(JobdError):
     error = "bug"
 
 
-def interrupted(ids: list[int]) -> Interrupted:
-    """Return what Ctrl-C is told as, while the command waited for these jobs."""
+def interrupted(ids: list[int], *, submitting: bool = False) -> Interrupted:
+    """Return what Ctrl-C is told as, while the command waited for these jobs or for an id."""
+    if submitting:
+        return Interrupted("interrupted: the job may have been queued", "see 'jobd ls'")
     if not ids:
         return Interrupted("interrupted")
     if len(ids) > 1:

@@ -80,11 +80,22 @@ COMMON = [
 ]
 
 
-class Explained:
+class Explained(click.Command):
     """A command whose help ends with the common options and with examples."""
 
-    params: list[click.Parameter]
-    examples: str
+    def __init__(self, *, examples: str, **more: Any) -> None:
+        more["context_settings"] = CONTEXT | more.get("context_settings", {})
+        super().__init__(**more)
+        self.examples = examples
+        self.params += [HELP, *COMMON]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; say of every error which command it is about."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def explain(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, the common ones apart, and the examples."""
@@ -98,14 +109,8 @@ class Explained:
                 formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
 
 
-class Verb(Explained, click.Command):
+class Verb(Explained):
     """A command that does something; made by `verb`."""
-
-    def __init__(self, *, examples: str, **more: Any) -> None:
-        more["context_settings"] = CONTEXT | more.get("context_settings", {})
-        super().__init__(**more)
-        self.examples = examples
-        self.params += [HELP, *COMMON]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the second half of the help."""
@@ -116,9 +121,7 @@ class Noun(Explained, click.Group):
     """A command that has verbs of its own."""
 
     def __init__(self, *, examples: str, **more: Any) -> None:
-        super().__init__(context_settings=CONTEXT, no_args_is_help=False, **more)
-        self.examples = examples
-        self.params += [HELP, *COMMON]
+        super().__init__(examples=examples, no_args_is_help=False, **more)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words up to the verb; show the help where there are none."""

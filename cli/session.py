@@ -31,6 +31,7 @@ class Session:
         quiet: only ids are wanted, and errors.
         verbose: tracebacks are wanted too.
         socket: what ``--socket`` says, or None; the others alike.
+        submitting: a submit is on its way, and its id not known yet.
         attached: the ids of the jobs that are being waited for.
         streaming: a part of the JSON value is on stdout already.
     """
@@ -42,6 +43,7 @@ class Session:
         self.socket: str | None = None
         self.state_dir: str | None = None
         self.config: str | None = None
+        self.submitting = False
         self.attached: list[int] = []
         self.streaming = False
 

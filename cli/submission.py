@@ -24,8 +24,11 @@ def submit(session: Session, client: Client, function: str, call: Call, *, check
         UsageError: the arguments cannot travel, or do not fit the function.
     """
     shape = (len(call.args), tuple(call.kwargs))
-    (handle,) = client.submit_encoded(function, [encode(call)], [shape], check=check)
+    data = encode(call)
+    session.submitting = True
+    (handle,) = client.submit_encoded(function, [data], [shape], check=check)
     session.attached = [handle.id]
+    session.submitting = False
     return handle.id
 
 

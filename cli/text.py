@@ -45,8 +45,9 @@ def counted(count: int, noun: str) -> str:
 
 def home_shortened(path: str, home: str) -> str:
     """Return a path as people write it, with ``~`` for their home directory."""
-    if home and home != "/" and (path == home or path.startswith(home.rstrip("/") + "/")):
-        return "~" + path[len(home.rstrip("/")) :]
+    home = home.rstrip("/")
+    if home and (path == home or path.startswith(home + "/")):
+        return "~" + path[len(home) :]
     return path
 
 

@@ -43,7 +43,7 @@ from jobd.model.orders import (
     StopJob,
     decode_reports,
 )
-from jobd.pool.scoreboard import log_name
+from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Dead, Pool
 from jobd.scheduler import Death, Phase, Scheduler
 from jobd.store import Store
@@ -58,6 +58,9 @@ DRAIN_WORKERS = 1_000
 
 REFILL = 4_000
 HOUSEKEEPING_S = 1.0
+MAY_STAND_STILL = 3
+"""Times that a worker may be found with jobs in hand and at none of them, without any progress."""
+
 FOLLOW_S = 0.05
 COMMIT_HANGS_S = 60.0
 """A commit that takes longer than this stops the watchdog's ping."""
@@ -113,6 +116,8 @@ class Daemon:
         )
         self._notify = notify
         self._received: dict[str, int] = {}
+        self._still: dict[str, tuple[int, Now]] = {}
+        """Workers that were found to stand still: how often in a row, and what they had run last."""
         self._disk_trouble = ""
         self.buried: list[str] = []
         """Dead workers whose scoreboards are kept, because what they had in hand is not stored yet."""
@@ -278,8 +283,8 @@ class Daemon:
                 scheduler.outcomes(uid, seq, outcomes)
             case Alive():
                 self._greet(uid)
-            case GivenBack(attempts):
-                scheduler.given_back(uid, attempts)
+            case GivenBack(attempts, read, upto):
+                scheduler.given_back(uid, attempts, read, upto)
             case Ready(pid):
                 self.checks.ready(uid)
                 scheduler.worker_ready(uid, pid)
@@ -425,6 +430,26 @@ class Daemon:
             now = self.pool.now(worker.uid)
             if now.job:
                 logs.punch(self.logs_dir, worker.uid, now, limit)
+        self._end_the_stuck()
+        self.pool.sweep()
+
+    def _end_the_stuck(self) -> None:
+        """Kill workers that do not start what they were given: stopped by a signal, most likely."""
+        ledger = self.scheduler.ledger
+        batches = [ledger.batch, ledger.in_flight or ledger.batch]
+        waiting = {uid for batch in batches for uid, _ in batch.orders}  # told after a commit
+        before, self._still = self._still, {}
+        for worker in self.scheduler.workers.values():
+            uid, last = worker.uid, self.pool.last(worker.uid)
+            if worker.phase is Phase.ORPHAN or not worker.assigned or uid in waiting:
+                continue
+            if self.pool.now(uid).job:
+                continue
+            looks, seen = before.get(uid, (0, last))
+            self._still[uid] = (looks + 1 if seen == last else 1, last)
+            if self._still[uid][0] > MAY_STAND_STILL:
+                log.warning("worker %d does not start what it was given: it is replaced", worker.pid)
+                self.scheduler.kill(uid)
 
     def _is_over(self) -> bool:
         if not self._stopping or self.committer.busy or self.tasks:

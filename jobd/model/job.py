@@ -79,6 +79,7 @@ class Lease(msgspec.Struct, gc=False):
     attempts: list[tuple[int, int]]
     open: int  # how many have not ended or come back
     stored: bool = False
+    run: int = 0  # the number of the order to run them; 0: it has not left yet
 
 
 class Parcel(msgspec.Struct):

@@ -22,6 +22,8 @@ class Run(Message, tag=1):
 
     boot: str
     tasks: list[Task]
+    number: int = 0
+    """Counts the orders to run that this worker was sent."""
 
 
 class Recorded(Message, tag=2):
@@ -31,7 +33,12 @@ class Recorded(Message, tag=2):
 
 
 class GiveBack(Message, tag=3):
-    """Send off all outcomes, and give back every job that has not started."""
+    """Send off all outcomes, and give back every job of the orders up to ``upto`` that has not started.
+
+    A busy worker may not have read them all yet: those it forgets when it does.
+    """
+
+    upto: int
 
 
 class StopJob(Message, tag=4):
@@ -80,9 +87,15 @@ class Outcomes(Message, tag=2):
 
 
 class GivenBack(Message, tag=3):
-    """These attempts (id, attempt) were not started and never will be."""
+    """These attempts (id, attempt) were not started and never will be.
+
+    Nor will those of the orders to run from number ``read`` + 1 to ``upto``, which the
+    worker has not read yet.
+    """
 
     attempts: list[tuple[int, int]]
+    read: int = 0
+    upto: int = 0
 
 
 class Alive(Message, tag=4):

@@ -86,6 +86,14 @@ def kill_children(spare: frozenset[int] | set[int] = frozenset()) -> int:
                 pass  # somebody else has reaped it
 
 
+def reap(pid: int) -> None:
+    """Take note of a child's end, if it has ended; never waits."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass  # somebody else has reaped it
+
+
 def signal_quietly(pid: int, number: int) -> None:
     """Send a signal; the process may be gone already."""
     try:

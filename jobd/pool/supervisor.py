@@ -73,6 +73,8 @@ class Pool:
         self._lost_checkers: list[str] = []
         self._not_spawned: list[str] = []
         self._asked: set[str] = set()
+        self._is_heir = False
+        """A zygote has died before us, and what were its children are ours."""
 
     # -- starting --
 
@@ -80,6 +82,7 @@ class Pool:
         """Start a zygote; one that is there already forks no more and ends with its workers."""
         linux.become_subreaper()
         if self._zygote is not None and self._channel is not None:
+            self._channel.shutdown(socket.SHUT_WR)  # its end is heard of on the other direction
             self._old.append((self._zygote, self._channel))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -179,7 +182,7 @@ class Pool:
             all_in = board is None or received.get(process.uid, 0) >= board.seq
             if late or (told and all_in):
                 judged.append(self._judge(process, board))
-        judged += [Dead(uid, "it could not be started", NOTHING) for uid in self._not_spawned]
+        judged += [Dead(uid, f"it could not be started: {self.trouble}", NOTHING) for uid in self._not_spawned]
         self._not_spawned.clear()
         return judged
 
@@ -198,6 +201,23 @@ class Pool:
         process = self.processes.get(uid)
         board = self._board_of(process) if process else None
         return board.now if board else NOTHING
+
+    def last(self, uid: str) -> Now:
+        """Return what a worker runs, or has run last."""
+        process = self.processes.get(uid)
+        board = self._board_of(process) if process else None
+        return board.last if board else NOTHING
+
+    def sweep(self) -> None:
+        """End what workers have left behind whose zygote is dead: it has come down to us."""
+        if not self._is_heir:
+            return
+        ours = {process.pid for process in self.processes.values()}
+        ours |= {zygote.pid for zygote, _ in self._old} | {self.zygote_pid()}
+        for pid in linux.children(os.getpid()):
+            if pid not in ours:
+                linux.signal_quietly(pid, signal.SIGKILL)
+                linux.reap(pid)
 
     def kill(self, uid: str, job: int, attempt: int) -> None:
         """Kill a worker and its process group, but for a job's sake only while it runs that job."""
@@ -229,7 +249,7 @@ class Pool:
         """Return the pid of the zygote that forks, or 0."""
         return self._zygote.pid if self._zygote else 0
 
-    def close(self, timeout_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 1.0) -> None:
         """End the zygotes and the checker; every worker has ended before."""
         for process in self.processes.values():
             linux.signal_group(process.pid, signal.SIGKILL)
@@ -244,6 +264,9 @@ class Pool:
             except subprocess.TimeoutExpired:
                 zygote.kill()
                 zygote.wait()
+                self._is_heir = True
+        if self._is_heir:
+            linux.kill_children()
         for process in self.processes.values():
             os.close(process.pidfd)
             if process.board is not None:
@@ -260,6 +283,7 @@ class Pool:
         for pair in list(self._old):
             if not self._hear(pair[1]):
                 pair[1].close()
+                pair[0].kill()  # it has closed its channel: whatever still keeps it is not ours
                 pair[0].wait()
                 self._old.remove(pair)
 
@@ -267,10 +291,12 @@ class Pool:
         """The zygote died: its workers are ours now, and the next ``spawn`` starts another."""
         assert self._zygote is not None
         assert self._channel is not None
+        self._zygote.kill()  # as above; the daemon waits for nobody
         status = self._zygote.wait()
         self._channel.close()
         if not self.trouble:
             self.trouble = f"the zygote ended ({how_it_ended(_as_status(status))})"
+        self._is_heir = True
         for process in self.processes.values():
             process.ours = False
         for uid in list(self._asked):
@@ -284,6 +310,8 @@ class Pool:
                 packet, fds, _, _ = socket.recv_fds(channel, 65536, 4)
             except BlockingIOError:
                 return True
+            except ConnectionResetError:
+                continue  # it has ended with orders unread; its last words are still to come
             except OSError:
                 return False
             if not packet:

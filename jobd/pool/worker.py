@@ -92,6 +92,10 @@ class Worker:
         self._seq = 0
         self._stop_early: deque[tuple[int, int]] = deque(maxlen=STOPPED_MEMORY)
         """Attempts to stop that had not arrived yet: the two sockets have no common order."""
+        self._read = 0
+        """The number of the last order to run that was read."""
+        self._given_back = 0
+        """Orders to run up to this number are given back."""
         self._leaving = False
         self._in_job = False
         self._idle = False
@@ -149,9 +153,12 @@ class Worker:
 
     def _obey(self, order: Message) -> None:
         match order:
-            case Run(boot, tasks):
+            case Run(boot, tasks, number):
                 with self._lock:
-                    if boot == self._boot and not self._leaving:
+                    if boot == self._boot and number <= self._given_back:
+                        pass  # given back already, before it was read
+                    elif boot == self._boot and not self._leaving:
+                        self._read = number
                         self._pending.extend(tasks)
                     elif boot == self._boot:
                         self._jobs.send(encode([GivenBack([(t.id, t.attempt) for t in tasks])]))
@@ -381,20 +388,22 @@ class Worker:
     def _obey_at_once(self, order: Message) -> None:
         with self._lock:
             match order:
-                case GiveBack():
-                    self._give_back()
+                case GiveBack(upto):
+                    self._give_back(upto)
                 case StopJob(number, attempt):
                     self._stop(number, attempt)
                 case Adopt(boot):
                     self._hand_over(boot)
 
-    def _give_back(self) -> None:
+    def _give_back(self, upto: int = 0) -> None:
+        """Give back what has not started, and orders up to number ``upto`` that are still unread."""
         frame = self._take_held()
         if frame:
             self._control.send(frame)
         attempts = [(task.id, task.attempt) for task in self._pending]
         self._pending.clear()
-        self._control.send(encode([GivenBack(attempts)]))
+        self._control.send(encode([GivenBack(attempts, self._read, upto)]))
+        self._given_back = max(self._given_back, upto)
 
     def _stop(self, number: int, attempt: int) -> None:
         task = self._current

@@ -78,11 +78,13 @@ class Zygote:
                 return False
         return True
 
-    def _say(self, word: Word, fds: tuple[int, ...] = ()) -> None:
+    def _say(self, word: Word, fds: tuple[int, ...] = ()) -> bool:
+        """Tell the daemon; return whether it is there (the next read of the channel says so too)."""
         try:
             socket.send_fds(self._channel, [_encode(word)], fds)
         except OSError:
-            pass  # the daemon is gone; the next read of the channel says so
+            return False
+        return True
 
     def _listen(self) -> bool:
         """Take one packet from the daemon; return whether it is still there."""
@@ -106,7 +108,8 @@ class Zygote:
         if order.checker:
             self._checkers.add(pid)
         pidfd = os.pidfd_open(pid)
-        self._say(Spawned(order.uid, pid), (pidfd,))
+        if not self._say(Spawned(order.uid, pid), (pidfd,)):
+            linux.signal_quietly(pid, signal.SIGKILL)  # nobody has use for it
         os.close(pidfd)
 
     def _end_checkers(self) -> None:
@@ -169,6 +172,8 @@ def _print_traceback() -> None:
 def main() -> None:
     """Run as ``python -P -m jobd.pool.zygote FD SETTINGS-JSON``."""
     Zygote(socket.socket(fileno=int(sys.argv[1])), sys.argv[2].encode()).run()
+    sys.stderr.flush()
+    os._exit(0)  # without the interpreter's own way out: a preload module's thread would block it
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class Scheduler:
 
     def wake_at(self) -> int | None:
         """Return when ``take_effects`` has to be called next without an event, or None."""
-        times = [w.stall_at for w in self.workers.values() if len(w.assigned) > 1]
+        times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
         times += self._deadlines.values()
         batch = self.ledger.batch
         if batch and not batch.urgent:
@@ -161,7 +161,11 @@ class Scheduler:
                 replies.append((peer, Submitted(rid, submission.first, submission.count)))
         self._tell_ends(batch)
         replies += batch.replies
-        self._effects.orders += batch.orders
+        for uid, order in batch.orders:
+            if type(order) is Run:
+                self._issue_late(uid, order)
+            else:
+                self._effects.orders.append((uid, order))
         recorded: dict[str, list[int]] = {}
         for uid, seq in batch.recorded:
             recorded.setdefault(uid, []).append(seq)
@@ -205,6 +209,7 @@ class Scheduler:
             for task in order.tasks:
                 job = worker.assigned.get(task.id)
                 if job is not None and job.void:
+                    worker.unsent -= 1
                     self._take(worker, job)
                 else:
                     kept.append(task)
@@ -263,7 +268,7 @@ class Scheduler:
             self.ledger.batch.ended_parcels += ended
             self.ledger.batch.urgent = True
         if self.window.cursor >= self.ledger.next_id - 1:
-            self.window.spilled = 0
+            self.window.unspill(self.window.spilled)
 
     # -- cancel and retry --
 
@@ -374,12 +379,19 @@ class Scheduler:
         worker.stall_at = self._now + STALL_US
         worker.stalled = False
 
-    def given_back(self, uid: str, attempts: list[tuple[int, int]]) -> None:
-        """A worker gives back what it has not started."""
+    def given_back(
+        self, uid: str, attempts: list[tuple[int, int]], read: int = 0, upto: int = 0
+    ) -> None:
+        """A worker gives back what it has not started, and the orders that it has not read."""
         worker = self.workers.get(uid)
         if worker is None:
             return
-        for number, attempt in attempts:
+        unread = [
+            (job.id, job.attempt)
+            for job in worker.assigned.values()
+            if job.lease is not None and read < job.lease.run <= upto
+        ]
+        for number, attempt in attempts + unread:
             job = worker.assigned.get(number)
             if job is None or job.attempt != attempt:
                 continue
@@ -409,11 +421,13 @@ class Scheduler:
             self._outlived(job, death)
 
     def retire_all(self) -> None:
-        """Replace every worker as soon as its job is done."""
+        """Replace every worker as soon as its job is done; one that is missing is started at once."""
+        self._failed_starts = self._spawn_at = 0
         for worker in self.workers.values():
             if worker.phase in (Phase.READY, Phase.STARTING):
                 worker.phase = Phase.RETIRING
-                self._effects.orders += [(worker.uid, GiveBack()), (worker.uid, Retire())]
+                give_back = GiveBack(worker.sent)
+                self._effects.orders += [(worker.uid, give_back), (worker.uid, Retire())]
 
     @property
     def failed_starts(self) -> int:
@@ -425,7 +439,8 @@ class Scheduler:
     def drain(self) -> None:
         """Start no more jobs, and let the workers end."""
         self.draining = True
-        self._spawn_at = 0
+        for uid in [w.uid for w in self.workers.values() if w.phase is Phase.STARTING]:
+            del self.workers[uid]  # it may never come; if it does, the pool ends it
         self.retire_all()
 
     def stop_running(self) -> None:
@@ -433,13 +448,19 @@ class Scheduler:
         for worker in self.workers.values():
             for job in worker.assigned.values():
                 self._stop(job, Event.PUT_BACK)
+            if not worker.assigned:  # it was told to end, and does not hear
+                self._deadlines[worker.uid, 0, 0] = self._now + self.options.kill_grace_us
 
     def kill_all(self) -> None:
         """End every worker at once; what it ran goes back into the queue."""
-        for worker in self.workers.values():
-            for job in worker.assigned.values():
-                job.stop = job.stop or Event.PUT_BACK
-            self._effects.kill.append((worker.uid, 0, 0))
+        for uid in self.workers:
+            self.kill(uid)
+
+    def kill(self, uid: str) -> None:
+        """End a worker at once; what it has in hand goes back into the queue without blame."""
+        for job in self.workers[uid].assigned.values():
+            job.stop = job.stop or Event.PUT_BACK
+        self._effects.kill.append((uid, 0, 0))
 
     def is_at_rest(self) -> bool:
         """Whether nothing runs and all is stored."""
@@ -473,7 +494,7 @@ class Scheduler:
                 break
             self._hand(worker, job)
             hands[worker.uid] = [job]
-        rooms = [w for w in ready if w.load_us < BUDGET_US / 2 and not w.stalled]
+        rooms = [w for w in ready if w.load_us < BUDGET_US / 2 and not self._is_stuck(w)]
         if rooms and len(self.window):
             self._hand_ahead(rooms, hands)
         for uid, jobs in hands.items():
@@ -499,6 +520,10 @@ class Scheduler:
                 self._hand(worker, job)
                 taken.append(job)
 
+    def _is_stuck(self, worker: Worker) -> bool:
+        """Whether a worker's jobs take longer than was expected."""
+        return worker.stalled or (bool(worker.assigned) and self._now >= worker.stall_at)
+
     def _hand(self, worker: Worker, job: Job) -> None:
         job.state = transition(job.state, Event.ASSIGN)
         job.attempt += 1
@@ -517,20 +542,40 @@ class Scheduler:
         ledger.lease(uid, jobs)
         run = Run(self.boot, [Task(j.id, j.attempt, j.function, j.args) for j in jobs])
         first = jobs[0]  # it has the lowest id, and is the only one that may be long
+        worker = self.workers[uid]
         if self.degraded or first.id <= ledger.taken_high:
+            worker.unsent += len(jobs)
             ledger.batch.orders.append((uid, run))
             ledger.batch.urgent = True
         else:
-            self._effects.orders.append((uid, run))
+            self._issue(worker, run, first)
             if first.cost_us > SHORT_US:
                 ledger.batch.urgent = True
 
+    def _issue(self, worker: Worker, run: Run, first: Job) -> None:
+        """Let an order to run go out, numbered as the worker will get them."""
+        worker.sent += 1
+        run.number = worker.sent
+        if first.lease is not None:
+            first.lease.run = worker.sent
+        self._effects.orders.append((worker.uid, run))
+
+    def _issue_late(self, uid: str, run: Run) -> None:
+        """Let an order go out that had to wait until it is on record; by now its worker may be dead."""
+        worker = self.workers.get(uid)
+        if worker is None:
+            return
+        worker.unsent -= len(run.tasks)
+        if len(worker.assigned) - worker.unsent == len(run.tasks):
+            worker.stall_at = self._now + STALL_US  # it begins with these
+        self._issue(worker, run, worker.assigned[run.tasks[0].id])
+
     def _ask_back(self) -> None:
         for worker in self.workers.values():
-            if len(worker.assigned) > 1 and self._now >= worker.stall_at:
+            if len(worker.assigned) - worker.unsent > 1 and self._now >= worker.stall_at:
                 worker.stall_at = self._now + STALLED_US
                 worker.stalled = True
-                self._effects.orders.append((worker.uid, GiveBack()))
+                self._effects.orders.append((worker.uid, GiveBack(worker.sent)))
 
     def _kill_overdue(self) -> None:
         due = [key for key, at in self._deadlines.items() if self._now >= at]

@@ -31,6 +31,10 @@ class Worker(msgspec.Struct):
     """µs; with several jobs in hand and no sign of progress by then, it is asked to give them back."""
     stalled: bool = False
     """It was asked, and gets nothing ahead of time until it makes progress again."""
+    sent: int = 0
+    """How many orders to run it was sent."""
+    unsent: int = 0
+    """Jobs among the assigned whose order to run waits for a commit."""
 
 
 class Death(msgspec.Struct):

@@ -29,6 +29,10 @@ class Watchers:
         """Drop all that this peer watches."""
         self._ranges.pop(peer, None)
 
+    def clear(self) -> None:
+        """Drop everything."""
+        self._ranges.clear()
+
     def within(self, low: int, high: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield (peer, first, last) for every watched part of ``low`` to ``high``."""
         for peer, ranges in self._ranges.items():

@@ -120,7 +120,7 @@ class Window:
         for peer, first, last in self.watchers.within(self.cursor + 1, reached):
             self._watch_range(peer, first, last)
         self.watchers.drop_below(reached + 1)
-        self.spilled = max(0, self.spilled - (len(self.jobs) - before))
+        self.unspill(len(self.jobs) - before)
         self.cursor = max(self.cursor, reached)
         return [parcel.first for parcel in parcels if not parcel.open]
 
@@ -159,11 +159,17 @@ class Window:
             return present
         self.jobs[job.id] = job
         if job.state is State.QUEUED:
-            self.spilled = max(0, self.spilled - 1)
             self.push(job)
             for peer, _, _ in self.watchers.within(job.id, job.id):
                 self._watch(job, peer)
+            self.unspill(1)
         return job
+
+    def unspill(self, count: int) -> None:
+        """Take note that so many jobs fewer are in the store only; if none is, none is watched there."""
+        self.spilled = max(0, self.spilled - count)
+        if not self.spilled:
+            self.watchers.clear()
 
     def spill(self, job: Job) -> None:
         """Leave a job that is queued again to the store: there is no room for it."""
@@ -199,6 +205,6 @@ class Window:
         for number in range(first, first + count):
             job = self.jobs.pop(number, None)
             if job is None:
-                self.spilled = max(0, self.spilled - 1)
+                self.unspill(1)
             else:
                 job.void = True

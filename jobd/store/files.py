@@ -13,6 +13,11 @@ VERSION = 1
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
 """File systems on which SQLite's locks or shared memory cannot be trusted."""
 
+MAGIC = b"SQLite format 3\0"
+HEADER_BYTES = 100
+APPLICATION_ID_AT = 68
+"""Where it is in the header (sqlite.org/fileformat.html)."""
+
 MIGRATIONS: dict[int, str] = {}
 """For each older version the SQL that leads to the next."""
 
@@ -34,6 +39,7 @@ def prepare(path: Path) -> None:
     """
     _refuse_network(path)
     if not path.exists():
+        _refuse_stray_log(path)
         _create(path)
         return
     try:
@@ -59,27 +65,53 @@ def _create(path: Path) -> None:
     finally:
         connection.close()
     fresh.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(fd)
     finally:
-        os.close(directory)
+        os.close(fd)
+
+
+def _refuse_stray_log(path: Path) -> None:
+    """Refuse to make a database beside another one's log: SQLite would play that log into it."""
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        raise ConfigError(
+            f"{path} is gone, but its write-ahead log {wal} is still there",
+            "put the file back; or remove the log too, to start with an empty queue",
+        )
+
+
+def _refuse_header(path: Path) -> None:
+    """Look at the first bytes without SQLite, which would recover, and so change, what is not ours."""
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if not header:
+        raise _broken(path, "it is empty")
+    if not header.startswith(MAGIC):
+        raise _broken(path, "it is no SQLite database")
+    if len(header) < HEADER_BYTES:
+        raise _broken(path, f"it is truncated: {len(header)} bytes")
+    found = int.from_bytes(header[APPLICATION_ID_AT : APPLICATION_ID_AT + 4], "big")
+    if found != APPLICATION_ID:
+        raise ConfigError(
+            f"{path} is not a database of jobd (application id {found:#x})",
+            "move it away, or use another --state-dir",
+        )
 
 
 def _refuse_foreign(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"{path} is not a file", "move it away, or use another --state-dir")
-    if not path.stat().st_size:
-        raise _broken(path, "it is empty")
-    connection = connect(path)
+    _refuse_header(path)
+    # For reading only, so that nothing is folded into a file that turns out not to be for us.
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
     try:
-        (found,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if found != APPLICATION_ID:
-            raise ConfigError(
-                f"{path} is not a database of jobd (application id {found:#x})",
-                "move it away, or use another --state-dir",
-            )
         if version > VERSION:
             raise ConfigError(
                 f"{path} was made by a newer jobd (its schema is version {version}, "
@@ -129,15 +161,30 @@ def _migrate(path: Path) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == VERSION:
             return
-        backup = path.with_name(f"{path.name}.backup-v{version}")
-        if not backup.exists():
-            connection.execute("VACUUM INTO ?", (str(backup),))
+        if any(step not in MIGRATIONS for step in range(version, VERSION)):
+            raise ConfigError(
+                f"{path} has a schema of version {version}, and nothing leads from there to {VERSION}",
+                "use the jobd that made it; nothing was changed",
+            )
+        _back_up(connection, path.with_name(f"{path.name}.backup-v{version}"))
         for step in range(version, VERSION):
             connection.executescript(
                 f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
             )
     finally:
         connection.close()
+
+
+def _back_up(connection: sqlite3.Connection, backup: Path) -> None:
+    """Copy the database under another name and rename it: a crash leaves no half of a backup."""
+    if backup.exists():
+        return
+    fresh = backup.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    connection.execute("VACUUM INTO ?", (str(fresh),))
+    _sync(fresh)
+    fresh.rename(backup)
+    _sync(backup.parent)
 
 
 def _refuse_network(path: Path) -> None:

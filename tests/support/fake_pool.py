@@ -115,6 +115,8 @@ class FakeWorker:
         self._took_us: dict[str, int] = {}
         self._stop_early: set[tuple[int, int]] = set()
         self._seq = 0
+        self._read_upto = 0
+        self._given_back = 0
         self._rng = rng
         self._witness = witness
 
@@ -172,7 +174,10 @@ class FakeWorker:
 
     def _obey(self, order: Order) -> None:
         match order:
-            case Run(boot, tasks) if boot == self.boot and not self.leaving:
+            case Run(boot, _, number) if boot == self.boot and number <= self._given_back:
+                pass
+            case Run(boot, tasks, number) if boot == self.boot and not self.leaving:
+                self._read_upto = number
                 self.pending.extend(tasks)
             case Run(boot, tasks) if boot == self.boot:
                 self._send("/j", GivenBack([(t.id, t.attempt) for t in tasks]))
@@ -294,17 +299,19 @@ class FakeWorker:
                 self._send("/c", Alive(self.pid, self.boot))
             return
         match self.inbox["/c"].popleft():
-            case GiveBack():
-                self._give_back()
+            case GiveBack(upto):
+                self._give_back(upto)
             case StopJob(number, attempt):
                 self._stop(number, attempt)
             case Adopt(boot) if boot != self.boot:
                 self._hand_over(boot)
 
-    def _give_back(self) -> None:
+    def _give_back(self, upto: int = 0) -> None:
         self._send_held("/c")
-        self._send("/c", GivenBack([(t.id, t.attempt) for t in self.pending]))
+        attempts = [(t.id, t.attempt) for t in self.pending]
+        self._send("/c", GivenBack(attempts, self._read_upto, upto))
         self.pending.clear()
+        self._given_back = max(self._given_back, upto)
 
     def _stop(self, number: int, attempt: int) -> None:
         current = self.current
@@ -436,6 +443,14 @@ class FakePool:
         """Return what a worker runs."""
         worker = self.processes.get(uid)
         return worker.board if worker else NOTHING
+
+    def last(self, uid: str) -> Now:
+        """Return what a worker runs, or has run last."""
+        worker = self.processes.get(uid)
+        return worker.last if worker else NOTHING
+
+    def sweep(self) -> None:
+        """End what dead zygotes have left behind: there is none."""
 
     def kill(self, uid: str, job: int, attempt: int) -> None:
         """Kill a worker, for a job's sake only while it runs that job or none."""

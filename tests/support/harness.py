@@ -122,6 +122,8 @@ class DaemonUnderTest:
     @property
     def log(self) -> str:
         """What the daemon wrote to stderr."""
+        if not self.log_path.exists():
+            return ""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def client(self, *, timeout_s: float = DEADLINE_S) -> Client:
@@ -183,6 +185,7 @@ class DaemonUnderTest:
 
     def close(self) -> None:
         """Stop everything, and make sure that nothing lives on."""
+        print(self.log)  # pytest shows it with a test that has failed
         for client in self._clients:
             client._closed = True
             client._transport.close()

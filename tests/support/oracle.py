@@ -63,6 +63,7 @@ class Oracle:
     def __init__(self, daemon: DaemonUnderTest) -> None:
         self.daemon = daemon
         self.marks = daemon.root / "marks"
+        self.database = daemon.state_dir / "jobd.db"
         self._tags: list[str] = []
         self._handles: dict[str, Handle] = {}
         self._acknowledged: dict[str, int] = {}
@@ -149,8 +150,7 @@ class Oracle:
         }
 
     def _compare(self, ends: dict[str, End]) -> Counts:
-        database = self.daemon.state_dir / "jobd.db"
-        rows, wrong = read_jobs(database)
+        rows, wrong = read_jobs(self.database)
         counts = Counts(
             attempted=len(self._handles),
             acknowledged=len(self._acknowledged),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from jobd.config import load as load_settings
 from jobd.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 EXAMPLE_FILE = Path(jobd.config.__file__).with_name("jobd.toml")
 
@@ -84,9 +85,11 @@ class User:
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> User:
+def user() -> Iterator[User]:
     """A user without any file or variable of jobd's."""
-    return User(tmp_path)
+    # Not tmp_path: its name grows with the run, and the default socket's path has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="jobd-") as home:
+        yield User(Path(home))
 
 
 def as_text(value: Any) -> str:

@@ -1,0 +1,164 @@
+"""Thousands of random histories of a whole daemon; see tests/support/simulation.py.
+
+SIMULATION_HISTORIES=50000 runs more of them.  A failure names its seed:
+`python tests/support/simulation.py SEED` replays and tells that history.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fake_store
+import pytest
+import simulation
+from simulation import Failed, Simulation
+
+from jobd.daemon import loop
+from jobd.model.job import Job
+from jobd.scheduler import Scheduler, core
+from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.window import Window
+
+HISTORIES = int(os.environ.get("SIMULATION_HISTORIES", "3000"))
+PARTS = 30
+TRIES = 400
+"""Histories within which a fault of the scheduler has to show."""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.timeout(60 + HISTORIES // 100)
+def test_whatever_happens_every_promise_is_kept(part: int) -> None:
+    """All invariants hold after every turn of the loop, and in the end all is done and told."""
+    for seed in range(part * HISTORIES // PARTS, (part + 1) * HISTORIES // PARTS):
+        Simulation(seed).run()
+
+
+def test_the_same_events_give_the_same_effects() -> None:
+    """A history that is run again sends the same bytes to everybody, in the same order."""
+    for seed in range(60):
+        assert Simulation(seed).run() == Simulation(seed).run(), f"seed {seed}"
+
+
+def test_no_order_of_a_set_shows_in_the_effects() -> None:
+    """Processes that hash differently go through the same history."""
+    program = "from simulation import Simulation; print([Simulation(n).run() for n in range(25)])"
+    support = Path(simulation.__file__).parent
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=support,
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(support)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
+
+
+# -- each of these faults must be found, or the histories above prove nothing --
+
+
+def _forgets_a_job(window: Window, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        window.jobs.pop(number, None)
+
+
+def _never_asks_back(_: Scheduler) -> None:
+    pass
+
+
+def _takes_every_outcome(scheduler: Scheduler, job: Job) -> None:
+    scheduler._put_back(job)
+
+
+def _leases_nothing(ledger: Ledger, worker: str, jobs: list[Job]) -> Any:
+    lease = ledger_lease(ledger, worker, jobs)
+    del ledger.batch.leases[lease.id]
+    return lease
+
+
+def _tells_at_once(scheduler: Scheduler, peer: bytes, reply: Any) -> None:
+    scheduler._effects.replies.append((peer, reply))
+
+
+def _blames_all(scheduler: Scheduler, job: Job, death: Any) -> None:
+    scheduler._crashed(job, death.cause, "")
+
+
+def _keeps_deadlines(scheduler: Scheduler, worker: Any, job: Job) -> None:
+    del worker.assigned[job.id]
+    worker.load_us = 0.0
+    lease, job.lease = job.lease, None
+    if lease is not None:
+        scheduler.ledger.close_lease(lease)
+
+
+def _starts_what_is_not_on_record(scheduler: Scheduler, uid: str, jobs: list[Job]) -> None:
+    if jobs:
+        taken, scheduler.ledger.taken_high = scheduler.ledger.taken_high, 0
+        degraded, scheduler.degraded = scheduler.degraded, False
+        scheduler_send(scheduler, uid, jobs)
+        scheduler.ledger.taken_high, scheduler.degraded = taken, degraded
+
+
+def _buries_at_once(daemon: loop.Daemon, dead: Any) -> None:
+    daemon_bury(daemon, dead)
+    daemon.pool.forget_board(dead.uid)
+
+
+def _never_refills(_: Window, stored_high: int) -> bool:  # noqa: ARG001  # as it is called
+    return False
+
+
+ledger_lease = Ledger.lease
+scheduler_send = Scheduler._send
+daemon_bury = loop.Daemon._bury
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fault"),
+    [
+        (Window, "drop", _forgets_a_job),
+        (Window, "wants_refill", _never_refills),
+        (Scheduler, "_ask_back", _never_asks_back),
+        (Scheduler, "_send", _starts_what_is_not_on_record),
+        (Scheduler, "_outlived", _blames_all),
+        (Scheduler, "_take", _keeps_deadlines),
+        (Scheduler, "answer", _tells_at_once),
+        (Ledger, "lease", _leases_nothing),
+        (loop.Daemon, "_bury", _buries_at_once),
+        (core, "RETRY_STORE_US", 0),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_fault_of_the_daemon_does_not_stay_hidden(
+    owner: object, name: str, fault: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one rule broken, a few hundred histories are enough to find it."""
+    monkeypatch.setattr(owner, name, fault)
+    with pytest.raises(Failed, match=r"seed \d+, step \d+"):
+        for seed in range(TRIES):
+            Simulation(seed).run()
+
+
+def test_a_fault_of_the_store_does_not_stay_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is not written is missed."""
+    put_row = fake_store.FakeStore._put_row
+
+    def forgets(store: fake_store.FakeStore, job: Job, *, had_row: bool) -> Job | None:
+        old = put_row(store, job, had_row=had_row)
+        if job.id % 7 == 0:
+            store.rows.pop(job.id)
+        return old
+
+    monkeypatch.setattr(fake_store.FakeStore, "_put_row", forgets)
+    with pytest.raises(Failed):
+        for seed in range(TRIES):
+            Simulation(seed).run()
