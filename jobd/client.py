@@ -79,6 +79,9 @@ from jobd.zmtp import Disconnected, ProtocolError, Transport
 R = TypeVar("R", bound=Message)
 
 PING_S = 5.0
+ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
+"""After so much the daemon is told that it was read; large answers stop coming for those who never do."""
+
 RECONNECT_S = 0.05
 LOG_CHUNK = 256 * 1024
 READ_EVERY = 64
@@ -200,8 +203,9 @@ class Client:
         self._pending: dict[int, _Pending] = {}
         self._failed: list[_Submission] = []
         self._live: dict[int, weakref.ref[Handle]] = {}
-        self._received = 0
+        self._received = self._unacknowledged = 0
         self._reading = False
+        self._reconnecting = False
         self._ping_at = 0.0
         self._closed = False
         self.welcome = self._connect(time.monotonic() + timeout_s)
@@ -284,7 +288,7 @@ class Client:
             submission.handles = handles.copy()  # the caller may do as he likes with his
             self._pending[self._rid] = submission
             self._send(frame)
-            if not self._submits % READ_EVERY and not self._reading:
+            if not self._submits % READ_EVERY and not (self._reading or self._reconnecting):
                 self._read(0.0)
             return handles
 
@@ -520,35 +524,11 @@ class Client:
             self._transport = Transport.connect(
                 self.socket, timeout_s=left, max_message_bytes=limit
             )
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise DaemonUnreachable(
-                f"no daemon at {self.socket}", "start one with 'jobd start'"
-            ) from None
-        except PermissionError:
-            raise Denied(
-                f"no permission for {self.socket}", "only the daemon's own user may use it"
-            ) from None
-        except TimeoutError:
-            raise DaemonUnreachable(
-                f"the daemon at {self.socket} does not answer", "is it stopped, or very busy?"
-            ) from None
-        except ProtocolError as error:
-            raise DaemonUnreachable(
-                f"what answers at {self.socket} is no jobd: {error}", "is the path right?"
-            ) from None
-        except Disconnected:
-            raise DaemonUnreachable(
-                f"the daemon at {self.socket} went away",
-                "see its log, or start it with 'jobd start'",
-            ) from None
-        except OSError as error:
-            raise ConfigError(
-                f"{self.socket} cannot be a socket: {error.strerror or error}",
-                "choose another --socket",
-            ) from None
+        except (OSError, ProtocolError) as error:
+            raise _explain(self.socket, error) from None
         self._poll = select.poll()
         self._poll.register(self._transport.fileno(), select.POLLIN)
-        self._received = 0
+        self._received = self._unacknowledged = 0
         self._ping_at = time.monotonic() + PING_S
         try:
             self._transport.send(encode([Hello(0, PROTOCOL, PROTOCOL, __version__)]), deadline)
@@ -579,7 +559,26 @@ class Client:
                 )
 
     def _reconnect(self) -> None:
-        """Connect again, for as long as ``timeout_s``, and repeat what was not answered."""
+        """Connect again, for as long as ``timeout_s``, and repeat what was not answered.
+
+        The lock is given up between two attempts: threads that come meanwhile wait for the end.
+        """
+        if self._reconnecting:
+            self._await_reconnection()
+            return
+        self._reconnecting = True
+        try:
+            self._find_daemon()
+        finally:
+            self._reconnecting = False
+            self._condition.notify_all()
+
+    def _await_reconnection(self) -> None:
+        while self._reconnecting:
+            self._condition.wait()
+        self._refuse_closed()
+
+    def _find_daemon(self) -> None:
         self._transport.close()
         deadline = time.monotonic() + self.timeout_s
         while True:
@@ -610,6 +609,9 @@ class Client:
             self._transport.send(encode([Watch(0, waiting)]), deadline)
 
     def _send(self, frame: bytes) -> None:
+        if self._reconnecting:
+            self._await_reconnection()  # it has sent all that is not answered, this included
+            return
         try:
             self._transport.send(frame, time.monotonic() + self.timeout_s)
             if self._reading:  # sending may have read: then the thread that waits would not wake
@@ -642,13 +644,13 @@ class Client:
                         f"the daemon at {self.socket} has not answered within {timeout:g} s",
                         "it may be busy: ask again",
                     )
-                if self._reading:
+                if self._reading or self._reconnecting:
                     self._condition.wait(left)
                 else:
                     self._read(min(left, PING_S))
 
     def _last_look(self, is_over: Callable[[], bool]) -> bool:
-        if not self._reading:
+        if not (self._reading or self._reconnecting):
             self._read(0.0)
         return is_over()
 
@@ -667,6 +669,7 @@ class Client:
     def _take_all(self, frames: list[bytes]) -> None:
         for frame in frames:
             self._received += 1
+            self._unacknowledged += len(frame)
             self._take(frame)
 
     def _receive(self, timeout: float) -> list[bytes]:
@@ -686,9 +689,10 @@ class Client:
 
     def _ping_if_due(self) -> None:
         now = time.monotonic()
-        if now >= self._ping_at:
+        if now >= self._ping_at or self._unacknowledged > ACKNOWLEDGE_BYTES:
             self._ping_at = now + PING_S
-            self._send(encode([Ping(0)]))
+            self._unacknowledged = 0
+            self._send(encode([Ping(0, self._received)]))
 
     def _take(self, frame: bytes) -> None:
         live = self._live
@@ -737,6 +741,25 @@ class Client:
                 del live[number]
 
         return drop
+
+
+def _explain(socket: str, error: Exception) -> JobdError:
+    """Turn the reason why there is no connection into a sentence, and what to do about it."""
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return DaemonUnreachable(f"no daemon at {socket}", "start one with 'jobd start'")
+        case PermissionError():
+            return Denied(f"no permission for {socket}", "only the daemon's own user may use it")
+        case TimeoutError():
+            busy = "is it stopped, or very busy?"
+            return DaemonUnreachable(f"the daemon at {socket} does not answer", busy)
+        case Disconnected():
+            hint = "see its log, or start it with 'jobd start'"
+            return DaemonUnreachable(f"the daemon at {socket} went away", hint)
+        case OSError():
+            why = error.strerror or error
+            return ConfigError(f"{socket} cannot be a socket: {why}", "choose another --socket")
+    return DaemonUnreachable(f"what answers at {socket} is no jobd: {error}", "is the path right?")
 
 
 def error_of(ended: Ended) -> JobError:

@@ -31,7 +31,7 @@ jobd logs -f last                            follow what it writes
 @verb(examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @click.argument("words", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...")
 @option("--wait", is_flag=True, help="Wait, print what it wrote, and exit as the job did.")
-@timeout_option("With --wait: wait no longer than that.")
+@timeout_option("Wait no longer than that (and do wait).")
 def command(session: Session, *, words: tuple[str, ...], wait: bool, timeout: float | None) -> int:
     """Queue a shell command, and print the job's id.
 
@@ -42,7 +42,7 @@ def command(session: Session, *, words: tuple[str, ...], wait: bool, timeout: fl
     with session.connect() as client:
         # No check: the function is our own, and a worker that is busy need not be asked.
         number = submit(session, client, FUNCTION, call, check=False)
-        if wait:
+        if wait or timeout is not None:
             return _wait(session, client, number, timeout)
         return tell_id(session, client, number)
 

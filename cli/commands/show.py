@@ -36,6 +36,7 @@ def command(session: Session, *, selector: tuple[str, ...], states: tuple[str, .
         if index:
             session.write("")
         session.write_table((), render.job_details(info))
-        if info.error is not None and info.error.traceback:
-            session.write("\n" + info.error.traceback.rstrip())
+        traceback = info.error.traceback.rstrip() if info.error else ""
+        if "\n" in traceback:  # else it says no more than the error
+            session.write("\n" + traceback)
     return 0

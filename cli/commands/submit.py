@@ -79,7 +79,7 @@ def looks_negative(word: str) -> bool:
 @click.argument("reference", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
 @option("--wait", is_flag=True, help="Wait, print the result, and exit as the job did.")
-@timeout_option("With --wait: wait no longer than that.")
+@timeout_option("Wait no longer than that (and do wait).")
 @option("--check/--no-check", default=True, help="Check the function and its arguments first.")
 @option("--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like.")
 @option("--args-json", metavar="JSON", help="An array of arguments, before all others.")
@@ -102,6 +102,6 @@ def command(
     call = parse_arguments(arguments, read=file_reader(), **forms)
     with session.connect() as client:
         number = submit(session, client, reference, call, check=check)
-        if wait:
+        if wait or timeout is not None:
             return wait_and_tell(session, client, number, timeout)
         return tell_id(session, client, number)

@@ -31,9 +31,12 @@ class Lock:
                 f"{what} is held by {holder}",
                 "use it, stop it with 'jobd stop', or choose another --state-dir",
             ) from None
-        os.ftruncate(self._fd, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.pwrite(self._fd, f"pid {os.getpid()} since {since}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"pid {os.getpid()} since {since}\n".encode(), 0)
+        except OSError:
+            pass  # the disk is full: the lock holds all the same, it just cannot tell by whom
 
     def release(self) -> None:
         """Let go; the file stays, because removing it would race with the next holder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from jobd.model.messages import Message, encode
@@ -9,6 +10,10 @@ from jobd.wire.router import Router
 
 SILENT_S = 60.0
 """A client that has not been heard for so long is forgotten; those that wait send a ping every few seconds."""
+
+
+UNREAD_BYTES = 32 * 1024 * 1024
+"""A client with more large answers than this on their way gets no further one until it has read some."""
 
 
 class Outbox:
@@ -47,6 +52,10 @@ class Clients:
         self.outbox = outbox
         self._heard_at: dict[bytes, float] = {}
         self._sent: dict[bytes, int] = {}
+        self._gathered: dict[bytes, int] = {}
+        """Bytes of large answers that go out with the next flush."""
+        self._unread: dict[bytes, deque[tuple[int, int]]] = {}
+        """Frames with large answers that were not seen to be read: (number, bytes)."""
 
     def heard(self, peer: bytes, now_s: float) -> None:
         """A frame of this client has arrived."""
@@ -56,14 +65,32 @@ class Clients:
         """Return how many frames went to this client, the next one included."""
         return self._sent.get(peer, 0) + 1
 
-    def reply(self, peer: bytes, message: Message) -> None:
-        """Send this with the next flush."""
+    def reply(self, peer: bytes, message: Message, size: int = 0) -> None:
+        """Send this with the next flush; ``size`` is given if it may be large."""
         self.outbox.put(peer, message)
+        if size:
+            self._gathered[peer] = self._gathered.get(peer, 0) + size
+
+    def is_behind(self, peer: bytes) -> bool:
+        """Whether this client has to read before it gets more."""
+        unread = self._gathered.get(peer, 0) + sum(size for _, size in self._unread.get(peer, ()))
+        return unread > UNREAD_BYTES
+
+    def seen(self, peer: bytes, count: int) -> None:
+        """This client has read so many frames."""
+        unread = self._unread.get(peer)
+        while unread and unread[0][0] <= count:
+            unread.popleft()
+        if unread is not None and not unread:
+            del self._unread[peer]
 
     def flush(self) -> list[bytes]:
         """Send everything; return the clients that are gone."""
         for peer in self.outbox._waiting:  # noqa: SLF001  # one class in two halves: sending and counting
             self._sent[peer] = self._sent.get(peer, 0) + 1
+        for peer, size in self._gathered.items():
+            self._unread.setdefault(peer, deque()).append((self._sent[peer], size))
+        self._gathered.clear()
         return self.outbox.flush()
 
     def silent(self, now_s: float) -> list[bytes]:
@@ -72,4 +99,5 @@ class Clients:
         for peer in gone:
             self._heard_at.pop(peer, None)
             self._sent.pop(peer, None)
+            self._unread.pop(peer, None)
         return gone

@@ -7,6 +7,7 @@ jobs to cancel) is a generator: the loop lets it do one page in each turn.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import msgspec
 from jobd._version import __version__
 from jobd.daemon import logs
 from jobd.failpoints import hit
-from jobd.model.errors import JobdError, NotFound, ProtocolMismatch, UsageError
+from jobd.model.errors import JobdError, NotFound, ProtocolMismatch, StoreFailed, UsageError
 from jobd.model.job import Job, JobInfo
 from jobd.model.messages import (
     PROTOCOL,
@@ -64,6 +65,9 @@ SLICE = 500
 """Jobs that a long request looks at in one turn of the loop."""
 
 LOG_CHUNK = 256 * 1024
+LARGE = frozenset((Fetch, Find, List, Logs))
+"""Requests whose answers may be large."""
+
 MOST_SESSIONS = 100_000
 
 Steps = Iterator[None]
@@ -85,6 +89,8 @@ class Requests:
         self._functions: set[str] = set()
         self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
         self.followers: list[Follower] = []
+        self._postponed: dict[bytes, deque[Any]] = {}
+        """Requests of clients that have not read what they asked for before."""
         self.malformed = 0
         self._handlers: dict[type, Callable[[bytes, Any], Steps | None]] = {
             Hello: self._hello,
@@ -114,17 +120,27 @@ class Requests:
             )
             return
         for request in requests:
-            try:
-                steps = self._handlers[type(request)](peer, request)
-            except JobdError as error:
-                self._daemon.clients.reply(peer, refusal(request.rid, error))
+            if type(request) in LARGE and self._daemon.clients.is_behind(peer):
+                self._postponed.setdefault(peer, deque()).append(request)
             else:
-                if steps is not None:
-                    self._daemon.tasks.append(self._guarded(peer, request.rid, steps))
+                self._handle(peer, request)
+
+    def _handle(self, peer: bytes, request: Any) -> None:
+        try:
+            steps = self._handlers[type(request)](peer, request)
+        except StoreFailed:
+            raise  # not the client's affair alone: the daemon ends
+        except JobdError as error:
+            self._daemon.clients.reply(peer, refusal(request.rid, error))
+        else:
+            if steps is not None:
+                self._daemon.tasks.append(self._guarded(peer, request.rid, steps))
 
     def _guarded(self, peer: bytes, rid: int, steps: Steps) -> Steps:
         try:
             yield from steps
+        except StoreFailed:
+            raise
         except JobdError as error:
             self._daemon.clients.reply(peer, refusal(rid, error))
 
@@ -243,7 +259,7 @@ class Requests:
         if state is State.QUEUED and request.id in self._running():
             state = State.RUNNING
         reply = Fetched(request.rid, job.id, state, job.value, job.error, job.cause)
-        self._daemon.clients.reply(peer, reply)
+        self._daemon.clients.reply(peer, reply, len(job.value or b""))
 
     # -- looking --
 
@@ -305,7 +321,7 @@ class Requests:
                 job = store.job(info.id)
                 info.args = job.args if job else None
             if infos:
-                clients.reply(peer, Jobs(request.rid, infos, more=True))
+                clients.reply(peer, Jobs(request.rid, infos, more=True), _size(infos))
             yield
         missing = _missing(request.selector, seen)
         if missing and not seen:
@@ -323,7 +339,7 @@ class Requests:
                 break
             yield
         reply = Jobs(request.rid, found[:limit], more=len(found) > limit)
-        self._daemon.clients.reply(peer, reply)
+        self._daemon.clients.reply(peer, reply, _size(found))
 
     def _status(self, peer: bytes, request: Status) -> None:
         daemon = self._daemon
@@ -410,7 +426,8 @@ class Requests:
             self.followers.append(Follower(peer, request))
 
     def forget(self, peer: bytes) -> None:
-        """The client is gone: nobody waits for this output any more."""
+        """The client is gone: nobody waits for answers any more."""
+        self._postponed.pop(peer, None)
         self.followers = [f for f in self.followers if f.peer != peer]
 
     def follow(self) -> None:
@@ -420,6 +437,8 @@ class Requests:
     def _try_logs_quietly(self, follower: Follower) -> bool:
         try:
             return self._try_logs(follower.peer, follower.request)
+        except StoreFailed:
+            raise
         except JobdError as error:
             self._daemon.clients.reply(follower.peer, refusal(follower.request.rid, error))
             return True
@@ -449,7 +468,7 @@ class Requests:
         reply = LogData(
             request.rid, attempt, piece.data, request.offset, piece.end, over, piece.dropped
         )
-        daemon.clients.reply(peer, reply)
+        daemon.clients.reply(peer, reply, len(piece.data))
         return True
 
     def _read_running(self, uid: str, now: Now, offset: int, limit: int) -> logs.Piece:
@@ -496,6 +515,12 @@ class Requests:
     def _ping(self, peer: bytes, request: Ping) -> None:
         clients = self._daemon.clients
         clients.reply(peer, Pong(request.rid, clients.sent(peer)))
+        clients.seen(peer, request.seen)
+        postponed = self._postponed.get(peer)
+        while postponed and not clients.is_behind(peer):
+            self._handle(peer, postponed.popleft())
+        if postponed is not None and not postponed:
+            self._postponed.pop(peer, None)
 
 
 def _is_open(job: Job, attempt: int) -> bool:
@@ -505,6 +530,12 @@ def _is_open(job: Job, attempt: int) -> bool:
     if attempt == job.attempt > 0:
         return job.state is not State.QUEUED
     return attempt >= job.attempt
+
+
+def _size(infos: list[JobInfo]) -> int:
+    """Return about how many bytes these jobs take in an answer."""
+    texts = sum(len(info.error.traceback) for info in infos if info.error)
+    return texts + sum(200 + len(info.args or b"") for info in infos)
 
 
 def no_such_job(number: int) -> NotFound:

@@ -11,14 +11,19 @@ between daemon and worker are in ``orders``.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from jobd.model.job import ErrorInfo, JobInfo
-from jobd.model.selector import Selector
+from jobd.model.selector import Number, Selector
 from jobd.model.states import State
 
 PROTOCOL = 1
 """The version that this code speaks; a peer whose range leaves it out is refused."""
+
+Arguments = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
+"""A count of positional arguments; the checker binds as many to the signature."""
 
 INLINE_BYTES = 32 * 1024
 """A result up to this size is pushed with its ``Ended``; a larger one is fetched."""
@@ -52,7 +57,7 @@ class Submit(Message, tag=2):
     uid: bytes  # 16: 8 of the client's session, 8 big-endian that only rise
     function: str
     args: list[bytes]
-    shapes: list[tuple[int, tuple[str, ...]]]
+    shapes: list[tuple[Arguments, tuple[str, ...]]]
     check: bool = True
     watch: bool = False
 
@@ -61,14 +66,14 @@ class Watch(Message, tag=3):
     """Push an ``Ended`` for each of these as soon as there is one."""
 
     rid: int
-    ids: list[int]
+    ids: list[Number]
 
 
 class Fetch(Message, tag=4):
     """The result of one job, of any size, as it stands now."""
 
     rid: int
-    id: int
+    id: Number
 
 
 class Find(Message, tag=5):
@@ -83,8 +88,8 @@ class List(Message, tag=6):
 
     rid: int
     selector: Selector
-    before: int
-    limit: int
+    before: Number
+    limit: Number
 
 
 class Cancel(Message, tag=7):
@@ -115,10 +120,10 @@ class Logs(Message, tag=10):
     """
 
     rid: int
-    id: int
-    attempt: int
-    offset: int
-    limit: int
+    id: Number
+    attempt: Number
+    offset: Number
+    limit: Number
     follow: bool = False
 
 
@@ -126,7 +131,7 @@ class Stop(Message, tag=11):
     """End the daemon; running jobs get ``drain_s`` seconds (None: as the settings say)."""
 
     rid: int
-    drain_s: float | None = None
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
 
 
 class Reload(Message, tag=12):
@@ -136,9 +141,14 @@ class Reload(Message, tag=12):
 
 
 class Ping(Message, tag=13):
-    """Is somebody there, and has anything been dropped?"""
+    """Is somebody there, and has anything been dropped?
+
+    ``seen`` counts the frames that the client has received: a client gets no further large answers
+    until it has read those before.
+    """
 
     rid: int
+    seen: int = 0
 
 
 Request = (
@@ -312,5 +322,5 @@ encode = msgspec.msgpack.Encoder().encode
 
 decode_replies = msgspec.msgpack.Decoder(list[Reply]).decode
 
-FrameError = msgspec.MsgspecError
-"""What decoding raises on bytes that are no frame."""
+FrameError = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What decoding raises on bytes that are no frame; on a text that is no UTF-8, the second."""

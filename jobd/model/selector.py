@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from jobd.model.errors import UsageError
@@ -9,12 +11,15 @@ from jobd.model.states import BY_NAME, State
 
 MAX_ID = 2**63 - 1
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+"""What the store can hold; checked when a message is decoded."""
+
 
 class Selector(msgspec.Struct, frozen=True, array_like=True):
     """Jobs by id ranges (ends included), the newest ``last``, or ``all``; of these, those in ``states``."""
 
-    ranges: list[tuple[int, int]] = []
-    last: int = 0
+    ranges: list[tuple[Number, Number]] = []
+    last: Number = 0
     all: bool = False
     states: list[State] = []
 

@@ -409,13 +409,12 @@ class Scheduler:
             return
         for key in [key for key in self._deadlines if key[0] == uid]:
             del self._deadlines[key]
-        if worker.phase is Phase.STARTING or not (
-            worker.assigned or worker.phase is Phase.RETIRING
-        ):
-            if self._spawn_at <= self._now:  # those that die together count as one
-                backoff = min(FIRST_BACKOFF_US << min(self._failed_starts, 20), LAST_BACKOFF_US)
-                self._failed_starts += 1
-                self._spawn_at = self._now + backoff
+        has_worked = worker.assigned or worker.phase is Phase.RETIRING
+        is_failure = worker.phase is Phase.STARTING or not has_worked
+        if is_failure and self._spawn_at <= self._now:  # those that die together count as one
+            backoff = min(FIRST_BACKOFF_US << min(self._failed_starts, 20), LAST_BACKOFF_US)
+            self._failed_starts += 1
+            self._spawn_at = self._now + backoff
         for job in list(worker.assigned.values()):
             self._take(worker, job)
             self._outlived(job, death)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -66,6 +67,9 @@ _NO_ROOM = (
 )
 
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
+
+BACKLOG_BYTES = 16 * 1024 * 1024
+"""What is loaded of the queue at a time; more by one parcel at most."""
 
 SCAN = 20_000
 """Ids that one question looks at, at most, so that no turn of the loop is long."""
@@ -236,9 +240,10 @@ class Store:
         That is: parcels, the jobs among them with rows of their own (the job if it is queued,
         else None), and the id up to which this is complete.
         """
+        own, high = self._own_rows(cursor, high, wanted)
         parcels: list[Parcel] = []
-        reached, found = cursor, 0
-        while found < wanted and reached < high:
+        reached, found, size = cursor, 0, 0
+        while found < wanted and size < BACKLOG_BYTES and reached < high:
             row = self._one(
                 "SELECT first, last, records FROM parcels WHERE last > ? AND first <= ? "
                 "ORDER BY first LIMIT 1",
@@ -249,17 +254,35 @@ class Store:
                 break
             parcels.append(_parcel(*row))
             found += row[1] - row[0] + 1
+            size += len(row[2])
             reached = row[1]
+        if reached > high:  # the last parcel goes on beyond the rows
+            own += self._own_rows(high, reached, found)[0]
         rows: dict[int, Job | None] = {}
         for parcel in parcels:
             in_parcel = "SELECT id FROM jobs WHERE id BETWEEN ? AND ?"
             rows.update((r[0], None) for r in self._all(in_parcel, (parcel.first, parcel.last)))
-        own = self._all(
-            f"SELECT {_COLUMNS} FROM jobs WHERE state < 10 AND id > ? AND id <= ? ORDER BY id",
-            (cursor, reached),
-        )
-        rows.update((r[0], _job(r)) for r in own)
+        rows.update((job.id, job) for job in own if job.id <= reached)
         return parcels, rows, reached
+
+    def _own_rows(self, cursor: int, high: int, most: int) -> tuple[list[Job], int]:
+        """Return queued jobs with rows of their own, and the id up to which these are all."""
+        jobs: list[Job] = []
+        size = 0
+        sql = (
+            f"SELECT {_COLUMNS} FROM jobs WHERE state < 10 AND id > ? AND id <= ? "
+            "ORDER BY id LIMIT ?"
+        )
+        try:
+            with closing(self._reader.execute(sql, (cursor, high, most))) as rows:
+                for row in rows:
+                    jobs.append(_job(row))
+                    size += len(row[5])
+                    if len(jobs) == most or size >= BACKLOG_BYTES:
+                        return jobs, jobs[-1].id
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+        return jobs, high
 
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
         """Return matching jobs with ids under ``before``, the newest first, without their values.

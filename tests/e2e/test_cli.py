@@ -263,12 +263,12 @@ def test_a_function_is_checked_at_submit(
     shared: DaemonUnderTest, words: list[str], message: str
 ) -> None:
     """Exit code 2, nothing queued, and a sentence that helps."""
-    before = as_json(shared, "status")["jobs"]
+    newest = ok(shared, "ls", "-q", "-n", "1")
     done = shared.cli("submit", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-    assert as_json(shared, "status")["jobs"] == before
+    assert ok(shared, "ls", "-q", "-n", "1") == newest
 
 
 def test_no_check_queues_whatever_it_is(shared: DaemonUnderTest) -> None:

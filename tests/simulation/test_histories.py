@@ -20,7 +20,7 @@ from simulation import Failed, Simulation
 
 from jobd.daemon import loop
 from jobd.model.job import Job
-from jobd.scheduler import Scheduler, core
+from jobd.scheduler import Scheduler
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.window import Window
 
@@ -134,7 +134,6 @@ daemon_bury = loop.Daemon._bury
         (Scheduler, "answer", _tells_at_once),
         (Ledger, "lease", _leases_nothing),
         (loop.Daemon, "_bury", _buries_at_once),
-        (core, "RETRY_STORE_US", 0),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )

@@ -366,6 +366,10 @@ class Machine:
         worker = FakeWorker(uid, boot, self._next_pid, self.rng, self.witness)
         self.workers[uid] = self.boards[uid] = worker
 
+    def boards_made(self) -> list[str]:
+        """Return the names of the scoreboards; a worker makes its own before it connects."""
+        return [uid for uid, worker in self.boards.items() if worker.at is not At.STARTING]
+
     @property
     def living(self) -> list[FakeWorker]:
         """Return the processes that live."""

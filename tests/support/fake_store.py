@@ -222,6 +222,9 @@ class FakeStore:
         self, cursor: int, high: int, wanted: int
     ) -> tuple[list[Parcel], dict[int, Job | None], int]:
         """Return what lies beyond ``cursor``: parcels, rows, and the id up to which that is all."""
+        own = [n for n in sorted(self.rows) if self.rows[n].state < State.SUCCEEDED]
+        own = [n for n in own if cursor < n <= high]
+        high = own[wanted - 1] if len(own) >= wanted else high
         parcels: list[Parcel] = []
         reached, found = cursor, 0
         while found < wanted and reached < high:

@@ -19,6 +19,7 @@ database.  It asserts:
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -150,7 +151,9 @@ class Oracle:
         }
 
     def _compare(self, ends: dict[str, End]) -> Counts:
-        rows, wrong = read_jobs(self.database)
+        copy = self.daemon.root / "copy.db"  # the original may be where SQLite cannot follow
+        shutil.copy(self.database, copy)
+        rows, wrong = read_jobs(copy)
         counts = Counts(
             attempted=len(self._handles),
             acknowledged=len(self._acknowledged),

@@ -131,7 +131,9 @@ class Committer:
 class Simulation:
     """One history."""
 
-    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, verbose: bool = False, store: FakeStore | None = None
+    ) -> None:
         self.seed = seed
         self.step = 0
         self.now_us = BORN_US
@@ -143,7 +145,7 @@ class Simulation:
         self._digest = hashlib.blake2b(digest_size=16)
         rng = self._rng = Random(seed)
         self._dice = rng.random
-        self.store = FakeStore()
+        self.store = store or FakeStore()
         self.truth = Truth(self.store)
         self.machine = Machine(rng, self.truth)
         self._hits_left = 0
@@ -209,7 +211,7 @@ class Simulation:
             (loop, "hit", self._hit),
             (requests, "hit", self._hit),
             (service, "time", clock),
-            (service, "os", SimpleNamespace(listdir=lambda _: list(self.machine.boards))),
+            (service, "os", SimpleNamespace(listdir=lambda _: self.machine.boards_made())),
         ]
 
     def _choose_weights(self) -> Weights:
@@ -316,6 +318,8 @@ class Simulation:
         try:
             is_over = self.daemon._turn()
         except (Killed, StoreFailed) as end:
+            if isinstance(end, StoreFailed) and not self.daemon._disk_trouble:
+                raise
             self._note("the daemon ends:", repr(end))
             self._crash()
             return

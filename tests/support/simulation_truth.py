@@ -134,7 +134,7 @@ class Truth(Witness):
         end = End(verdict, worker, worker.told_to_stop)
         self.ends.setdefault(task.args, {})[task.attempt] = end
         if verdict == Verdict.STOPPED:
-            self.crashes[task.args] += 1  # from outside; who was asked to stop is not counted exactly
+            self.lost[task.args] += 1  # it counts as a crash if this is heard, and nobody asked for it
         self.last_task[worker.uid] = task
 
     def died(self, worker: FakeWorker) -> None:

@@ -14,7 +14,9 @@ import pytest
 from jobd._version import __version__
 from jobd.cli import app
 from jobd.cli.commands import config
-from jobd.cli.errors import interrupted
+from jobd.cli.errors import Bug, Interrupted, IoFailed, interrupted
+from jobd.model import errors
+from jobd.model.states import EXIT_CODES, NAMES
 
 COMMANDS = [name for names in app.VERBS.values() for name in names]
 ALL = [[], *([name] for name in COMMANDS), ["config", "show"]]
@@ -252,6 +254,18 @@ def test_ctrl_c_is_told(
 def test_ctrl_c_says_what_goes_on(ids_: list[int], submitting: bool, message: str) -> None:  # noqa: FBT001  # a case
     """Which jobs, and how to come back to them."""
     assert str(interrupted(ids_, submitting=submitting)).startswith(message)
+
+
+def test_the_reference_knows_every_command_code_and_error() -> None:
+    """docs/cli.md is written by hand, and must not fall behind."""
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    codes = {error.code for error in errors.BY_NAME.values()} | set(EXIT_CODES.values())
+    assert [name for name in COMMANDS if name not in text] == []
+    assert [code for code in codes if f"| {code} |" not in text] == []
+    assert [state for state in NAMES.values() if f"| `{state}` |" not in text] == []
+    told = [e for e in errors.BY_NAME.values() if not issubclass(e, errors.JobError)]
+    told += [Bug, Interrupted, IoFailed]
+    assert [e.error for e in told if e is not errors.JobdError and f"`{e.error}`" not in text] == []
 
 
 def in_a_process(program: str) -> str:

@@ -60,7 +60,7 @@ def test_a_reference_splits_at_its_colon(text: str, module: str, attributes: str
         ("m:<lambda>", "'m:<lambda>' is a lambda, which a worker cannot find by name"),
         (
             "m:f.<locals>.g",
-            "'m:f.<locals>.g' is a function inside another function, which a worker cannot find by name",  # noqa: E501
+            "'m:f.<locals>.g' is a function inside another function, which a worker cannot find by name",
         ),
         (
             "__main__:f",

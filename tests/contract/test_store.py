@@ -1,0 +1,811 @@
+"""The store's promises, without a daemon: what is written is whole, and what is not ours is left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobd.model.errors import ConfigError, DiskFull, StoreFailed
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan
+from jobd.model.selector import MAX_ID, Selector
+from jobd.model.states import ENDED, Event, State
+from jobd.scheduler.batch import Batch, Change
+from jobd.store import Store, files, sqlite
+from jobd.store.sqlite import walk
+
+SESSION = b"session!"
+ENDS = [State.SUCCEEDED, State.FAILED, State.CRASHED, State.CANCELLED]
+
+
+def key(number: int, session: bytes = SESSION) -> bytes:
+    """Return the key of a client's submit."""
+    return session + number.to_bytes(8, "big")
+
+
+class Writer:
+    """Makes batches as the scheduler would, and stores them."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.next_id = 1
+        self.batch = Batch()
+        self.counts = [0] * 16
+
+    def submit(self, count: int = 1, *, uid: bytes = b"", function: str = "m:f") -> list[Job]:
+        """Add jobs to the open batch; return them as they will be read."""
+        first, uid = self.next_id, uid or key(self.next_id)
+        args = [b"j[%d]" % number for number in range(first, first + count)]
+        self.next_id += count
+        self.batch.pack(first, uid, count, function, 1_000, args)
+        self.batch.sessions[uid[:8]] = uid[8:]
+        self.counts[State.QUEUED] += count
+        return [
+            Job(first + i, uid, 0 if i else count, function, args[i], 1_000) for i in range(count)
+        ]
+
+    def change(self, *jobs: Job) -> None:
+        """Add rows for these jobs to the open batch."""
+        for job in jobs:
+            self.batch.changes.append(Change(job, job.row, job.stored, None))
+            self.counts[job.stored] -= 1
+            self.counts[job.state] += 1
+            job.stored, job.row = job.state, True
+
+    def write(self) -> None:
+        """Execute the open batch, and open the next one."""
+        batch, self.batch = self.batch, Batch()
+        batch.counts, batch.next_id = list(self.counts), self.next_id
+        self.store.write(batch)
+
+    def commit(self) -> None:
+        """Store the open batch."""
+        self.write()
+        self.store.commit()
+
+
+def end(job: Job, state: State = State.SUCCEEDED) -> Job:
+    """Give a job an end."""
+    job.state, job.attempt = state, 1
+    job.started_at, job.ended_at, job.pid = 2_000, 3_000, 7
+    job.value = b"j%d" % job.id if state is State.SUCCEEDED else None
+    return job
+
+
+def picture(job: Job | None) -> dict[str, Any]:
+    """Return all of a job that is stored."""
+    assert job is not None
+    memory_only = ("row", "stored", "record", "lease", "cost_us", "watchers", "earlier", "void")
+    found = msgspec.structs.asdict(job)
+    return {name: value for name, value in found.items() if name not in memory_only}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the database is to be."""
+    return tmp_path / "jobd.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    """Return an open, empty store; without waiting for the disk."""
+    opened = Store(path, "off")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def writer(store: Store) -> Writer:
+    """Return what fills the store."""
+    return Writer(store)
+
+
+def contents(directory: Path) -> dict[str, str]:
+    """Return a hash of each file but SQLite's shared memory, which holds no data, and empty logs."""
+    return {
+        str(file): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in directory.rglob("*")
+        if file.is_file() and not file.name.endswith("-shm") and not is_empty_log(file)
+    }
+
+
+def is_empty_log(file: Path) -> bool:
+    """Whether this is a write-ahead log in which nothing is."""
+    return file.name.endswith("-wal") and not file.stat().st_size
+
+
+def run_sql(path: Path, script: str) -> None:
+    """Change a database behind the store's back."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(script)
+
+
+class TestMaking:
+    """A new database."""
+
+    def test_it_is_made_whole(self, path: Path) -> None:
+        """It has our mark, our version and our tables, it is empty, and nothing else is left there."""
+        store = Store(path)
+        assert (store.next_id(), store.counts(), store.leases()) == (1, {}, [])
+        store.close()
+        assert [file.name for file in path.parent.iterdir()] == ["jobd.db"]
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA application_id").fetchone() == (files.APPLICATION_ID,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (files.VERSION,)
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    def test_it_is_opened_again(self, path: Path) -> None:
+        """What was stored is there."""
+        store = Store(path)
+        writer = Writer(store)
+        (job,) = writer.submit()
+        writer.commit()
+        store.close()
+        again = Store(path)
+        assert picture(again.job(1)) == picture(job)
+        assert again.next_id() == 2
+        again.close()
+
+    @pytest.mark.parametrize("durability", ["full", "normal", "off"])
+    def test_it_is_as_durable_as_asked_for(self, durability: str, path: Path) -> None:
+        """Each durability is SQLite's mode of that name; the log is written ahead."""
+        store = Store(path, durability)
+        (mode,) = store._writer.execute("PRAGMA synchronous").fetchone()
+        assert mode == {"off": 0, "normal": 1, "full": 2}[durability]
+        assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        store.close()
+
+    def test_making_it_is_interrupted(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """There is no half of a database; the next attempt makes a whole one."""
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                Store(path)
+        assert not path.exists()
+        assert path.with_suffix(".new").exists()
+        Store(path).close()
+        assert [file.name for file in path.parent.iterdir()] == ["jobd.db"]
+
+    def test_a_stray_log_is_not_played_into_a_new_database(self, path: Path) -> None:
+        """The database is gone and its log is not: SQLite would mix the two."""
+        (path.parent / "jobd.db-wal").write_bytes(b"log of another")
+        before = contents(path.parent)
+        with pytest.raises(ConfigError) as caught:
+            Store(path)
+        assert caught.value.code == 78
+        assert "is gone, but its write-ahead log" in caught.value.message
+        assert contents(path.parent) == before
+
+    def test_an_empty_log_is_no_stray_log(self, path: Path) -> None:
+        """Nothing is in it that could be lost or mixed."""
+        (path.parent / "jobd.db-wal").touch()
+        Store(path).close()
+
+
+def interrupt(*_: object) -> None:
+    """Stand in for a function in which the process is interrupted."""
+    raise KeyboardInterrupt
+
+
+def make_directory(path: Path) -> None:
+    """Put a directory there."""
+    path.mkdir()
+
+
+def make_fifo(path: Path) -> None:
+    """Put a pipe there, at which a reader would wait for ever."""
+    os.mkfifo(path)
+
+
+def make_empty(path: Path) -> None:
+    """Put an empty file there, which SQLite would take for a new database."""
+    path.touch()
+
+
+def make_noise(path: Path) -> None:
+    """Put something there that is no database."""
+    path.write_bytes(bytes(range(256)) * 64)
+
+
+def make_text(path: Path) -> None:
+    """Put a short text there."""
+    path.write_text("hello")
+
+
+def make_ours(path: Path) -> None:
+    """Make a database of ours with something in it."""
+    store = Store(path)
+    writer = Writer(store)
+    writer.submit(500)
+    writer.commit()
+    store.close()
+
+
+def make_truncated(path: Path) -> None:
+    """Make one of ours that has lost its second half."""
+    make_ours(path)
+    os.truncate(path, path.stat().st_size // 8192 * 4096)
+
+
+def make_stump(path: Path) -> None:
+    """Make one of ours of which not even the header is left."""
+    make_ours(path)
+    os.truncate(path, 60)
+
+
+def make_first_page(path: Path) -> None:
+    """Make one of ours of which half a page is left."""
+    make_ours(path)
+    os.truncate(path, 2000)
+
+
+def make_foreign(path: Path) -> None:
+    """Make somebody else's database."""
+    run_sql(path, "CREATE TABLE jobs (x); PRAGMA application_id = 4711;")
+
+
+def make_foreign_with_log(path: Path) -> None:
+    """Make somebody else's database whose log holds what its file does not yet."""
+    keep_log(path, "CREATE TABLE jobs (x); INSERT INTO jobs VALUES (1);")
+
+
+def make_newer(path: Path) -> None:
+    """Make a database of a version to come."""
+    make_ours(path)
+    run_sql(path, f"PRAGMA user_version = {files.VERSION + 1};")
+
+
+def make_newer_in_log(path: Path) -> None:
+    """Make a database of a version to come, of which only the log tells."""
+    make_ours(path)
+    keep_log(path, f"PRAGMA user_version = {files.VERSION + 1};")
+
+
+def make_ancient(path: Path) -> None:
+    """Make a database of a version that nobody knows any more."""
+    make_ours(path)
+    run_sql(path, "PRAGMA user_version = 0;")
+
+
+def make_incomplete(path: Path) -> None:
+    """Make one of ours without two of its tables."""
+    make_ours(path)
+    run_sql(path, "DROP TABLE leases; DROP TABLE meta;")
+
+
+def keep_log(path: Path, script: str) -> None:
+    """Change a database as a process that is killed before it folds in the log."""
+    scratch = path.with_name("scratch.db")
+    if path.exists():
+        path.rename(scratch)
+    with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(script)
+        for suffix in ("", "-wal"):
+            copy = path.with_name(path.name + suffix)
+            copy.write_bytes(scratch.with_name(scratch.name + suffix).read_bytes())
+    scratch.unlink()
+
+
+class TestRefusing:
+    """A file that must not be used is left exactly as it is."""
+
+    @pytest.mark.parametrize(
+        ("make", "sentence"),
+        [
+            (make_directory, "is not a file"),
+            (make_fifo, "is not a file"),
+            (make_empty, "cannot be used: it is empty"),
+            (make_noise, "cannot be used: it is no SQLite database"),
+            (make_text, "cannot be used: it is no SQLite database"),
+            (make_truncated, "cannot be used: it is truncated"),
+            (make_stump, "cannot be used: it is truncated"),
+            (make_first_page, "cannot be used: "),
+            (make_foreign, "is not a database of jobd (application id 0x1267)"),
+            (make_foreign_with_log, "is not a database of jobd (application id 0x0)"),
+            (make_newer, "was made by a newer jobd (its schema is version 2, this jobd knows 1)"),
+            (make_newer_in_log, "was made by a newer jobd"),
+            (make_ancient, "has a schema of version 0, and nothing leads from there to 1"),
+            (make_incomplete, "cannot be used: it has no table leases, meta"),
+        ],
+    )
+    def test_what_is_not_ours_or_not_whole(
+        self, make: Callable[[Path], None], sentence: str, path: Path
+    ) -> None:
+        """Exit code 78, and a sentence that names the file and the reason."""
+        make(path)
+        before = contents(path.parent)
+        with pytest.raises(ConfigError) as caught:
+            Store(path)
+        assert caught.value.code == 78
+        assert caught.value.message.startswith(str(path))
+        assert sentence in caught.value.message
+        assert caught.value.hint
+        assert contents(path.parent) == before
+
+    def test_the_newest_backup_is_named(self, path: Path) -> None:
+        """Whoever has lost the database is told where to find most of it."""
+        make_noise(path)
+        for number, name in enumerate(["backup-v2", "backup-v1"]):
+            backup = path.with_name(f"jobd.db.{name}")
+            backup.touch()
+            os.utime(backup, (number, number))
+        with pytest.raises(ConfigError) as caught:
+            Store(path)
+        assert "the newest backup is" in caught.value.hint
+        assert "jobd.db.backup-v1" in caught.value.hint
+
+    @pytest.mark.parametrize("kind", sorted(files.NETWORK))
+    def test_a_network_file_system(
+        self, kind: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SQLite cannot keep its promises there: nothing is made."""
+        monkeypatch.setattr(files, "filesystem_of", lambda _: kind)
+        with pytest.raises(ConfigError) as caught:
+            Store(path)
+        assert (caught.value.code, kind in caught.value.message) == (78, True)
+        assert not list(path.parent.iterdir())
+
+
+class TestMigrating:
+    """A database of an older version."""
+
+    @pytest.fixture
+    def older(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Return a database that is two versions behind."""
+        make_ours(path)
+        monkeypatch.setattr(files, "VERSION", 3)
+        monkeypatch.setitem(files.MIGRATIONS, 1, "CREATE TABLE more (x) STRICT_")
+        monkeypatch.setitem(files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO more VALUES (1)")
+        monkeypatch.setitem(files.MIGRATIONS, 2, "ALTER TABLE more ADD COLUMN y DEFAULT 2")
+        return path
+
+    def version_of(self, path: Path) -> int:
+        """Return the version of the schema, and make sure that the file is whole."""
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            return version
+
+    def test_it_is_led_to_the_present_one_step_by_step(self, older: Path) -> None:
+        """The jobs are kept, and a backup of what was before lies beside it."""
+        store = Store(older)
+        assert store._reader.execute("SELECT x, y FROM more").fetchall() == [(1, 2)]
+        assert store.next_id() == 501
+        assert store.job(500) is not None
+        store.close()
+        backup = older.with_name("jobd.db.backup-v1")
+        assert (self.version_of(older), self.version_of(backup)) == (3, 1)
+        assert sorted(f.name for f in older.parent.iterdir()) == ["jobd.db", "jobd.db.backup-v1"]
+
+    def test_it_is_done_once(self, older: Path) -> None:
+        """Opened again it is as it is, and so is the backup."""
+        Store(older).close()
+        before = contents(older.parent)
+        Store(older).close()
+        assert contents(older.parent) == before
+
+    def test_a_step_fails(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing of that step is done; the one before is, and the next start goes on from there."""
+        good = files.MIGRATIONS[2]
+        monkeypatch.setitem(files.MIGRATIONS, 2, f"{good}; INSERT INTO nowhere VALUES (1)")
+        with pytest.raises(ConfigError):
+            Store(older)
+        assert self.version_of(older) == 2
+        monkeypatch.setitem(files.MIGRATIONS, 2, good)
+        store = Store(older)
+        assert store._reader.execute("SELECT x, y FROM more").fetchall() == [(1, 2)]
+        store.close()
+        assert (self.version_of(older), self.version_of(older.with_name("jobd.db.backup-v1"))) == (3, 1)
+
+    def test_the_first_step_fails(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The old schema is intact, and the jobd that made it can still be used."""
+        monkeypatch.setitem(files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO nowhere VALUES (1)")
+        with pytest.raises(ConfigError):
+            Store(older)
+        assert self.version_of(older) == 1
+        monkeypatch.setattr(files, "VERSION", 1)
+        store = Store(older)
+        assert store.job(500) is not None
+        store.close()
+
+    def test_the_backup_is_interrupted(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Half of a backup is not taken for one: the next start makes it anew."""
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_sync", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                Store(older)
+        assert self.version_of(older) == 1
+        assert not older.with_name("jobd.db.backup-v1").exists()
+        Store(older).close()
+        assert self.version_of(older.with_name("jobd.db.backup-v1")) == 1
+        assert sorted(f.name for f in older.parent.iterdir()) == ["jobd.db", "jobd.db.backup-v1"]
+
+
+class TestWriting:
+    """A batch is stored whole or not at all, and shows only once it is."""
+
+    def test_a_batch_shows_when_it_is_committed(self, store: Store, writer: Writer) -> None:
+        """Until then a reader sees what was before, in every respect."""
+        (job,) = writer.submit()
+        writer.batch.leases[1] = Lease(1, "w", [(1, 1)], 1)
+        writer.write()
+        assert (store.job(1), store.next_id(), store.counts(), store.leases()) == (None, 1, {}, [])
+        assert (store.submit_of(job.uid), store.session_high(SESSION)) == (None, b"")
+        store.commit()
+        assert picture(store.job(1)) == picture(job)
+        assert (store.next_id(), store.counts()[State.QUEUED], len(store.leases())) == (2, 1, 1)
+        assert (store.submit_of(job.uid), store.session_high(SESSION)) == ((1, 1), job.uid[8:])
+
+    def test_a_batch_is_rolled_back(self, store: Store, writer: Writer) -> None:
+        """It leaves nothing, and the next one is stored."""
+        writer.submit(2000)
+        writer.write()
+        store.rollback()
+        store.rollback()  # does no harm
+        assert store.page(Selector(all=True), MAX_ID, 10) == ([], 0)
+        (job,) = writer.submit()
+        writer.commit()
+        assert [j.id for j in store.page(Selector(all=True), MAX_ID, 10)[0]] == [job.id]
+
+    def test_a_batch_that_does_not_fit_is_rolled_back(self, store: Store, writer: Writer) -> None:
+        """It says that the disk is full, and with more room the same is stored."""
+        (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+        store._writer.execute(f"PRAGMA max_page_count = {pages + 1}")
+        writer.submit(5000)
+        with pytest.raises(DiskFull) as caught:
+            writer.commit()
+        store.rollback()
+        assert (caught.value.code, "disk full" in caught.value.message) == (74, True)
+        assert store.page(Selector(all=True), MAX_ID, 10) == ([], 0)
+        store._writer.execute(f"PRAGMA max_page_count = {2**31}")
+        writer.submit(5000)
+        writer.commit()
+        assert store.next_id() == 10_001
+
+    def test_every_field_comes_back(self, store: Store, writer: Writer) -> None:
+        """A row holds all that is known of a job."""
+        jobs = writer.submit(4)
+        failed, stopping, succeeded, plain = jobs
+        end(failed, State.FAILED)
+        failed.error = ErrorInfo("ValueError", "no", "Traceback …")
+        failed.log = LogSpan("w.1.log", 5, 10, 3)
+        failed.crashes, failed.cause = 2, "SIGKILL"
+        stopping.stop, stopping.attempt, stopping.cause = Event.CANCEL, 3, "by hand"
+        end(succeeded)
+        end(plain, State.CANCELLED)
+        writer.change(*jobs)
+        writer.commit()
+        assert [picture(store.job(job.id)) for job in jobs] == [picture(job) for job in jobs]
+        found = store.job(stopping.id)
+        assert found is not None
+        assert (found.row, found.stored) == (True, State.QUEUED)
+
+    def test_a_row_is_changed(self, store: Store, writer: Writer) -> None:
+        """Job and submit stay what they were; the counts follow."""
+        (job,) = writer.submit()
+        job.attempt = job.crashes = 1
+        writer.change(job)
+        writer.commit()
+        assert picture(store.job(1)) == picture(job)
+        writer.change(end(job))
+        writer.commit()
+        assert picture(store.job(1)) == picture(job)
+        assert store.counts() == dict.fromkeys(State, 0) | {State.SUCCEEDED: 1}
+
+    def test_earlier_attempts_are_kept_in_order(self, store: Store, writer: Writer) -> None:
+        """Written twice they are there once."""
+        (job,) = writer.submit()
+        attempts = [Attempt(1, n, State.CRASHED, n, n + 1, 7, "SIGKILL", None, None) for n in (2, 1, 10)]
+        job.earlier = attempts
+        writer.change(job)
+        writer.commit()
+        writer.change(end(job))
+        writer.commit()
+        assert [a.number for a in store.attempts(1)] == [1, 2, 10]
+        assert store.attempts(1)[0] == attempts[1]
+        assert store.attempts(2) == []
+
+    def test_leases_come_and_go(self, store: Store, writer: Writer) -> None:
+        """The newest comes first, and is as open as it has attempts."""
+        writer.batch.leases |= {n: Lease(n, f"w{n}", [(n, 1), (n + 1, 2)], 1) for n in (1, 2, 3)}
+        writer.commit()
+        writer.batch.ended_leases.append(2)
+        writer.commit()
+        leases = [(x.id, x.worker, x.attempts, x.open, x.stored) for x in store.leases()]
+        assert leases == [(3, "w3", [(3, 1), (4, 2)], 2, True), (1, "w1", [(1, 1), (2, 2)], 2, True)]
+
+    def test_a_job_in_a_parcel_and_in_a_row(self, store: Store, writer: Writer) -> None:
+        """The row counts; without the parcel the others are gone, and only they."""
+        jobs = writer.submit(3)
+        writer.commit()
+        writer.change(end(jobs[1]))
+        writer.commit()
+        states = [store.job(n).state for n in (1, 2, 3)]  # type: ignore[union-attr]  # they exist
+        assert states == [State.QUEUED, State.SUCCEEDED, State.QUEUED]
+        writer.batch.ended_parcels.append(1)
+        writer.commit()
+        assert [store.job(n) is not None for n in (1, 2, 3)] == [False, True, False]
+
+
+class TestKeys:
+    """A key leads to the jobs of its submit, wherever they are."""
+
+    def test_a_key_is_found_in_parcels_and_rows(self, store: Store, writer: Writer) -> None:
+        """First id and count; another key, or a piece of one, leads nowhere."""
+        small = writer.submit(2, uid=key(5))
+        large = writer.submit(2500, uid=key(6))
+        writer.commit()
+        assert store.submit_of(key(5)) == (1, 2)
+        assert store.submit_of(key(6)) == (3, 2500)
+        assert store.submit_of(key(7)) is None
+        assert store.submit_of(key(5)[4:] + key(6)[:4]) is None
+        writer.change(*map(end, [*small, *large[:1500]]))
+        writer.batch.ended_parcels.append(1)
+        writer.commit()
+        assert store.submit_of(key(5)) == (1, 2)
+        assert store.submit_of(key(6)) == (3, 2500)
+
+    def test_the_highest_key_of_a_session(self, store: Store, writer: Writer) -> None:
+        """It may be in a parcel or a row; sessions that look alike are apart."""
+        other = b"session\xff"
+        writer.submit(uid=key(300))
+        writer.submit(uid=key(1, other))
+        writer.commit()
+        assert store.session_high(SESSION) == key(300)[8:]
+        (job,) = writer.submit(uid=key(2**63))
+        writer.batch.parcels.clear()  # it ended before it was stored
+        writer.change(end(job))
+        writer.commit()
+        assert store.session_high(SESSION) == key(2**63)[8:]
+        assert store.session_high(other) == key(1)[8:]
+        assert store.session_high(b"session ") == b""
+
+    def test_a_key_belongs_to_one_submit(self, store: Store, writer: Writer) -> None:
+        """The database itself refuses a second one."""
+        writer.change(*map(end, [writer.submit(uid=key(1))[0], writer.submit(uid=key(1))[0]]))
+        with pytest.raises(StoreFailed, match="UNIQUE"):
+            writer.commit()
+
+
+class TestBetweenTwoLooks:
+    """A commit may come to its end while a question is being answered."""
+
+    @pytest.fixture
+    def moving(self, store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> Store:
+        """Return a store in which a job gets its row, and loses its parcel, right after the first look."""
+        (job,) = writer.submit(uid=key(1))
+        writer.commit()
+        writer.change(end(job))
+        writer.batch.ended_parcels.append(1)
+        writer.write()
+        look = store._all
+        waiting = [True]
+
+        def look_and_commit(sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+            rows = look(sql, parameters)
+            if waiting and " jobs " in sql:
+                waiting.clear()
+                store.commit()
+            return rows
+
+        monkeypatch.setattr(store, "_all", look_and_commit)
+        return store
+
+    def test_a_job_is_not_overlooked(self, moving: Store) -> None:
+        """It was there all the time."""
+        assert moving.job(1) is not None
+
+    def test_a_key_is_not_overlooked(self, moving: Store) -> None:
+        """Else its submit would be taken for a new one."""
+        assert moving.submit_of(key(1)) == (1, 1)
+
+    def test_a_listing_does_not_leave_it_out(self, moving: Store) -> None:
+        """It is listed once, in one state or the other."""
+        assert [job.id for job in moving.page(Selector(all=True), MAX_ID, 10)[0]] == [1]
+
+
+class TestRules:
+    """What the schema refuses, whoever writes it."""
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"state": 10},
+            {"state": 3, "ended_at": 5},
+            {"state": 11, "ended_at": 5, "value": b"j1"},
+            {"value": b"j1"},
+            {"state": None},
+            {"created_at": "yesterday"},
+            {"args": None},
+        ],
+    )
+    def test_an_illegal_row(self, changes: dict[str, object], store: Store) -> None:
+        """An end has its time, only an end has one, and only a success has a value."""
+        row: dict[str, object] = {
+            "id": 1, "uid": key(1), "batch": 1, "state": 3, "function": "m:f", "args": b"", "created_at": 1,
+            "attempt": 0, "crashes": 0, "started_at": 0, "ended_at": 0, "pid": 0,
+        }  # fmt: skip
+        row |= changes
+        sql = f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+        with pytest.raises(sqlite3.IntegrityError):
+            store._writer.execute(sql, list(row.values()))
+
+    def test_odd_times_are_listed(self, store: Store, writer: Writer) -> None:
+        """A clock that was wrong is no reason to refuse an answer."""
+        jobs = writer.submit(3)
+        for job, odd in zip(jobs, (-1, -(2**63), 2**63 - 1), strict=True):
+            end(job).created_at = job.started_at = odd
+            job.ended_at = 2**63 - 1
+        writer.change(*jobs)
+        writer.commit()
+        found = store.page(Selector(all=True), MAX_ID, 10)[0]
+        assert [picture(store.job(job.id)) for job in found] == [picture(j) for j in reversed(jobs)]
+
+
+class TestIdentity:
+    """The files are looked at now and then: SQLite would not notice that they are gone."""
+
+    def test_all_is_well(self, store: Store, writer: Writer) -> None:
+        """Nothing is said, neither at once nor after a commit."""
+        store.check_identity()
+        writer.submit()
+        writer.commit()
+        store.check_identity()
+
+    @pytest.mark.parametrize("name", ["jobd.db", "jobd.db-wal"])
+    def test_a_file_is_deleted(self, name: str, store: Store) -> None:
+        """The store has failed, and names it."""
+        store.path.with_name(name).unlink()
+        with pytest.raises(StoreFailed, match=f"{name} is gone"):
+            store.check_identity()
+
+    def test_the_file_is_replaced(self, store: Store, tmp_path: Path) -> None:
+        """The store has failed."""
+        other = tmp_path / "other"
+        other.write_bytes(store.path.read_bytes())
+        other.replace(store.path)
+        with pytest.raises(StoreFailed, match="was replaced"):
+            store.check_identity()
+
+
+Contents = list[tuple[int, list[State | None], bool]]
+"""Submits: what the function is called, the state of each job (None: no row), and whether a commit follows."""
+
+STATES = st.sampled_from([None, None, State.QUEUED, *ENDS])
+SUBMITS = st.tuples(st.integers(0, 3), st.lists(STATES, min_size=1, max_size=12), st.booleans())
+CONTENTS: st.SearchStrategy[Contents] = st.lists(SUBMITS, max_size=8)
+RANGES = st.lists(
+    st.tuples(st.integers(1, 60), st.integers(0, 60)).map(lambda r: (r[0], r[0] + r[1])), max_size=4
+)
+CHOSEN = st.lists(st.sampled_from([State.QUEUED, *ENDS]), max_size=3, unique=True)
+SELECTORS: st.SearchStrategy[Selector] = st.one_of(
+    st.builds(Selector, ranges=RANGES.filter(bool), states=CHOSEN),
+    st.builds(Selector, last=st.integers(1, 30), states=CHOSEN),
+    st.builds(Selector, all=st.just(value=True), states=CHOSEN),
+)
+
+
+def fill(store: Store, contents: Contents) -> dict[int, State]:
+    """Store these submits, and return the state of each job."""
+    writer, states = Writer(store), {}
+    for name, wanted, commits in contents:
+        jobs = writer.submit(len(wanted), function=f"m:f{name}")
+        for job, state in zip(jobs, wanted, strict=True):
+            states[job.id] = state or State.QUEUED
+            if state is not None:
+                writer.change(job if state is State.QUEUED else end(job, state))
+        if commits:
+            writer.commit()
+    writer.commit()
+    return states
+
+
+class TestListing:
+    """Pages: everything that was asked for, once, the newest first."""
+
+    SETTINGS = settings(
+        max_examples=150,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        print_blob=True,
+    )
+
+    @SETTINGS
+    @given(contents=CONTENTS, selector=SELECTORS, size=st.integers(1, 9), scan=st.integers(1, 20))
+    def test_nothing_is_skipped_or_doubled(
+        self, contents: Contents, selector: Selector, size: int, scan: int
+    ) -> None:
+        """Whatever is selected, however long a page is, and however far one look goes."""
+        with emptied() as store, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sqlite, "SCAN", scan)
+            states = fill(store, contents)
+            pages = list(walk(store, selector, size))
+            found = [job.id for page in pages for job in page]
+            assert found == expected(states, selector)
+            assert all(len(page) <= size for page in pages)
+            assert all(job.state is states[job.id] for page in pages for job in page)
+            assert all(job.value is None for page in pages for job in page)
+
+    @SETTINGS
+    @given(contents=CONTENTS, wanted=st.integers(1, 30), cursor=st.integers(0, 40))
+    def test_the_backlog_is_complete(self, contents: Contents, wanted: int, cursor: int) -> None:
+        """Read piece by piece, it has every queued job beyond the cursor, and no other."""
+        with emptied() as store:
+            states = fill(store, contents)
+            high = store.next_id() - 1
+            queued: list[int] = []
+            reached = [cursor]
+            while reached[-1] < high:
+                parcels, rows, upto = store.backlog(reached[-1], high, wanted)
+                numbers = {
+                    record.first + i
+                    for parcel in parcels
+                    for record in parcel.records
+                    for i in range(len(record.args))
+                }
+                numbers = {n for n in numbers if n not in rows}
+                numbers |= {n for n, job in rows.items() if job is not None}
+                queued += [n for n in sorted(numbers) if n > reached[-1]]
+                assert all(n <= upto for n in numbers)
+                reached.append(upto)
+            assert all(a < b for a, b in pairwise(reached))
+            assert queued == [n for n, s in states.items() if s is State.QUEUED and n > cursor]
+
+    def test_many_jobs_are_looked_at_in_slices(
+        self, store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A page may be empty, and the next one goes on; what is rare is found at once, by its index."""
+        monkeypatch.setattr(sqlite, "SCAN", 100)
+        jobs = writer.submit(1000)
+        writer.change(*(end(job) for job in jobs[1:]), end(jobs[0], State.FAILED))
+        writer.commit()
+        assert store.page(Selector(ranges=[(1, 1000)], states=[State.QUEUED]), MAX_ID, 10) == ([], 901)
+        assert len(list(walk(store, Selector(all=True, states=[State.QUEUED])))) == 10
+        (found,), before = store.page(Selector(all=True, states=[State.FAILED]), MAX_ID, 10)
+        assert (found.id, before) == (1, 0)
+
+    def test_an_empty_store(self, store: Store) -> None:
+        """There is one page, and nothing on it."""
+        assert list(walk(store, Selector(last=3))) == [[]]
+
+
+@contextlib.contextmanager
+def emptied() -> Iterator[Store]:
+    """Make a store that lives in memory only, so that hundreds of them cost nothing."""
+    store = Store.__new__(Store)
+    store._writer = files.connect(Path("file::memory:"))
+    schema = Path(files.__file__).with_name("schema.sql").read_text(encoding="utf-8")
+    store._writer.executescript(schema)
+    store._reader = store._writer
+    try:
+        yield store
+    finally:
+        store._writer.close()
+
+
+def expected(states: dict[int, State], selector: Selector) -> list[int]:
+    """Return the ids that a selector means, the newest first."""
+    ranges = [(1, MAX_ID)] if selector.all or selector.last else selector.ranges
+    wanted = [
+        number
+        for number, state in states.items()
+        if any(low <= number <= high for low, high in ranges)
+        and (not selector.states or state in selector.states)
+    ]
+    return sorted(wanted, reverse=True)[: selector.last or None]
+
+
+def test_only_ends_have_numbers_from_ten_on() -> None:
+    """The schema's rules count on it."""
+    assert [state for state in State if state >= ENDED] == ENDS

@@ -1,0 +1,146 @@
+"""The real store and the one of the simulation are told the same, and must say the same.
+
+What the simulation proves, it proves with a store in dictionaries.  Here each batch
+of some histories is also written to SQLite, and each question is put to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_store
+import msgspec
+import pytest
+from fake_store import FakeStore
+from simulation import Simulation
+
+from jobd.model.job import Attempt, Job, Lease, Parcel
+from jobd.model.selector import Selector
+from jobd.model.states import State
+from jobd.scheduler.batch import Batch
+from jobd.store import Store, sqlite
+
+HISTORIES = 1500
+IN_MEMORY_ONLY = ("row", "stored")
+
+
+class BothStores(FakeStore):
+    """Passes everything on to a real store, and compares the answers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.real = Store(path, "off")
+        self.asked = 0
+
+    def write(self, batch: Batch) -> None:
+        """Write to both."""
+        super().write(batch)
+        self.real.write(batch)
+
+    def commit(self) -> None:
+        """Commit both, or neither."""
+        super().commit()
+        self.real.commit()
+
+    def rollback(self) -> None:
+        """Roll both back."""
+        super().rollback()
+        self.real.rollback()
+
+    def counts(self) -> dict[State, int]:
+        """Compare the counts."""
+        return self._same(super().counts(), self.real.counts() or dict.fromkeys(State, 0))
+
+    def next_id(self) -> int:
+        """Compare the next id."""
+        return self._same(super().next_id(), self.real.next_id())
+
+    def leases(self) -> list[Lease]:
+        """Compare the leases."""
+        return self._same(super().leases(), self.real.leases())
+
+    def submit_of(self, uid: bytes) -> tuple[int, int] | None:
+        """Compare where a submit is found."""
+        return self._same(super().submit_of(uid), self.real.submit_of(uid))
+
+    def session_high(self, session: bytes) -> bytes:
+        """Compare the highest keys."""
+        return self._same(super().session_high(session), self.real.session_high(session))
+
+    def job(self, number: int) -> Job | None:
+        """Compare a job."""
+        return self._same(super().job(number), self.real.job(number))
+
+    def attempts(self, number: int) -> list[Attempt]:
+        """Compare the earlier attempts of a job."""
+        return self._same(super().attempts(number), self.real.attempts(number))
+
+    def backlog(
+        self, cursor: int, high: int, wanted: int
+    ) -> tuple[list[Parcel], dict[int, Job | None], int]:
+        """Compare what is loaded of the queue."""
+        ours = super().backlog(cursor, high, wanted)
+        theirs = self.real.backlog(cursor, high, wanted)
+        self._same(_plain(ours), _plain(theirs))
+        return theirs
+
+    def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
+        """Compare what a page shows; where it ends is the store's own affair."""
+        jobs, after = self.real.page(selector, before, limit)
+        assert len(jobs) <= limit
+        numbers = [job.id for job in jobs]
+        low = max(after, 1)
+        assert numbers == [n for n in self._matching(selector, low, before)][: len(numbers)]
+        if after == 0:
+            assert len(numbers) == len(list(self._matching(selector, low, before))) or selector.last
+        for job in jobs:
+            known = super().job(job.id)
+            assert known is not None
+            known.value = None
+            self._same(known, job)
+        return jobs, after
+
+    def _matching(self, selector: Selector, low: int, before: int) -> Iterator[int]:
+        every = selector.all or selector.last
+        for number in range(min(before, self.next) - 1, low - 1, -1):
+            state = self.state_of(number)
+            chosen = every or any(a <= number <= b for a, b in selector.ranges)
+            if chosen and state is not None and (not selector.states or state in selector.states):
+                yield number
+
+    def _same(self, ours: Any, theirs: Any) -> Any:
+        self.asked += 1
+        assert ours == theirs
+        return theirs
+
+
+def _plain(answer: tuple[list[Parcel], dict[int, Job | None], int]) -> object:
+    """Return a backlog without the links between its parts, which lead round in circles."""
+    parcels, rows, reached = answer
+    return (
+        [
+            (p.first, p.last, [(r.first, r.uid, r.batch, r.function, r.args) for r in p.records])
+            for p in parcels
+        ],
+        {number: job and msgspec.structs.asdict(job) for number, job in rows.items()},
+        reached,
+    )
+
+
+def test_both_stores_give_the_same_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens, SQLite holds what the dictionaries hold."""
+    asked = 0
+    for seed in range(HISTORIES):
+        monkeypatch.setattr(fake_store, "SCAN", 5)
+        monkeypatch.setattr(sqlite, "SCAN", 2 + seed % 9)
+        store = BothStores(tmp_path / f"{seed}.db")
+        try:
+            Simulation(seed, store=store).run()
+        finally:
+            store.real.close()
+        asked += store.asked
+    assert asked > HISTORIES * 50
