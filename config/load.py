@@ -167,6 +167,15 @@ def _flat(file: str, document: dict[str, object]) -> Iterator[tuple[str, object]
             yield name, value
 
 
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        raise ConfigError(
+            "the current directory does not exist any more", "change to one that does"
+        ) from None
+
+
 def _in_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
     """The values in environment variables.
 
@@ -175,7 +184,7 @@ def _in_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
     """
     keys = {env_name(key): key for key in KEYS}
     _refuse_unknown_variables(environ, keys)
-    base = os.getcwd()
+    base = _current_directory()
     for name, key in keys.items():
         if raw := environ.get(name):
             origin = f"environment ({name})"
@@ -191,7 +200,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str], known: Mapping[str, st
 
 
 def _in_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
-    base = os.getcwd()
+    base = _current_directory()
     for key, raw in flags.items():
         if raw is None:
             continue

@@ -46,10 +46,12 @@ class _Armed:
 
     def __init__(self, text: str) -> None:
         name, _, rest = text.partition(":")
-        action, _, nth = rest.partition(":")
-        if name not in NAMES + WORKER_NAMES or action not in ("kill", "exit", "stop", "raise"):
-            raise SystemExit(f"JOBD_FAILPOINT={text}: no such failpoint or action")
-        self.name, self.action, self.left = name, action, int(nth or 1)
+        action, colon, nth = rest.partition(":")
+        left = int(nth) if nth.isdecimal() else 0 if colon else 1
+        known = name in NAMES + WORKER_NAMES and action in ("kill", "exit", "stop", "raise")
+        if not (known and left):
+            raise SystemExit(f"JOBD_FAILPOINT={text}: no such failpoint, action or number")
+        self.name, self.action, self.left = name, action, left
 
     def __call__(self, name: str) -> None:
         if name != self.name:

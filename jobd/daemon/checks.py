@@ -193,10 +193,10 @@ class Checks:
             self._accept(peer, request)
 
     def _refused(self, pending: Pending, word: Checked) -> None:
-        """Believe a fresh checker; let a new one repeat what an older one says (it ends by itself)."""
+        """Believe a fresh checker; let a new one repeat what an older one says."""
         if not self._answered:
             self._give_up(pending, BadFunction(word.message, word.hint))
-        self._uid = ""
+        self._replace()
 
     def _give_up(self, pending: Pending, error: JobdError) -> None:
         del self._pending[pending.number]

@@ -18,8 +18,18 @@ class Lock:
     """A held lock file; the kernel lets go of it when the process ends, however it ends."""
 
     def __init__(self, path: str, what: str) -> None:
-        """Take the lock; raises AlreadyRunning, naming the holder."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        """Take the lock.
+
+        Raises:
+            AlreadyRunning: it is held; the message names the holder.
+            ConfigError, Denied: there can be no such file.
+        """
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except PermissionError as error:
+            raise Denied(f"cannot lock {path}: {error.strerror}", "choose another place") from error
+        except OSError as error:
+            raise ConfigError(f"cannot lock {path}: {error.strerror}", "move away what is there") from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,8 +71,9 @@ def private_directory(path: str) -> None:
         raise ConfigError(
             f"cannot make {path}: {error.strerror}", "choose another place"
         ) from error
-    if not stat.S_ISDIR(found.st_mode):
-        raise ConfigError(f"{path} is not a directory", "choose another place")
+    link = os.lstat(path)
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
+        raise ConfigError(f"the link {path} belongs to uid {link.st_uid}", "choose another place")
     if found.st_uid != os.geteuid():
         raise ConfigError(f"{path} belongs to uid {found.st_uid}", "choose a directory of your own")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -35,9 +35,9 @@ def read_running(logs_dir: str, uid: str, now: Now, offset: int, limit: int) -> 
 
 def span_of(job: Job, attempts: dict[int, LogSpan | None], number: int) -> LogSpan | None:
     """Return where an attempt's output is; number 0 is the latest."""
-    if number in (0, job.attempt):
-        return job.log
-    return attempts.get(number)
+    if number in attempts:  # a job that was put back has the number of that attempt still
+        return attempts[number]
+    return job.log if number in (0, job.attempt) else None
 
 
 def punch(logs_dir: str, uid: str, now: Now, limit: int) -> None:

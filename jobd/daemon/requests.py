@@ -300,6 +300,8 @@ class Requests:
         """Yield the jobs that are selected, page by page; a page may be empty."""
         running = self._running()
         wanted = selector.states
+        if selector.ranges:
+            selector = self._settled(selector)
         if wanted == [State.RUNNING]:
             every = selector.all or selector.last
             ids = [n for n in running if every or any(a <= n <= b for a, b in selector.ranges)]
@@ -310,6 +312,15 @@ class Requests:
             running = self._running()  # anew: turns of the loop lie between two pages
             infos = [self._info(job, running) for job in jobs]
             yield [info for info in infos if not wanted or info.state in wanted]
+
+    def _settled(self, selector: Selector) -> Selector:
+        """Turn ``last`` into the range of ids that it means now, beside the other ranges."""
+        newest, _ = self._daemon.store.page(Selector([], 0, all=True), MAX_ID, 1)
+        if not selector.last or not newest:
+            return selector
+        top = newest[0].id
+        ranges = [*selector.ranges, (max(1, top - selector.last + 1), top)]
+        return msgspec.structs.replace(selector, ranges=ranges, last=0)
 
     def _find(self, peer: bytes, request: Find) -> Steps:
         clients, store = self._daemon.clients, self._daemon.store
@@ -331,7 +342,7 @@ class Requests:
     def _list(self, peer: bytes, request: List) -> Steps:
         selector, limit = request.selector, max(1, min(request.limit, 10_000))
         if request.before:
-            selector = _below(selector, request.before)
+            selector = _below(self._settled(selector), request.before)
         found: list[JobInfo] = []
         for infos in self._matching(selector, limit + 1):
             found += infos
@@ -549,6 +560,6 @@ def _missing(selector: Selector, seen: set[int]) -> list[int]:
 
 
 def _below(selector: Selector, before: int) -> Selector:
-    ranges = [(1, MAX_ID)] if selector.all or selector.last else selector.ranges
+    ranges = [(1, MAX_ID)] if selector.all else selector.ranges
     cut = [(low, min(high, before - 1)) for low, high in ranges if low < before]
     return Selector(cut or [(0, 0)], 0, False, selector.states)

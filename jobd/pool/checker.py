@@ -1,8 +1,8 @@
 """The checker: resolves function references and binds arguments, so that the daemon need not.
 
 It is a process of its own, because every worker may be busy for hours, and
-because an import can hang, exit or crash.  It ends after it has refused
-something: the next check then sees the user's files as they are now.
+because an import can hang, exit or crash.  After it has refused something the
+daemon ends it: the next check then sees the user's files as they are now.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobd.zmtp import Disconnected
 
 
 def run(uid: str, settings: Settings) -> None:
-    """Answer checks until one is refused, the daemon says so, or is gone."""
+    """Answer checks until the daemon says so, or is gone."""
     link = Link(settings.socket, uid.encode() + b"/j")
     link.send(encode([Ready(os.getpid(), settings.boot)]))
     going = True
@@ -31,18 +31,16 @@ def run(uid: str, settings: Settings) -> None:
             for order in decode_orders(frame):
                 match order:
                     case Check():
-                        going = going and _answer(link, order)
+                        link.send(encode([_answer(order)]))
                     case Retire():
                         going = False
     os._exit(0)  # without the way out that an imported module can block
 
 
-def _answer(link: Link, order: Check) -> bool:
-    """Answer one check; return whether all is well."""
+def _answer(order: Check) -> Checked:
+    """Do one check."""
     for nargs, names in order.shapes:
         refusal = check(order.function, nargs, names)
         if refusal is not None:
-            link.send(encode([Checked(order.number, refusal.message, refusal.hint)]))
-            return False
-    link.send(encode([Checked(order.number, "", "")]))
-    return True
+            return Checked(order.number, refusal.message, refusal.hint)
+    return Checked(order.number, "", "")

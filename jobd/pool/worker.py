@@ -105,6 +105,7 @@ class Worker:
         self._took_s: dict[str, float] = {}
         self._board = Scoreboard.create(os.path.join(settings.boards_dir, uid))
         self._log_number = 0
+        self._log_fd: int
         self._log_start = 0
         self._open_log()
         self._umask = os.umask(0o077)

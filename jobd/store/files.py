@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from jobd.model.errors import ConfigError
 
 APPLICATION_ID = 0x6A6F6264  # "jobd"
 VERSION = 1
+MOUNTS = Path("/proc/self/mounts")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
 """File systems on which SQLite's locks or shared memory cannot be trusted."""
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
-APPLICATION_ID_AT = 68
-"""Where it is in the header (sqlite.org/fileformat.html)."""
+PAGE_SIZE_AT, PAGES_AT, APPLICATION_ID_AT = 16, 28, 68
+"""Where they are in the header (sqlite.org/fileformat.html)."""
 
 MIGRATIONS: dict[int, str] = {}
 """For each older version the SQL that leads to the next."""
@@ -78,8 +80,8 @@ def _sync(path: Path) -> None:
 
 def _refuse_stray_log(path: Path) -> None:
     """Refuse to make a database beside another one's log: SQLite would play that log into it."""
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size:
+    wal = _log_of(path)
+    if wal is not None:
         raise ConfigError(
             f"{path} is gone, but its write-ahead log {wal} is still there",
             "put the file back; or remove the log too, to start with an empty queue",
@@ -102,6 +104,17 @@ def _refuse_header(path: Path) -> None:
             f"{path} is not a database of jobd (application id {found:#x})",
             "move it away, or use another --state-dir",
         )
+    if not _log_of(path):  # else there may be more in the log than in the file
+        pages = int.from_bytes(header[PAGES_AT : PAGES_AT + 4], "big")
+        whole = pages * int.from_bytes(header[PAGE_SIZE_AT : PAGE_SIZE_AT + 2], "big")
+        if path.stat().st_size < whole:
+            raise _broken(path, f"it is truncated: {path.stat().st_size} of {whole} bytes")
+
+
+def _log_of(path: Path) -> Path | None:
+    """Return the write-ahead log, if there is one with something in it."""
+    wal = path.with_name(path.name + "-wal")
+    return wal if wal.exists() and wal.stat().st_size else None
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -122,20 +135,8 @@ def _refuse_foreign(path: Path) -> None:
         if not names >= TABLES:
             missing = ", ".join(sorted(TABLES - names))
             raise _broken(path, f"it has no table {missing}")
-        _refuse_truncated(path, connection)
     finally:
         connection.close()
-
-
-def _refuse_truncated(path: Path, connection: sqlite3.Connection) -> None:
-    """Compare the size with the header; meaningful only when no write-ahead log holds newer pages."""
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size:
-        return
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (size,) = connection.execute("PRAGMA page_size").fetchone()
-    if path.stat().st_size < pages * size:
-        raise _broken(path, f"it is truncated: {path.stat().st_size} of {pages * size} bytes")
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
@@ -200,13 +201,17 @@ def filesystem_of(directory: Path) -> str:
     """Return the type of the file system that holds a directory, or "" if unknown."""
     real = str(directory.resolve())
     best, kind = "", ""
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
+    for line in _mounts().splitlines():
         mount, name = line.split(" ")[1:3]
+        mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mount)  # blanks and the like
         inside = real == mount or real.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, name
     return kind
+
+
+def _mounts() -> str:
+    try:
+        return MOUNTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

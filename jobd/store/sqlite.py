@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -94,6 +95,7 @@ class Store:
             self._writer.execute("PRAGMA journal_size_limit = 67108864")
             self._reader = files.connect(path)
             self._reader.execute("PRAGMA query_only = ON")
+            self._reader.execute("SELECT count(*) FROM meta").fetchone()  # now the log is there, too
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_ERRORS:
                 raise _translate(error) from error
@@ -195,10 +197,12 @@ class Store:
 
     def submit_of(self, uid: bytes) -> tuple[int, int] | None:
         """Return first id and count of the submit with this key."""
-        found = self._one("SELECT id, batch FROM jobs WHERE uid = ? AND batch > 0", (uid,))
-        if found is not None:
-            return found[0], found[1]
-        for (blob,) in self._all("SELECT records FROM parcels WHERE instr(keys, ?) > 0", (uid,)):
+        with self._snapshot():
+            found = self._one("SELECT id, batch FROM jobs WHERE uid = ? AND batch > 0", (uid,))
+            if found is not None:
+                return found[0], found[1]
+            blobs = self._all("SELECT records FROM parcels WHERE instr(keys, ?) > 0", (uid,))
+        for (blob,) in blobs:
             for first, key, batch, *_ in _unpack_records(blob):
                 if key == uid and batch:
                     return first, batch
@@ -218,13 +222,14 @@ class Store:
 
     def job(self, number: int) -> Job | None:
         """Return one job, its result included."""
-        row = self._one(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (number,))
-        if row is not None:
-            return _job(row)
-        row = self._one(
-            "SELECT records FROM parcels WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
-            (number, number),
-        )
+        with self._snapshot():
+            row = self._one(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (number,))
+            if row is not None:
+                return _job(row)
+            row = self._one(
+                "SELECT records FROM parcels WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+                (number, number),
+            )
         return next(_jobs_of(row[0], number, number), None) if row else None
 
     def attempts(self, number: int) -> list[Attempt]:
@@ -296,15 +301,16 @@ class Store:
         states = selector.states
         failures = bool(states) and min(states) > State.SUCCEEDED
         lowest = min((low for low, _ in ranges), default=1)
-        for low, high in sorted(ranges, reverse=True):
+        for low, high in sorted(ranges, key=itemgetter(1), reverse=True):  # they may overlap
             end = min(high, top)
             if end < low:
                 continue
             start = low if failures else max(low, end - SCAN + 1)
-            jobs = self._rows_of(states, start, end, limit)
-            if not states or State.QUEUED in states:
-                floor = jobs[-1].id if len(jobs) == limit else start
-                jobs = self._with_parcels(jobs, floor, end, limit)
+            with self._snapshot():
+                jobs = self._rows_of(states, start, end, limit)
+                if not states or State.QUEUED in states:
+                    floor = jobs[-1].id if len(jobs) == limit else start
+                    jobs = self._with_parcels(jobs, floor, end, limit)
             if len(jobs) == limit:
                 return jobs, jobs[-1].id
             return jobs, start if start > lowest else 0
@@ -341,6 +347,15 @@ class Store:
             top = row[0] - 1
         merged = sorted(jobs + found, key=lambda job: job.id, reverse=True)
         return merged[:limit]
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Answer several questions from one state: a commit may come to its end between two of them."""
+        self._all("BEGIN")
+        try:
+            yield
+        finally:
+            self._reader.rollback()
 
     def _one(self, sql: str, parameters: Iterable[object] = ()) -> tuple | None:  # type: ignore[type-arg]
         rows = self._all(sql, parameters)

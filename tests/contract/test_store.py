@@ -365,7 +365,6 @@ class TestMigrating:
         """Return a database that is two versions behind."""
         make_ours(path)
         monkeypatch.setattr(files, "VERSION", 3)
-        monkeypatch.setitem(files.MIGRATIONS, 1, "CREATE TABLE more (x) STRICT_")
         monkeypatch.setitem(files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO more VALUES (1)")
         monkeypatch.setitem(files.MIGRATIONS, 2, "ALTER TABLE more ADD COLUMN y DEFAULT 2")
         return path

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -186,7 +186,9 @@ def test_arguments_that_cannot_travel_are_refused_where_they_are_passed(client: 
     assert client.submit("work:add", 1, 2).result(20) == 3
 
 
-def test_a_refused_submit_raises_at_its_id_and_not_again_at_the_end(shared: DaemonUnderTest) -> None:
+def test_a_refused_submit_raises_at_its_id_and_not_again_at_the_end(
+    shared: DaemonUnderTest,
+) -> None:
     """Whoever has looked knows; the others go on."""
     with Client(shared.socket) as client:
         bad = client.submit("work:no_such_function")
@@ -281,7 +283,12 @@ def test_a_wait_that_runs_out_says_so_and_the_job_goes_on(
 
 def test_a_job_that_does_not_exist_is_not_found(client: Client) -> None:
     """It is never pending."""
-    for ask in (client.result, client.fetch, lambda n: client.wait([n]), lambda n: client.cancel(one(n))):
+    for ask in (
+        client.result,
+        client.fetch,
+        lambda n: client.wait([n]),
+        lambda n: client.cancel(one(n)),
+    ):
         with pytest.raises(NotFound, match="there is no job 987654321"):
             ask(987_654_321)
     with pytest.raises(NotFound):
@@ -396,7 +403,9 @@ def test_a_stale_socket_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_path_that_is_too_long_is_told_at_once(tmp_path: Path) -> None:
     """And what to do about it."""
-    quickly(str(tmp_path / ("x" * 120)), ConfigError, "cannot be a socket: .*choose another --socket")
+    quickly(
+        str(tmp_path / ("x" * 120)), ConfigError, "cannot be a socket: .*choose another --socket"
+    )
 
 
 def test_a_file_in_the_place_of_the_socket_is_told_at_once(tmp_path: Path) -> None:
@@ -585,9 +594,7 @@ def submit(uid: bytes, rid: int = 1, *, count: int = 1, check: bool = False) -> 
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_a_submit_that_is_sent_again_gets_the_same_ids(
-    make_daemon: Make, *, check: bool
-) -> None:
+def test_a_submit_that_is_sent_again_gets_the_same_ids(make_daemon: Make, *, check: bool) -> None:
     """At once, later, from another connection, after a restart: one key is one submit."""
     daemon = make_daemon().start()
     uid = os.urandom(8) + (1).to_bytes(8, "big")
@@ -715,7 +722,7 @@ def test_requests_with_absurd_values_are_answered(make_daemon: Make) -> None:
     floats: list[object] = [float("nan"), float("inf"), -1.0, 0.5, 1e300]
     keys: list[object] = [b"", b"x" * 16, os.urandom(16), bytes(16), b"\xff" * 16]
 
-    def value(info: msgspec.inspect.Type) -> object:  # noqa: C901, PLR0911  # one for each kind
+    def value(info: msgspec.inspect.Type) -> object:
         match info:
             case msgspec.inspect.IntType():
                 return rng.choice(numbers)
@@ -825,10 +832,10 @@ def test_a_client_killed_in_mid_submit_leaves_whole_jobs_only(make_daemon: Make)
     child.stdout.close()
     child.wait()
 
-    def all_that_came() -> dict[int, JobInfo] | None:
+    def all_that_came() -> dict[int, JobInfo]:
         count = sum(client.status().jobs.values())
         found = {info.id: info for info in client.find(Selector(all=True))}
-        return found if len(found) == count == sum(client.status().jobs.values()) else None
+        return found if len(found) == count == sum(client.status().jobs.values()) else {}
 
     infos = eventually(all_that_came)
     assert sorted(infos) == list(range(1, len(infos) + 1))

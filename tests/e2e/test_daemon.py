@@ -167,9 +167,7 @@ def test_a_job_deaf_to_sigterm_is_killed_at_the_end_of_the_drain_without_blame(
     make_daemon: Make, mark: Path, gate: Path
 ) -> None:
     """It gets the grace that every job gets; then it is put back as the others are."""
-    daemon = make_daemon(
-        daemon__drain_s=0.1, pool__kill_grace_s=0.1, jobs__max_crashes=0
-    ).start()
+    daemon = make_daemon(daemon__drain_s=0.1, pool__kill_grace_s=0.1, jobs__max_crashes=0).start()
     job = daemon.client().submit("faults:ignore_sigterm", str(mark), str(gate)).id
     eventually(lambda: lines(mark))
     assert daemon.terminate() == 0
@@ -264,7 +262,27 @@ def test_a_function_that_is_new_after_a_reload_passes_the_check(make_daemon: Mak
         client.result(unchecked(client, "grows:first", b"j[[],{}]"), 20)
 
 
-def test_twenty_reloads_leave_nothing_behind(make_daemon: Make) -> None:
+def test_a_submit_that_is_being_checked_during_a_reload_is_not_refused(
+    make_daemon: Make, mark: Path, gate: Path
+) -> None:
+    """The checker is replaced; the next one begins anew, and nobody takes its end for a crash."""
+    daemon = make_daemon()
+    daemon.write_module(
+        "slow",
+        f"import os, time\nopen({str(mark)!r}, 'a').write('x\\n')\n"
+        f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.005)\n"
+        "def f():\n    return 'checked'\n",
+    )
+    client = daemon.start().client()
+    job = client.submit("slow:f")
+    eventually(lambda: lines(mark))
+    client.reload()
+    eventually(lambda: len(lines(mark)) == 2)
+    gate.touch()
+    assert job.result(20) == "checked"
+
+
+def test_ten_reloads_leave_nothing_behind(make_daemon: Make) -> None:
     """Processes and files are as many as after the first."""
     daemon = make_daemon().start()
     client = daemon.client()
@@ -282,7 +300,7 @@ def test_twenty_reloads_leave_nothing_behind(make_daemon: Make) -> None:
     ready(client)
     eventually(lambda: len(zygotes(daemon)) == 1)
     before = counts()
-    for _ in range(20):
+    for _ in range(10):
         reload()
     ready(client)
     eventually(lambda: counts() == before)
@@ -422,9 +440,12 @@ def test_a_daemon_that_is_killed_takes_its_idle_workers_and_its_checker_along(
 # --- places that will not do
 
 
-def refused(daemon: DaemonUnderTest, code: int, sentence: str, **environ: str) -> None:
+def refused(
+    daemon: DaemonUnderTest, code: int, sentence: str, state_dir: Path | None = None
+) -> None:
     """Start a daemon that must not start, and look at what it says."""
-    result = daemon.cli("start", "--foreground", **environ)
+    place = str(state_dir or daemon.state_dir)
+    result = daemon.cli("start", "--foreground", JOBD_STATE_DIR=place)
     assert result.returncode == code, result.stderr
     assert sentence in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -436,7 +457,7 @@ def test_a_socket_path_of_over_107_bytes_is_refused_with_its_length(make_daemon:
     daemon = make_daemon()
     long = daemon.root / ("x" * 100)
     size = len(str(long / "client.sock.workers"))
-    refused(daemon, 78, f"has {size} bytes, and the system allows 107", JOBD_STATE_DIR=str(long))
+    refused(daemon, 78, f"has {size} bytes, and the system allows 107", long)
     assert not long.exists()
 
 
@@ -466,7 +487,7 @@ def test_a_file_in_the_place_of_the_state_directory_is_refused(make_daemon: Make
     daemon.state_dir.write_text("mine", encoding="ascii")
     refused(daemon, 78, str(daemon.state_dir))
     inside = daemon.state_dir / "deeper"
-    refused(daemon, 78, f"cannot make {inside}: Not a directory", JOBD_STATE_DIR=str(inside))
+    refused(daemon, 78, f"cannot make {inside}: Not a directory", inside)
     assert daemon.state_dir.read_text(encoding="ascii") == "mine"
 
 
@@ -801,9 +822,7 @@ def test_a_listing_has_the_newest_first_and_comes_in_pages(make_daemon: Make) ->
     assert client.page(Selector(all=True, states=[State.RUNNING]), 10) == ([], False)
 
 
-def test_output_is_followed_across_a_crash(
-    make_daemon: Make, mark: Path, gate: Path
-) -> None:
+def test_output_is_followed_across_a_crash(make_daemon: Make, mark: Path, gate: Path) -> None:
     """What each attempt writes comes while it runs, and nothing is lost or told twice."""
     daemon = make_daemon()
     daemon.write_module(
@@ -870,3 +889,42 @@ def test_a_follower_of_a_job_that_waits_is_told_when_it_is_over(
     assert found == [b"hello\n"]
     for handle in running:
         handle.result(20)
+
+
+def test_what_an_attempt_wrote_is_there_while_the_job_waits_for_the_next(
+    make_daemon: Make, mark: Path, gate: Path
+) -> None:
+    """It has crashed, and another job that comes first has the only worker."""
+    daemon = make_daemon(pool__workers=1)
+    daemon.write_module(
+        "story",
+        "import os, time\n"
+        "def wait(path):\n"
+        "    while not os.path.exists(path):\n"
+        "        time.sleep(0.005)\n"
+        "def fail_then_wait(gate):\n"
+        "    if not os.path.exists(gate + '.retry'):\n"
+        "        raise ValueError('first')\n"
+        "    wait(gate)\n"
+        "def crash_then_wait(mark, gate):\n"
+        "    print('hello', flush=True)\n"
+        "    if not os.path.exists(mark):\n"
+        "        open(mark, 'w').close()\n"
+        "        wait(gate + '.retry')\n"
+        "        os._exit(1)\n",
+    )
+    client = daemon.start().client()
+    first = client.submit("story:fail_then_wait", str(gate))
+    with pytest.raises(JobFailed):
+        first.result(20)
+    job = client.submit("story:crash_then_wait", str(mark), str(gate))
+    eventually(mark.exists)
+    assert client.retry(one(first.id)) == [(first.id, "queued again")]
+    Path(f"{gate}.retry").touch()
+    eventually(lambda: only(client, first.id).state is State.RUNNING)
+    assert only(client, job.id).state is State.QUEUED
+    assert b"".join(client.logs(job.id, attempt=1)) == b"hello\n"
+    assert b"".join(client.logs(job.id)) == b"hello\n"
+    gate.touch()
+    job.result(20)
+    assert b"".join(client.logs(job.id, attempt=1, follow=True)) == b"hello\nhello\n"

@@ -213,9 +213,7 @@ def test_the_stack_of_a_segfault_names_the_users_function(client: Client) -> Non
     assert re.search(r'faults\.py", line \d+ in segfault', crashed.value.traceback)
 
 
-def test_a_job_that_crashes_once_succeeds_in_its_second_attempt(
-    client: Client, mark: Path
-) -> None:
+def test_a_job_that_crashes_once_succeeds_in_its_second_attempt(client: Client, mark: Path) -> None:
     """The crash budget is one re-run; each attempt keeps its own output."""
     job = client.submit("faults:crash_while", str(mark), "attempt")
     assert job.result(20) == "attempt"
@@ -347,6 +345,19 @@ def test_a_job_that_spoils_stdout_spoils_it_for_itself_only(client: Client, how:
             job.result(20)
             assert output(client, job.id) == b"hello\n"
     assert {worker.pid for worker in client.status().workers} == before
+
+
+def test_a_job_that_turns_its_output_off_does_so_for_itself_only(client: Client) -> None:
+    """Both descriptors on /dev/null, as daemons do: what was written before is kept."""
+    both_work(client)
+    for _ in range(4):
+        silent = client.submit("faults:go_silent")
+        silent.result(20)
+        assert output(client, silent.id) == b"before\n"
+        jobs = [client.submit("faults:say", "hello") for _ in range(4)]
+        for job in jobs:
+            job.result(20)
+            assert output(client, job.id) == b"hello\n"
 
 
 def disk_bytes(directory: Path) -> int:

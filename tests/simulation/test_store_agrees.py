@@ -22,7 +22,7 @@ from jobd.model.states import State
 from jobd.scheduler.batch import Batch
 from jobd.store import Store, sqlite
 
-HISTORIES = 1500
+HISTORIES = 120
 IN_MEMORY_ONLY = ("row", "stored")
 
 

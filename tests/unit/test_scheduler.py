@@ -1,0 +1,1174 @@
+"""The rules of the scheduler, one by one; what they add up to is tested by simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+from fake_store import FakeStore
+
+from jobd.model.errors import DiskFull, QueueFull, Stopping
+from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
+from jobd.model.messages import Accepted, Ended, Reply, Submit, Submitted
+from jobd.model.orders import GiveBack, Order, Recorded, Retire, Run, StopJob
+from jobd.model.states import Event, State
+from jobd.scheduler import Death, Effects, Options, Phase, Scheduler, batch, core, window
+
+PEER = b"peer"
+SHORT, LONG = 50, 20_000
+
+
+class Desk:
+    """A scheduler, a store, and somebody who does what it wants."""
+
+    def __init__(self, *, workers: int = 2, max_crashes: int = 1, max_queued: int = 10_000) -> None:
+        self.options = Options(workers=workers, max_crashes=max_crashes, max_queued=max_queued)
+        self.store = FakeStore()
+        self.scheduler = Scheduler("boot", self.options)
+        self.now_us = 1_000_000
+        self.spawned: list[str] = []
+        self.killed: list[tuple[str, int, int]] = []
+        self.orders: list[tuple[str, Order]] = []
+        self.told: list[Reply] = []
+        self._keys = count(1)
+        self._seqs = count(1)
+        self.act()
+
+    def act(self, after_us: int = 0) -> Effects:
+        """Let time pass, and let the scheduler decide."""
+        self.now_us += after_us
+        self.scheduler.begin(self.now_us, 10**15 + self.now_us)
+        effects = self.scheduler.take_effects()
+        self.spawned += effects.spawn
+        self.killed += effects.kill
+        self.orders += effects.orders
+        self.told += [reply for _, reply in effects.replies]
+        return effects
+
+    def hire(self) -> list[str]:
+        """Let all workers that were asked for report."""
+        for number, uid in enumerate(self.spawned):
+            self.scheduler.worker_ready(uid, 100 + number)
+        self.act()
+        return self.spawned
+
+    def submit(self, jobs: int = 1, function: str = "m:f", *, watch: bool = False) -> list[int]:
+        """Submit jobs; return their ids."""
+        first = self.scheduler.ledger.next_id
+        uid = b"session." + next(self._keys).to_bytes(8, "big")
+        args = [b"%d" % number for number in range(first, first + jobs)]
+        request = Submit(1, uid, function, args, [(0, ())], check=False, watch=watch)
+        self.scheduler.submit(PEER, request)
+        return list(range(first, first + jobs))
+
+    def commit(self) -> None:
+        """Store the open batch, and act on it."""
+        self.write()
+        self.store.commit()
+        self.scheduler.committed()
+        self.act()
+
+    def write(self) -> None:
+        """Hand the open batch to the store, which has not committed it yet."""
+        self.store.write(self.scheduler.take_batch())
+
+    def fail(self) -> None:
+        """Find the disk full, in the midst of a commit."""
+        self.scheduler.take_batch()
+        self.scheduler.not_committed(DiskFull("disk full"))
+        self.act()
+
+    def refill(self, wanted: int = 4) -> None:
+        """Load more of the queue, as the loop does."""
+        cursor, high = self.scheduler.window.cursor, self.scheduler.ledger.stored_high
+        self.scheduler.refill(*self.store.backlog(cursor, high, wanted))
+        self.act()
+
+    def job(self, number: int) -> Job:
+        """Return a job that is in memory."""
+        return self.scheduler.window.jobs[number]
+
+    def row(self, number: int) -> Job:
+        """Return a job as it is stored."""
+        row = self.store.job(number)
+        assert row is not None
+        return row
+
+    def holder(self, number: int) -> str:
+        """Return the worker that has a job in hand, or ''."""
+        workers = self.scheduler.workers.values()
+        return next((w.uid for w in workers if number in w.assigned), "")
+
+    def runs(self, uid: str) -> list[int]:
+        """Return the jobs that a worker was ordered to run, as they were ordered."""
+        orders = [order for to, order in self.orders if to == uid and isinstance(order, Run)]
+        return [task.id for order in orders for task in order.tasks]
+
+    def told_to(self, uid: str, kind: type[Order]) -> list[Order]:
+        """Return the orders of a kind that a worker has got."""
+        return [order for to, order in self.orders if to == uid and isinstance(order, kind)]
+
+    def end(self, *numbers: int, verdict: int = Verdict.RETURNED, took_us: int = SHORT) -> None:
+        """Let jobs end, in the hands that have them."""
+        for number in numbers:
+            uid = self.holder(number)
+            job = self.job(number)
+            value = b"jnull" if verdict == Verdict.RETURNED else None
+            error = ErrorInfo("E", "why", "") if verdict == Verdict.RAISED else None
+            outcome = Outcome(number, job.attempt, verdict, value, error, 1, took_us)
+            self.scheduler.outcomes(uid, next(self._seqs), [outcome])
+        self.act()
+
+    def die(self, uid: str, running: int = 0, *, unknown: bool = False) -> None:
+        """Let a worker die, in a job or not."""
+        job = self.scheduler.window.jobs.get(running)
+        at = (running, job.attempt) if job else (0, 0)
+        self.scheduler.worker_died(uid, Death("SIGSEGV", at, unknown))
+        self.act()
+
+    def learn(self, function: str, took_us: int) -> None:
+        """Let the scheduler find out how long a function takes."""
+        (number,) = self.submit(1, function)
+        self.act()
+        self.commit()
+        self.end(number, took_us=took_us)
+        self.commit()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """Return a desk with two workers that are ready."""
+    made = Desk()
+    made.hire()
+    return made
+
+
+# -- dispatch --
+
+
+def test_an_idle_worker_gets_a_job_at_once(desk: Desk) -> None:
+    """A job need not be stored before it is handed out, only before anybody hears of it."""
+    (number,) = desk.submit()
+    desk.act()
+    assert desk.runs(desk.spawned[0]) == [number]
+    assert desk.told == []
+
+
+def test_every_idle_worker_gets_one_job_before_any_gets_two(desk: Desk) -> None:
+    """Jobs of known and unknown length alike go to as many hands as there are."""
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(6, "m:short")
+    desk.act()
+    assert [desk.holder(number) for number in numbers[:2]] == desk.spawned
+    assert len(desk.runs(desk.spawned[0])) - 1 == len(desk.runs(desk.spawned[1])) == 3
+
+
+def test_jobs_of_an_unknown_function_are_handed_out_one_at_a_time(desk: Desk) -> None:
+    """Unknown means long."""
+    numbers = desk.submit(5)
+    desk.act()
+    assert [bool(desk.holder(number)) for number in numbers] == [True, True, False, False, False]
+
+
+def test_jobs_of_a_long_function_are_handed_out_one_at_a_time(desk: Desk) -> None:
+    """What takes over half a millisecond is not worth a prefetch."""
+    desk.learn("m:long", int(core.SHORT_US) + 1)
+    numbers = desk.submit(5, "m:long")
+    desk.act()
+    assert sum(bool(desk.holder(number)) for number in numbers) == 2
+
+
+def test_short_jobs_are_handed_out_ahead_up_to_a_budget_of_work() -> None:
+    """No worker is given more than it does in about two commits."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", 400)
+    numbers = desk.submit(50, "m:short")
+    desk.act()
+    held = [number for number in numbers if desk.holder(number)]
+    assert held == numbers[: len(held)]
+    assert core.BUDGET_US <= 400 * len(held) <= core.BUDGET_US + 2 * 400
+
+
+def test_no_worker_is_handed_more_jobs_than_its_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even of jobs that take no time."""
+    monkeypatch.setattr(core, "CREDIT", 7)
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", 1)
+    desk.submit(50, "m:short")
+    desk.act()
+    assert len(desk.scheduler.workers[desk.spawned[0]].assigned) == 7
+
+
+def test_the_worker_with_the_least_work_gets_the_next_job(desk: Desk) -> None:
+    """Of two that have something in hand, it is the one that will be done first."""
+    desk.learn("m:short", 400)
+    desk.learn("m:tiny", 10)
+    first, second = desk.submit(1, "m:short") + desk.submit(1, "m:tiny")
+    desk.act()
+    (third,) = desk.submit(1, "m:tiny")
+    desk.act()
+    assert desk.holder(first) != desk.holder(second) == desk.holder(third)
+
+
+def test_a_long_job_is_not_put_behind_short_ones(desk: Desk) -> None:
+    """Jobs start in the order of their ids, so what follows a long one waits with it."""
+    desk.learn("m:short", SHORT)
+    shorts = desk.submit(2, "m:short")
+    (long,) = desk.submit(1, "m:long")
+    (last,) = desk.submit(1, "m:short")
+    desk.act()
+    assert all(desk.holder(number) for number in shorts)
+    assert not desk.holder(long)
+    assert not desk.holder(last)
+    desk.end(shorts[0])
+    assert desk.holder(long)
+
+
+def test_a_worker_that_starts_or_retires_gets_no_job() -> None:
+    """Only one that has reported does."""
+    desk = Desk()
+    desk.submit(2)
+    desk.act()
+    assert desk.orders == []
+    desk.hire()
+    assert all(desk.runs(uid) for uid in desk.spawned)
+    desk.commit()
+    desk.scheduler.retire_all()
+    desk.end(1, 2)
+    (number,) = desk.submit()
+    desk.act()
+    assert not desk.holder(number)
+
+
+# -- what is on record --
+
+
+def test_a_stored_job_starts_only_when_its_attempt_is_on_record(desk: Desk) -> None:
+    """After a crash of everything it must be known that it may have run."""
+    one, two, three = desk.submit(3)
+    desk.act()
+    desk.commit()
+    desk.end(one)
+    assert desk.holder(three)
+    assert three not in desk.runs(desk.holder(three))
+    desk.write()
+    desk.act()
+    assert three not in desk.runs(desk.holder(three))
+    desk.store.commit()
+    assert any((three, 1) in lease.attempts for lease in desk.store.leased.values())
+    desk.scheduler.committed()
+    desk.act()
+    assert three in desk.runs(desk.holder(three))
+    assert two in desk.runs(desk.holder(two))
+
+
+def test_a_submit_and_its_attempt_are_stored_together(desk: Desk) -> None:
+    """So a job that may have started is never stored without its lease."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    assert [lease.attempts for lease in desk.store.leased.values()] == [[(number, 1)]]
+
+
+def test_a_lease_ends_with_the_last_of_its_attempts(desk: Desk) -> None:
+    """One row stands for all jobs of an order."""
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(4, "m:short")
+    desk.act()
+    desk.commit()
+    desk.end(*numbers[:-1])
+    desk.commit()
+    assert len(desk.store.leased) == 1
+    desk.end(numbers[-1])
+    desk.commit()
+    assert desk.store.leased == {}
+
+
+def test_a_short_job_costs_one_commit(desk: Desk) -> None:
+    """The batch waits for the outcome that is about to come: submit and end are stored at once."""
+    desk.learn("m:short", SHORT)
+    (number,) = desk.submit(1, "m:short")
+    desk.act()
+    assert not desk.scheduler.batch_is_due()
+    desk.end(number)
+    assert desk.scheduler.batch_is_due()
+    desk.commit()
+    assert desk.row(number).state is State.SUCCEEDED
+    assert number not in desk.store.packed
+    assert desk.store.leased == {}
+
+
+def test_the_batch_does_not_wait_for_long(desk: Desk) -> None:
+    """A job that takes longer than was expected does not hold up the answer to its submit."""
+    desk.learn("m:short", SHORT)
+    desk.submit(1, "m:short")
+    desk.act()
+    assert desk.scheduler.wake_at() == desk.now_us + core.PATIENCE_US
+    desk.act(core.PATIENCE_US)
+    assert desk.scheduler.batch_is_due()
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_batch_does_not_wait_for_a_job_that_may_be_long(desk: Desk, jobs: int) -> None:
+    """Nor for one that no worker has taken."""
+    desk.submit(jobs)
+    desk.act()
+    assert desk.scheduler.batch_is_due()
+
+
+def test_a_submit_is_answered_when_it_is_durable_and_not_before(desk: Desk) -> None:
+    """The answer has the ids, which follow on each other."""
+    numbers = desk.submit(3)
+    desk.act()
+    desk.write()
+    desk.act()
+    assert desk.told == []
+    desk.store.commit()
+    desk.scheduler.committed()
+    desk.act()
+    assert desk.told == [Submitted(1, numbers[0], 3)]
+
+
+def test_outcomes_are_acknowledged_when_they_are_durable(desk: Desk) -> None:
+    """Until then the worker keeps them, for the next daemon."""
+    (number,) = desk.submit()
+    desk.act()
+    uid = desk.holder(number)
+    desk.end(number)
+    assert desk.told_to(uid, Recorded) == []
+    desk.commit()
+    assert desk.told_to(uid, Recorded) == [Recorded([1])]
+
+
+def test_outcomes_of_a_stranger_are_acknowledged_at_once(desk: Desk) -> None:
+    """Its jobs were never on record; it must not keep them, and itself, for ever."""
+    desk.scheduler.outcomes("stranger", 5, [Outcome(1, 1, Verdict.RETURNED, b"j1", None, 1, 1)])
+    desk.act()
+    assert desk.told_to("stranger", Recorded) == [Recorded([5])]
+
+
+def test_an_outcome_of_a_superseded_attempt_is_refused(desk: Desk) -> None:
+    """The worker was seen dead, the job is in other hands: what still comes is not recorded."""
+    (number,) = desk.submit()
+    desk.act()
+    uid = desk.holder(number)
+    desk.commit()
+    late = Outcome(number, 1, Verdict.RETURNED, b'j"late"', None, 1, 1)
+    desk.die(uid, number)
+    desk.commit()
+    desk.scheduler.outcomes(uid, 1, [late])
+    desk.scheduler.outcomes(desk.holder(number), 1, [late])
+    assert desk.job(number).state is State.RUNNING
+    assert desk.job(number).attempt == 2
+
+
+# -- taking back --
+
+
+def test_jobs_behind_a_long_one_are_taken_back_and_go_to_an_idle_worker(desk: Desk) -> None:
+    """No job waits behind a running one while another worker idles."""
+    desk.learn("m:short", SHORT)
+    one, two, three, four = desk.submit(4, "m:short")
+    desk.act()
+    first, second = desk.spawned
+    assert (desk.holder(three), desk.holder(four)) == (first, second)
+    desk.end(two, four)
+    desk.act(core.STALL_US)
+    assert desk.told_to(first, GiveBack) == [GiveBack(2)]
+    desk.scheduler.given_back(first, [(three, 1)])
+    desk.act()
+    assert desk.holder(three) == second
+    assert desk.holder(one) == first
+
+
+def test_a_job_that_was_given_back_has_not_used_up_an_attempt(desk: Desk) -> None:
+    """It never ran."""
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(4, "m:short")
+    desk.act()
+    uid = desk.spawned[0]
+    desk.scheduler.given_back(uid, [(numbers[2], 1)])
+    assert desk.job(numbers[2]).attempt == 0
+    desk.act()
+    assert desk.job(numbers[2]).attempt == 1
+
+
+def test_what_a_busy_worker_has_not_read_is_taken_back_too(desk: Desk) -> None:
+    """Its main thread is in a job, and its orders to run lie unread in the socket."""
+    desk.learn("m:short", SHORT)
+    one, _ = desk.submit(2, "m:short")
+    desk.act()
+    uid = desk.holder(one)
+    three, four = desk.submit(2, "m:short")
+    desk.act()
+    assert desk.holder(three) == uid or desk.holder(four) == uid
+    (unread,) = [n for n in (three, four) if desk.holder(n) == uid]
+    desk.scheduler.given_back(uid, [], read=2, upto=3)
+    assert desk.job(unread).state is State.QUEUED
+    assert desk.holder(one) == uid
+
+
+def test_an_order_that_waits_for_a_commit_is_not_asked_back(desk: Desk) -> None:
+    """What the worker was not sent it cannot give back: a slow disk must not make jobs bounce."""
+    desk.learn("m:short", SHORT)
+    desk.submit(1, "m:long")
+    desk.submit(1, "m:long")
+    desk.submit(4, "m:short")
+    desk.act()
+    desk.commit()
+    desk.end(*[n for n in list(desk.scheduler.window.jobs) if desk.holder(n)], took_us=LONG)
+    uids = [uid for uid, worker in desk.scheduler.workers.items() if worker.unsent > 1]
+    assert uids
+    desk.act(core.STALL_US * 3)
+    assert [desk.told_to(uid, GiveBack) for uid in uids] == [[] for _ in uids]
+    desk.commit()
+    desk.act(core.STALL_US - 1)
+    assert [desk.told_to(uid, GiveBack) for uid in uids] == [[] for _ in uids]
+    desk.act(1)
+    assert all(desk.told_to(uid, GiveBack) for uid in uids)
+
+
+def test_a_stalled_worker_gets_nothing_ahead_until_it_makes_progress() -> None:
+    """What was taken back would only come back again."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    one, two = desk.submit(2, "m:short")
+    desk.act()
+    uid = desk.holder(one)
+    desk.act(core.STALL_US)
+    desk.scheduler.given_back(uid, [(two, 1)])
+    desk.act()
+    assert not desk.holder(two)
+    desk.end(one, took_us=SHORT)
+    assert desk.holder(two) == uid
+
+
+def test_a_worker_whose_job_takes_longer_than_expected_gets_nothing_behind_it(desk: Desk) -> None:
+    """It has not been asked for anything back, having nothing, but it is stalled all the same."""
+    desk.learn("m:short", SHORT)
+    one, two = desk.submit(2, "m:short")
+    desk.act()
+    desk.commit()
+    desk.act(core.STALL_US)
+    desk.end(two)
+    numbers = desk.submit(6, "m:short")
+    desk.act()
+    assert {desk.holder(number) for number in numbers} == {desk.spawned[1]}
+    assert desk.holder(one) == desk.spawned[0]
+
+
+def test_a_worker_that_does_not_answer_is_asked_again(desk: Desk) -> None:
+    """C code may keep its control thread from running."""
+    desk.learn("m:short", SHORT)
+    desk.submit(6, "m:short")
+    desk.act()
+    desk.act(core.STALL_US)
+    assert len(desk.told_to(desk.spawned[0], GiveBack)) == 1
+    desk.act(core.STALLED_US - 1)
+    assert len(desk.told_to(desk.spawned[0], GiveBack)) == 1
+    desk.act(1)
+    assert len(desk.told_to(desk.spawned[0], GiveBack)) == 2
+
+
+# -- deaths --
+
+
+def test_a_death_blames_only_the_job_that_ran(desk: Desk) -> None:
+    """The others that the worker had are put back as if nothing had been."""
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(6, "m:short")
+    desk.act()
+    uid = desk.spawned[0]
+    held = [number for number in numbers if desk.holder(number) == uid]
+    desk.die(uid, held[0])
+    assert [desk.job(number).crashes for number in held] == [1, 0, 0]
+    assert desk.scheduler.ledger.batch.jobs.keys() >= set(held)
+
+
+def test_a_death_between_two_jobs_blames_nobody(desk: Desk) -> None:
+    """Nothing ran."""
+    numbers = desk.submit(2)
+    desk.act()
+    desk.die(desk.spawned[0])
+    assert [desk.job(number).crashes for number in numbers] == [0, 0]
+
+
+def test_when_the_machine_goes_down_every_job_on_record_may_be_to_blame() -> None:
+    """A job that takes the whole machine with it must run out of its budget some time."""
+    desk = Desk()
+    desk.submit(2)
+    desk.hire()
+    desk.commit()
+    after = Scheduler("next", desk.options, next_id=3, counts=desk.store.counts())
+    for lease in desk.store.leases():
+        for number, attempt in lease.attempts:
+            after.interrupted(desk.row(number), attempt, Death("power", unknown=True), lease)
+    assert [job.crashes for job in after.window.jobs.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("budget", [0, 1, 3])
+def test_a_job_crashes_for_good_when_its_budget_is_spent(budget: int) -> None:
+    """It runs again as often as it may, then it has an end that names the cause."""
+    desk = Desk(workers=1, max_crashes=budget)
+    desk.hire()
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    for crashes in range(budget + 1):
+        assert desk.row(number).state is State.QUEUED
+        assert desk.job(number).attempt == crashes + 1
+        desk.die(desk.holder(number), number)
+        desk.commit()
+        desk.hire()
+        if desk.scheduler.ledger.batch:
+            desk.commit()
+    row = desk.row(number)
+    assert (row.state, row.crashes, row.cause) == (State.CRASHED, budget + 1, "SIGSEGV")
+    assert row.error is not None
+    assert "SIGSEGV" in row.error.message
+    earlier = [(a.number, a.state) for a in desk.store.attempts(number)]
+    assert earlier == [(n + 1, State.CRASHED) for n in range(budget)]
+
+
+def test_a_worker_that_died_in_a_job_is_replaced_at_once(desk: Desk) -> None:
+    """A crash is the job's fault, not the worker's."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.die(desk.holder(number), number)
+    assert len(desk.spawned) == 3
+
+
+def test_workers_that_die_without_having_worked_are_replaced_ever_more_slowly() -> None:
+    """A broken interpreter must not be started a hundred times a second."""
+    desk = Desk(workers=1)
+    waits = []
+    for _ in range(12):
+        desk.die(desk.spawned[-1])
+        wake_at = desk.scheduler.wake_at()
+        assert wake_at is not None
+        waits.append(wake_at - desk.now_us)
+        desk.act(waits[-1] - 1)
+        before = len(desk.spawned)
+        desk.act(1)
+        assert len(desk.spawned) == before + 1
+    doubled = [min(core.FIRST_BACKOFF_US << n, core.LAST_BACKOFF_US) for n in range(12)]
+    assert waits == doubled
+
+
+def test_workers_that_die_together_count_as_one_failure() -> None:
+    """All at once killed, they are all back after the first, short wait."""
+    desk = Desk(workers=8)
+    desk.hire()
+    for uid in list(desk.spawned):
+        desk.die(uid)
+    assert desk.scheduler.failed_starts == 1
+    desk.act(core.FIRST_BACKOFF_US)
+    assert len(desk.spawned) == 16
+
+
+def test_a_worker_that_reports_ends_the_row_of_failures() -> None:
+    """The next failure waits for the shortest time again."""
+    desk = Desk(workers=1)
+    desk.die(desk.spawned[-1])
+    desk.act(core.FIRST_BACKOFF_US)
+    desk.hire()
+    assert desk.scheduler.failed_starts == 0
+
+
+def test_a_worker_whose_job_was_stopped_is_replaced_without_a_wait(desk: Desk) -> None:
+    """To cancel all jobs must not look like a row of failures."""
+    numbers = desk.submit(2)
+    desk.act()
+    desk.commit()
+    for number in numbers:
+        desk.scheduler.cancel(desk.job(number), "")
+        desk.end(number, verdict=Verdict.STOPPED)
+    for uid in list(desk.spawned):
+        desk.die(uid)
+    assert desk.scheduler.failed_starts == 0
+    assert len(desk.spawned) == 4
+
+
+# -- cancel --
+
+
+def test_a_queued_job_is_cancelled_on_the_spot(desk: Desk) -> None:
+    """It never runs."""
+    *_, number = desk.submit(3)
+    desk.act()
+    assert desk.scheduler.cancel(desk.job(number), "a whim") == "cancelled"
+    desk.commit()
+    row = desk.row(number)
+    assert (row.state, row.cause, row.attempt) == (State.CANCELLED, "a whim", 0)
+    desk.end(1, 2)
+    assert not desk.holder(number)
+
+
+def test_a_running_job_is_told_to_stop_and_then_killed(desk: Desk) -> None:
+    """TERM first, KILL when its grace is over, and again until it is seen dead."""
+    (number,) = desk.submit()
+    desk.act()
+    uid = desk.holder(number)
+    assert desk.scheduler.cancel(desk.job(number), "") == "stopping"
+    desk.act()
+    assert desk.told_to(uid, StopJob) == [StopJob(number, 1)]
+    desk.act(desk.options.kill_grace_us - 1)
+    assert desk.killed == []
+    desk.act(1)
+    desk.act(desk.options.kill_grace_us)
+    assert desk.killed == [(uid, number, 1)] * 2
+    desk.die(uid, number)
+    desk.commit()
+    assert desk.row(number).state is State.CANCELLED
+
+
+def test_a_second_cancel_does_not_prolong_the_first(desk: Desk) -> None:
+    """The deadline stands, and the worker is told once."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.scheduler.cancel(desk.job(number), "")
+    desk.act(desk.options.kill_grace_us - 1)
+    desk.scheduler.cancel(desk.job(number), "")
+    desk.act(1)
+    assert len(desk.killed) == 1
+    assert len(desk.told_to(desk.holder(number), StopJob)) == 1
+
+
+def test_a_cancel_that_came_too_late_changes_nothing(desk: Desk) -> None:
+    """The job had returned before it was told: what it returned is its end."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.scheduler.cancel(desk.job(number), "why")
+    desk.end(number)
+    desk.commit()
+    assert (desk.row(number).state, desk.row(number).cause) == (State.SUCCEEDED, "")
+
+
+def test_a_job_that_raises_while_it_is_stopped_is_cancelled(desk: Desk) -> None:
+    """The signal made it raise."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.scheduler.cancel(desk.job(number), "why")
+    desk.end(number, verdict=Verdict.RAISED)
+    desk.commit()
+    assert (desk.row(number).state, desk.row(number).cause) == (State.CANCELLED, "why")
+
+
+@pytest.mark.parametrize("how", ["death", "given back", "unread"])
+def test_a_cancel_is_not_lost_with_the_hands_that_had_the_job(desk: Desk, how: str) -> None:
+    """Whatever way the job comes back, it is cancelled and not queued again."""
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(4, "m:short")
+    desk.act()
+    uid, number = desk.spawned[0], numbers[2]
+    desk.scheduler.cancel(desk.job(number), "")
+    if how == "death":
+        desk.die(uid, numbers[0])
+    elif how == "given back":
+        desk.scheduler.given_back(uid, [(number, 1)])
+    else:
+        desk.scheduler.given_back(uid, [], read=0, upto=99)
+    desk.commit()
+    assert desk.row(number).state is State.CANCELLED
+
+
+def test_a_cancel_of_a_running_job_is_stored_before_it_is_answered(desk: Desk) -> None:
+    """A crash of the daemon does not lose it."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    desk.scheduler.cancel(desk.job(number), "why")
+    desk.scheduler.answer(PEER, Accepted(9))
+    desk.write()
+    desk.act()
+    assert Accepted(9) not in desk.told
+    desk.store.commit()
+    desk.scheduler.committed()
+    desk.act()
+    assert desk.told[-1] == Accepted(9)
+    assert (desk.row(number).stop, desk.row(number).cause) == (Event.CANCEL, "why")
+
+
+def test_an_ended_job_cannot_be_cancelled(desk: Desk) -> None:
+    """Not even while its end is not stored yet."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.end(number)
+    assert desk.scheduler.cancel(desk.job(number), "") == "already finished"
+
+
+# -- retry --
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RAISED, Verdict.STOPPED])
+def test_a_retry_opens_a_new_round_and_keeps_the_end_of_the_last(verdict: int) -> None:
+    """The number of the attempt rises, the crash budget is whole again, the old end is on record."""
+    desk = Desk(workers=1, max_crashes=0)
+    desk.hire()
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    desk.end(number, verdict=verdict)
+    desk.commit()
+    ended = desk.row(number)
+    assert desk.scheduler.retry(desk.scheduler.window.load(ended)) == "queued again"
+    desk.act()
+    desk.commit()
+    again = desk.row(number)
+    assert (again.state, again.crashes, again.error, again.cause) == (State.QUEUED, 0, None, "")
+    assert desk.job(number).attempt == 2
+    (kept,) = desk.store.attempts(number)
+    assert (kept.number, kept.state) == (1, State.FAILED if verdict == Verdict.RAISED else 12)
+
+
+def test_a_success_is_not_retried(desk: Desk) -> None:
+    """Its end never changes."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.end(number)
+    desk.commit()
+    assert desk.scheduler.retry(desk.row(number)) == "already succeeded"
+
+
+def test_a_job_is_not_retried_before_its_end_is_durable(desk: Desk) -> None:
+    """Else the end of this round would never be on record."""
+    (number,) = desk.submit()
+    desk.act()
+    assert desk.scheduler.retry(desk.job(number)) == "has not ended"
+    desk.end(number, verdict=Verdict.RAISED)
+    assert desk.scheduler.retry(desk.job(number)) == "has not ended"
+    desk.write()
+    assert desk.scheduler.retry(desk.job(number)) == "has not ended"
+
+
+def test_a_cancel_before_the_start_does_not_overwrite_an_earlier_attempt() -> None:
+    """The job crashed once and was cancelled while it waited: the crash stays on record."""
+    desk = Desk(workers=1)
+    desk.hire()
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    desk.die(desk.holder(number), number)
+    desk.scheduler.cancel(desk.job(number), "")
+    desk.commit()
+    desk.scheduler.retry(desk.scheduler.window.load(desk.row(number)))
+    desk.commit()
+    assert [(a.number, a.state) for a in desk.store.attempts(number)] == [(1, State.CRASHED)]
+
+
+# -- the queue is full, the daemon ends --
+
+
+def test_a_full_queue_refuses_and_has_room_again(desk: Desk) -> None:
+    """The limit counts what is queued and what runs."""
+    desk = Desk(workers=1, max_queued=3)
+    desk.hire()
+    first, *_ = desk.submit(3)
+    desk.act()
+    desk.commit()
+    with pytest.raises(QueueFull, match="3 jobs"):
+        desk.submit()
+    desk.end(first)
+    desk.commit()
+    desk.submit()
+
+
+def test_what_is_not_stored_yet_counts_against_the_limit_too() -> None:
+    """A hundred submits in one turn are not a way around it."""
+    desk = Desk(max_queued=3)
+    desk.submit(2)
+    with pytest.raises(QueueFull):
+        desk.submit(2)
+    desk.submit(1)
+    desk.write()
+    with pytest.raises(QueueFull):
+        desk.submit(1)
+
+
+def test_a_submit_over_the_limit_is_refused_whole() -> None:
+    """None of its jobs is queued, and no id is used."""
+    desk = Desk(max_queued=3)
+    with pytest.raises(QueueFull):
+        desk.submit(4)
+    assert not desk.scheduler.window.jobs
+    assert desk.submit(3) == [1, 2, 3]
+
+
+def test_a_draining_daemon_refuses_submits_and_starts_nothing(desk: Desk) -> None:
+    """What runs goes on, what waits stays for the next daemon."""
+    one, two, three = desk.submit(3)
+    desk.act()
+    desk.commit()
+    desk.scheduler.drain()
+    with pytest.raises(Stopping):
+        desk.submit()
+    desk.end(one, two)
+    assert not desk.holder(three)
+    for uid in desk.spawned[:2]:
+        assert desk.told_to(uid, Retire)
+        desk.die(uid)
+    assert not desk.scheduler.is_at_rest()
+    desk.commit()
+    assert desk.scheduler.is_at_rest()
+    assert len(desk.spawned) == 2
+    assert desk.scheduler.wake_at() is None
+
+
+def test_a_job_that_the_end_of_the_daemon_stops_is_put_back_without_blame(desk: Desk) -> None:
+    """It runs again at the next start."""
+    numbers = desk.submit(2)
+    desk.act()
+    desk.scheduler.drain()
+    desk.scheduler.stop_running()
+    desk.act()
+    for number in numbers:
+        assert desk.told_to(desk.holder(number), StopJob) == [StopJob(number, 1)]
+    desk.end(numbers[0], verdict=Verdict.STOPPED)
+    desk.die(desk.holder(numbers[1]), numbers[1])
+    desk.commit()
+    assert [desk.row(n).state for n in numbers] == [State.QUEUED] * 2
+    assert [desk.row(n).crashes for n in numbers] == [0, 0]
+
+
+def test_a_cancel_outranks_the_end_of_the_daemon(desk: Desk) -> None:
+    """A job that is being cancelled when everything is stopped is cancelled."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.stop_running()
+    desk.scheduler.kill_all()
+    desk.act()
+    desk.die(desk.holder(number), number)
+    desk.commit()
+    assert desk.row(number).state is State.CANCELLED
+
+
+def test_to_stop_at_once_kills_every_worker(desk: Desk) -> None:
+    """Whatever they run."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.scheduler.drain()
+    desk.scheduler.kill_all()
+    desk.act()
+    assert desk.killed == [(uid, 0, 0) for uid in desk.spawned]
+    desk.die(desk.spawned[0], number)
+    desk.commit()
+    assert (desk.row(number).state, desk.row(number).crashes) == (State.QUEUED, 0)
+
+
+def test_a_reload_replaces_each_worker_when_its_job_is_done(desk: Desk) -> None:
+    """Busy ones finish first."""
+    (number,) = desk.submit()
+    desk.act()
+    busy, idle = desk.spawned[:2]
+    desk.scheduler.retire_all()
+    desk.act()
+    assert desk.told_to(busy, Retire)
+    assert desk.told_to(idle, Retire)
+    desk.die(idle)
+    assert len(desk.spawned) == 3
+    desk.end(number)
+    assert desk.job(number).state is State.SUCCEEDED
+
+
+# -- a full disk --
+
+
+def test_a_full_disk_refuses_the_submit_and_keeps_every_other_write(desk: Desk) -> None:
+    """An end that was being stored is stored later; the submit has failed whole."""
+    (old,) = desk.submit()
+    desk.act()
+    desk.commit()
+    desk.end(old)
+    refused = desk.submit(3)
+    desk.fail()
+    assert [getattr(reply, "error", "") for reply in desk.told][-1:] == ["disk_full"]
+    assert not any(number in desk.scheduler.window.jobs for number in refused)
+    desk.commit()
+    assert desk.row(old).state is State.SUCCEEDED
+    assert all(desk.store.job(number) is None for number in refused)
+    assert desk.store.tally == desk.store.recount() == desk.scheduler.ledger.counts
+
+
+def test_after_a_full_disk_the_next_try_comes_a_second_later(desk: Desk) -> None:
+    """Not at once: the loop would spin."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    desk.end(number)
+    desk.fail()
+    assert not desk.scheduler.batch_is_due()
+    assert desk.scheduler.wake_at() == desk.now_us + core.RETRY_STORE_US
+    desk.act(core.RETRY_STORE_US)
+    assert desk.scheduler.batch_is_due()
+
+
+def test_with_nothing_to_store_a_full_disk_wakes_nobody() -> None:
+    """The submit was refused, and that was all."""
+    desk = Desk(workers=0)
+    desk.submit()
+    desk.fail()
+    assert desk.scheduler.wake_at() is None
+
+
+def test_on_a_full_disk_a_submit_is_tried_at_once(desk: Desk) -> None:
+    """So that its sender hears within the turn how it stands."""
+    desk.submit()
+    desk.fail()
+    desk.submit()
+    desk.act()
+    assert desk.scheduler.batch_is_due()
+
+
+def test_while_the_disk_is_full_nothing_starts_before_its_record_is_stored(desk: Desk) -> None:
+    """A job whose submit is about to be refused must not run."""
+    desk.submit(2)
+    desk.fail()
+    desk.end(*[])
+    before = list(desk.orders)
+    (number,) = desk.submit()
+    desk.act()
+    assert not any(isinstance(order, Run) for _, order in desk.orders[len(before) :])
+    desk.fail()
+    later = desk.submit()
+    desk.act()
+    desk.commit()
+    assert [desk.runs(uid) for uid in desk.spawned if number in desk.runs(uid)] == []
+    assert desk.store.job(number) is None
+    assert desk.store.job(later[0]) is not None
+
+
+def test_a_refused_job_that_already_runs_is_not_recorded(desk: Desk) -> None:
+    """It was started before its submit was stored; what becomes of it is nobody's business."""
+    (number,) = desk.submit(watch=True)
+    desk.act()
+    uid = desk.holder(number)
+    desk.fail()
+    outcome = Outcome(number, 1, Verdict.RETURNED, b"j1", None, 1, SHORT)
+    desk.scheduler.outcomes(uid, 1, [outcome])
+    desk.act()
+    desk.commit()
+    assert desk.store.job(number) is None
+    assert not any(isinstance(reply, Ended) for reply in desk.told)
+    assert desk.store.leased == {}
+
+
+# -- the window --
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Return a desk with one worker and room for four waiting jobs."""
+    monkeypatch.setattr(window, "JOBS", 4)
+    monkeypatch.setattr(window, "LOW_WATER", 2)
+    monkeypatch.setattr(batch, "PARCEL_JOBS", 10)
+    monkeypatch.setattr(core, "PARCEL_JOBS", 10)
+    made = Desk(workers=1)
+    made.hire()
+    return made
+
+
+def run_all(desk: Desk, look: Callable[[], None] = lambda: None) -> list[int]:
+    """Let all jobs run one after the other; return them in the order in which they ran."""
+    ran: list[int] = []
+    scheduler = desk.scheduler
+    while True:
+        if scheduler.ledger.batch:
+            desk.commit()
+        if scheduler.wants_refill():
+            desk.refill()
+        look()
+        now = [n for worker in scheduler.workers.values() for n in worker.assigned]
+        if not (now or scheduler.ledger.batch or scheduler.wants_refill()):
+            return ran
+        ran += now
+        desk.end(*now, took_us=LONG)
+
+
+def test_the_backlog_lives_in_the_store_and_runs_in_the_order_of_its_ids(small: Desk) -> None:
+    """A thousand jobs wait, a handful are in memory, and each has its turn."""
+    for _ in range(100):
+        small.submit(10)
+    small.act()
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, len(small.scheduler.window.jobs))
+
+    assert run_all(small, look) == list(range(1, 1001))
+    assert most <= 40
+    assert small.store.tally[State.SUCCEEDED] == 1000
+    assert small.scheduler.window.spilled == 0
+    assert small.store.parcels == {}
+
+
+def test_a_job_that_spills_is_not_overtaken_by_one_that_comes_later(small: Desk) -> None:
+    """Once jobs wait in the store, new ones go there too, even if there is room in memory."""
+    numbers = small.submit(2) + small.submit(4) + small.submit(3)
+    small.act()
+    small.commit()
+    assert small.scheduler.window.spilled
+    small.end(numbers[0], took_us=LONG)
+    late = small.submit()
+    assert late[0] not in small.scheduler.window.jobs
+    assert run_all(small) == [numbers[1], *numbers[2:], *late]
+
+
+def test_who_watches_a_spilled_job_is_told_of_its_end(small: Desk) -> None:
+    """The watch is kept as a range until the job is loaded."""
+    numbers = [number for _ in range(6) for number in small.submit(3, watch=True)]
+    small.act()
+    run_all(small)
+    assert [reply.id for reply in small.told if isinstance(reply, Ended)] == numbers
+    assert not small.scheduler.window.watchers._ranges
+
+
+def test_a_spilled_job_can_be_cancelled(small: Desk) -> None:
+    """It is loaded for that, and who watches it is told."""
+    numbers = small.submit(3) + small.submit(3) + small.submit(3, watch=True)
+    small.act()
+    small.commit()
+    last = numbers[-1]
+    assert last not in small.scheduler.window.jobs
+    job = small.scheduler.window.load(small.row(last))
+    assert small.scheduler.cancel(job, "") == "cancelled"
+    small.commit()
+    assert [reply.id for reply in small.told if isinstance(reply, Ended)] == [last]
+    assert run_all(small) == numbers[:-1]
+
+
+def test_a_retried_job_waits_in_the_store_when_memory_is_full(small: Desk) -> None:
+    """To retry a million jobs does not load a million."""
+    failed = small.submit(3)
+    small.act()
+    for number in failed:
+        small.commit()
+        small.end(number, verdict=Verdict.RAISED, took_us=LONG)
+    small.commit()
+    for _ in range(3):
+        small.submit(4)
+    small.act()
+    small.commit()
+    for number in failed:
+        small.scheduler.retry(small.scheduler.window.load(small.row(number)))
+    small.commit()
+    assert not any(number in small.scheduler.window.jobs for number in failed)
+    assert sorted(run_all(small)) == [*failed, *range(4, 16)]
+
+
+def test_cancelled_jobs_do_not_fill_the_window_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of what was cancelled while it waited are room again."""
+    monkeypatch.setattr(window, "BYTES", 20)
+    desk = Desk(workers=1)
+    desk.hire()
+    (running,) = desk.submit()
+    desk.act()
+    desk.commit()
+    waiting = desk.submit(30)
+    for number in waiting[:-1]:
+        desk.scheduler.cancel(desk.job(number), "")
+    desk.commit()
+    desk.end(running, took_us=LONG)
+    assert desk.holder(waiting[-1])
+    assert not desk.scheduler.window.is_full
+
+
+# -- watching --
+
+
+def test_a_watcher_is_told_of_the_end_once_it_is_durable(desk: Desk) -> None:
+    """Not a moment earlier."""
+    (number,) = desk.submit(watch=True)
+    desk.act()
+    desk.end(number)
+    assert desk.told == []
+    desk.commit()
+    assert [type(reply) for reply in desk.told] == [Submitted, Ended]
+
+
+def test_a_peer_that_is_gone_is_told_nothing(desk: Desk) -> None:
+    """And nothing of it is kept."""
+    (number,) = desk.submit(watch=True)
+    desk.act()
+    desk.scheduler.window.forget_peer(PEER)
+    desk.end(number)
+    desk.commit()
+    assert not any(isinstance(reply, Ended) for reply in desk.told)
+
+
+def test_who_watches_twice_is_told_once(desk: Desk) -> None:
+    """A repeated request changes nothing."""
+    (number,) = desk.submit(watch=True)
+    desk.act()
+    desk.scheduler.window.watch(PEER, number)
+    desk.scheduler.window.watch(PEER, number)
+    desk.end(number)
+    desk.commit()
+    assert sum(isinstance(reply, Ended) for reply in desk.told) == 1
+
+
+# -- workers of a dead daemon --
+
+
+def orphaned(*, stop: Event | None = None) -> tuple[Desk, Scheduler]:
+    """Return a desk whose daemon died with two jobs in a worker's hands, and the next daemon."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(2, "m:short")
+    desk.act()
+    desk.commit()
+    after = Scheduler(
+        "next", desk.options, next_id=desk.store.next, counts=desk.store.counts(), next_lease=99
+    )
+    after.begin(desk.now_us, 10**15)
+    after.add_orphan(desk.spawned[0], 100)
+    for lease in desk.store.leases():
+        for number, attempt in lease.attempts:
+            job = desk.row(number)
+            job.stop = stop if number == numbers[1] else None
+            after.resume(desk.spawned[0], job, attempt, lease)
+    desk.scheduler = after
+    desk.act()
+    return desk, after
+
+
+def test_an_orphan_keeps_the_job_that_it_runs_and_gives_up_the_others() -> None:
+    """What it has not started is queued again."""
+    desk, after = orphaned()
+    uid = desk.spawned[0]
+    running, waiting = sorted(after.workers[uid].assigned)
+    after.handed_over(uid, 100, (running, 1))
+    desk.act()
+    assert desk.holder(running) == uid
+    assert desk.job(waiting).state is State.QUEUED
+    assert after.workers[uid].phase is Phase.RETIRING
+    assert desk.told_to(uid, Retire)
+    desk.end(running)
+    desk.commit()
+    assert desk.row(running).state is State.SUCCEEDED
+
+
+def test_an_orphan_gets_no_new_jobs() -> None:
+    """It runs what may be old code, and ends when it is done."""
+    desk, _ = orphaned()
+    (number,) = desk.submit()
+    desk.act()
+    assert not desk.holder(number)
+
+
+def test_a_cancel_outlives_the_daemon_that_promised_it() -> None:
+    """The next one finds it on record, and the job never runs again."""
+    desk, after = orphaned(stop=Event.CANCEL)
+    uid = desk.spawned[0]
+    running, cancelled = sorted(after.workers[uid].assigned)
+    assert desk.told_to(uid, StopJob) == [StopJob(cancelled, 1)]
+    after.handed_over(uid, 100, (running, 1))
+    desk.act()
+    desk.commit()
+    assert desk.row(cancelled).state is State.CANCELLED
