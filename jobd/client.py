@@ -87,6 +87,8 @@ LOG_CHUNK = 256 * 1024
 READ_EVERY = 64
 """After so many submits a look at what has come, so that the daemon need not drop it."""
 
+LONGEST_DRAIN_S = 1e9
+
 BULK = 10_000
 """Calls that ``map`` sends in one message."""
 
@@ -406,11 +408,11 @@ class Client:
 
     def stop(self, drain_s: float | None = None, timeout: float | None = None) -> None:
         """End the daemon, and wait until it has ended; running jobs get ``drain_s`` seconds."""
+        if drain_s is not None and not 0 <= drain_s <= LONGEST_DRAIN_S:
+            raise UsageError(f"{drain_s} is no time to drain", "give seconds, 0 or more")
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
-            self._transport.send(
-                encode([Stop(self._next(), drain_s)]), time.monotonic() + self.timeout_s
-            )
+            self._send(encode([Stop(self._next(), drain_s)]))
             try:
                 while True:
                     left = None if deadline is None else deadline - time.monotonic()

@@ -60,7 +60,8 @@ def is_json(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(map(is_json, value))
     if isinstance(value, dict):
-        return all(
+        distinct = len(set(map(str, value))) == len(value)  # 1 and "1" would become one key
+        return distinct and all(
             isinstance(k, str | int) and not isinstance(k, bool) and is_json(v)
             for k, v in value.items()
         )
@@ -87,8 +88,10 @@ def encode(
             return b"j" + _encode_json(value)
         if lossy and is_json(value):
             return b"J" + _encode_json(value)
-    except (RecursionError, UnicodeEncodeError, RuntimeError):
-        pass  # too deep for JSON, lone surrogates, or changed meanwhile: pickle may still say it
+    except (RuntimeError, ValueError, TypeError):
+        # Too deep for JSON, lone surrogates, changed meanwhile, or of a class that is nearly
+        # an int or a str: pickle may still say it.
+        pass
     return _pickled(value, shown_as(value) if shown_as else "")
 
 

@@ -29,7 +29,9 @@ class Lock:
         except PermissionError as error:
             raise Denied(f"cannot lock {path}: {error.strerror}", "choose another place") from error
         except OSError as error:
-            raise ConfigError(f"cannot lock {path}: {error.strerror}", "move away what is there") from error
+            raise ConfigError(
+                f"cannot lock {path}: {error.strerror}", "move away what is there"
+            ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

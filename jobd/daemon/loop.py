@@ -300,8 +300,10 @@ class Daemon:
         """A worker has connected; one that we did not start has to hand over what it has."""
         worker = self.scheduler.workers.get(uid)
         if worker is None or worker.phase is Phase.ORPHAN:
-            if uid not in self.pool.processes:
-                self.pool.adopt(uid)  # it was too young for a scoreboard when we looked at the start
+            if (
+                uid not in self.pool.processes
+            ):  # it had no scoreboard yet when we looked, at the start
+                self.pool.adopt(uid)
             self._order(uid, Adopt(self.boot))
 
     def _order(self, uid: str, order: Order) -> None:
@@ -322,12 +324,18 @@ class Daemon:
         worker = self.scheduler.workers.get(dead.uid)
         if worker is not None:
             level = logging.WARNING if worker.assigned else logging.INFO
-            log.log(level, "worker %s ended: %s, with %d jobs", dead.uid, dead.cause, len(worker.assigned))
+            log.log(
+                level,
+                "worker %s ended: %s, with %d jobs",
+                dead.uid,
+                dead.cause,
+                len(worker.assigned),
+            )
         self.scheduler.worker_died(dead.uid, as_death(dead))
         self._received.pop(dead.uid, None)
         ledger = self.scheduler.ledger
-        if ledger.batch or ledger.in_flight:
-            self.buried.append(dead.uid)  # should we die before this is stored, the next daemon looks there
+        if ledger.batch or ledger.in_flight:  # should we die before, the next daemon has to look
+            self.buried.append(dead.uid)
         else:
             self.pool.forget_board(dead.uid)
 
@@ -448,7 +456,9 @@ class Daemon:
             looks, seen = before.get(uid, (0, last))
             self._still[uid] = (looks + 1 if seen == last else 1, last)
             if self._still[uid][0] > MAY_STAND_STILL:
-                log.warning("worker %d does not start what it was given: it is replaced", worker.pid)
+                log.warning(
+                    "worker %d does not start what it was given: it is replaced", worker.pid
+                )
                 self.scheduler.kill(uid)
 
     def _is_over(self) -> bool:

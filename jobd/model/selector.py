@@ -41,14 +41,21 @@ def parse_selector(texts: list[str], states: list[str]) -> Selector:
         elif word.startswith("last:"):
             last = max(last, _number(word[5:], text))
         elif word:
-            low, dash, high = word.partition("-")
-            start = _number(low, text)
-            ranges.append((start, _number(high, text) if dash else start))
+            ranges.append(_range(word))
     if not (ranges or last or every):
         if not states:
             raise UsageError("no job is selected", "give ids such as 42 or 40-45, or last, or all")
         every = True
     return Selector(ranges, last, every, [_state(name) for name in states])
+
+
+def _range(word: str) -> tuple[int, int]:
+    low, dash, high = word.partition("-")
+    start = _number(low, word)
+    end = _number(high, word) if dash else start
+    if end < start:
+        raise UsageError(f"{word!r} ends before it begins", f"write {end}-{start}")
+    return start, end
 
 
 def _number(text: str, whole: str) -> int:

@@ -51,7 +51,7 @@ class Scoreboard:
         """Make the page of this process."""
         fresh = f"{path}.new"
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.posix_fallocate(fd, 0, SIZE)  # on a full disk an error, and not SIGBUS at the first write
+        os.posix_fallocate(fd, 0, SIZE)  # a full disk is an error here, and SIGBUS later
         board = cls(fd, writable=True)
         pid = os.getpid()
         _HEAD.pack_into(board._map, 0, pid, linux.start_time(pid), linux.kernel_boot_id())

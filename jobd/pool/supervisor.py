@@ -182,7 +182,10 @@ class Pool:
             all_in = board is None or received.get(process.uid, 0) >= board.seq
             if late or (told and all_in):
                 judged.append(self._judge(process, board))
-        judged += [Dead(uid, f"it could not be started: {self.trouble}", NOTHING) for uid in self._not_spawned]
+        judged += [
+            Dead(uid, f"it could not be started: {self.trouble}", NOTHING)
+            for uid in self._not_spawned
+        ]
         self._not_spawned.clear()
         return judged
 

@@ -203,7 +203,7 @@ def filesystem_of(directory: Path) -> str:
     best, kind = "", ""
     for line in _mounts().splitlines():
         mount, name = line.split(" ")[1:3]
-        mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mount)  # blanks and the like
+        mount = re.sub(r"\\([0-7]{3})", lambda blank: chr(int(blank[1], 8)), mount)
         inside = real == mount or real.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, name

@@ -95,7 +95,7 @@ class Store:
             self._writer.execute("PRAGMA journal_size_limit = 67108864")
             self._reader = files.connect(path)
             self._reader.execute("PRAGMA query_only = ON")
-            self._reader.execute("SELECT count(*) FROM meta").fetchone()  # now the log is there, too
+            self._reader.execute("SELECT one FROM meta").fetchone()  # makes the log
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_ERRORS:
                 raise _translate(error) from error

@@ -365,7 +365,9 @@ class TestMigrating:
         """Return a database that is two versions behind."""
         make_ours(path)
         monkeypatch.setattr(files, "VERSION", 3)
-        monkeypatch.setitem(files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO more VALUES (1)")
+        monkeypatch.setitem(
+            files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO more VALUES (1)"
+        )
         monkeypatch.setitem(files.MIGRATIONS, 2, "ALTER TABLE more ADD COLUMN y DEFAULT 2")
         return path
 
@@ -405,11 +407,14 @@ class TestMigrating:
         store = Store(older)
         assert store._reader.execute("SELECT x, y FROM more").fetchall() == [(1, 2)]
         store.close()
-        assert (self.version_of(older), self.version_of(older.with_name("jobd.db.backup-v1"))) == (3, 1)
+        assert self.version_of(older) == 3
+        assert self.version_of(older.with_name("jobd.db.backup-v1")) == 1
 
     def test_the_first_step_fails(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The old schema is intact, and the jobd that made it can still be used."""
-        monkeypatch.setitem(files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO nowhere VALUES (1)")
+        monkeypatch.setitem(
+            files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO nowhere VALUES (1)"
+        )
         with pytest.raises(ConfigError):
             Store(older)
         assert self.version_of(older) == 1
@@ -505,7 +510,9 @@ class TestWriting:
     def test_earlier_attempts_are_kept_in_order(self, store: Store, writer: Writer) -> None:
         """Written twice they are there once."""
         (job,) = writer.submit()
-        attempts = [Attempt(1, n, State.CRASHED, n, n + 1, 7, "SIGKILL", None, None) for n in (2, 1, 10)]
+        attempts = [
+            Attempt(1, n, State.CRASHED, n, n + 1, 7, "SIGKILL", None, None) for n in (2, 1, 10)
+        ]
         job.earlier = attempts
         writer.change(job)
         writer.commit()
@@ -522,7 +529,10 @@ class TestWriting:
         writer.batch.ended_leases.append(2)
         writer.commit()
         leases = [(x.id, x.worker, x.attempts, x.open, x.stored) for x in store.leases()]
-        assert leases == [(3, "w3", [(3, 1), (4, 2)], 2, True), (1, "w1", [(1, 1), (2, 2)], 2, True)]
+        assert leases == [
+            (3, "w3", [(3, 1), (4, 2)], 2, True),
+            (1, "w1", [(1, 1), (2, 2)], 2, True),
+        ]
 
     def test_a_job_in_a_parcel_and_in_a_row(self, store: Store, writer: Writer) -> None:
         """The row counts; without the parcel the others are gone, and only they."""
@@ -570,7 +580,7 @@ class TestKeys:
         assert store.session_high(other) == key(1)[8:]
         assert store.session_high(b"session ") == b""
 
-    def test_a_key_belongs_to_one_submit(self, store: Store, writer: Writer) -> None:
+    def test_a_key_belongs_to_one_submit(self, writer: Writer) -> None:
         """The database itself refuses a second one."""
         writer.change(*map(end, [writer.submit(uid=key(1))[0], writer.submit(uid=key(1))[0]]))
         with pytest.raises(StoreFailed, match="UNIQUE"):
@@ -769,7 +779,10 @@ class TestListing:
         jobs = writer.submit(1000)
         writer.change(*(end(job) for job in jobs[1:]), end(jobs[0], State.FAILED))
         writer.commit()
-        assert store.page(Selector(ranges=[(1, 1000)], states=[State.QUEUED]), MAX_ID, 10) == ([], 901)
+        assert store.page(Selector(ranges=[(1, 1000)], states=[State.QUEUED]), MAX_ID, 10) == (
+            [],
+            901,
+        )
         assert len(list(walk(store, Selector(all=True, states=[State.QUEUED])))) == 10
         (found,), before = store.page(Selector(all=True, states=[State.FAILED]), MAX_ID, 10)
         assert (found.id, before) == (1, 0)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 from harness import DaemonUnderTest, eventually, is_alive
-from keeper import connect, kept
+from keeper import connect, kept, workers_of
 from oracle import Oracle
 
 from jobd.client import Client, Handle
@@ -40,17 +40,6 @@ def info_of(client: Client, number: int) -> JobInfo:
     """Return a job as the daemon shows it."""
     (info,) = client.find(only(number))
     return info
-
-
-def workers_of(daemon: DaemonUnderTest) -> list[int]:
-    """Return the pids of the workers, once all of them are ready."""
-    client = daemon.client()
-
-    def look() -> list[int]:
-        workers = client.status().workers
-        return [w.pid for w in workers] if all(w.state == "idle" for w in workers) else []
-
-    return eventually(look)
 
 
 def kill_all(daemon: DaemonUnderTest, oracle: Oracle) -> None:
@@ -223,7 +212,9 @@ class TestKilledDaemon:
         assert oracle.submit(client)[0].id == 6
         oracle.judge()
 
-    def test_a_submit_that_was_not_stored_leaves_nothing_behind(self, make_daemon: MakeDaemon) -> None:
+    def test_a_submit_that_was_not_stored_leaves_nothing_behind(
+        self, make_daemon: MakeDaemon
+    ) -> None:
         """A worker has run what nobody knows of any more: it is told so, and ends."""
         daemon = make_daemon(pool__orphan_s=3600).start(failpoint="batch.written:kill")
         oracle, client = Oracle(daemon), daemon.client()
@@ -318,6 +309,7 @@ class TestEverythingKilled:
         daemon = make_daemon(pool__workers=1, jobs__max_crashes=2).start()
         oracle, client = Oracle(daemon), daemon.client()
         (running,) = oracle.submit(client, "mark_and_wait", str(daemon.root / "never"))
+        waiting: list[Handle] = []
         for times in (1, 2, 3):
             oracle.wait_for_runs(running, times)
             waiting = oracle.submit(client, count=2)
@@ -330,7 +322,10 @@ class TestEverythingKilled:
         assert all(handle.result(20) for handle in waiting)
         info = info_of(client, running.id)
         assert (info.attempt, info.crashes) == (3, 3)
-        assert [(a.number, a.state) for a in info.earlier] == [(1, State.CRASHED), (2, State.CRASHED)]
+        assert [(a.number, a.state) for a in info.earlier] == [
+            (1, State.CRASHED),
+            (2, State.CRASHED),
+        ]
         assert all(i.crashes == 0 for i in client.find(Selector([(2, 99)])))
         oracle.judge()
 
@@ -348,7 +343,9 @@ class TestEverythingKilled:
         assert all(info_of(client, handle.id).crashes == 0 for handle in handles)
         oracle.judge()
 
-    def test_a_death_that_could_not_be_recorded_blames_nobody(self, make_daemon: MakeDaemon) -> None:
+    def test_a_death_that_could_not_be_recorded_blames_nobody(
+        self, make_daemon: MakeDaemon
+    ) -> None:
         """A worker dies, and then the daemon before that is stored: what had not started has no crash."""
         daemon = make_daemon(pool__workers=1).start()
         oracle, client = Oracle(daemon), daemon.client()

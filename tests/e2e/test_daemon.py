@@ -7,13 +7,18 @@ import random
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
-from harness import DaemonUnderTest, eventually, is_alive
+import zmq
+from harness import JOBS, DaemonUnderTest, eventually, is_alive
 
 from jobd.client import Client
 from jobd.model.errors import (
@@ -24,10 +29,28 @@ from jobd.model.errors import (
     NotFound,
     Stopping,
 )
-from jobd.model.job import JobInfo
+from jobd.model.job import JobInfo, Verdict
+from jobd.model.messages import encode
+from jobd.model.orders import (
+    Alive,
+    GiveBack,
+    GivenBack,
+    Outcomes,
+    Ready,
+    Recorded,
+    Report,
+    Retire,
+    Run,
+    StopJob,
+    Task,
+    decode_reports,
+)
 from jobd.model.selector import Selector
 from jobd.model.states import State
+from jobd.payload import encode_call
 from jobd.pool import linux
+from jobd.pool.protocol import Settings as PoolSettings
+from jobd.wire.router import Router
 
 Make = Callable[..., DaemonUnderTest]
 
@@ -566,18 +589,80 @@ def test_a_cancel_that_comes_too_late_never_hits_the_next_job(make_daemon: Make)
     """Jobs are cancelled about when they end; those behind them on the same worker all succeed."""
     seed = random.randrange(2**32)
     rng = random.Random(seed)
-    client = make_daemon(pool__workers=1).start().client()
+    client = make_daemon(pool__workers=1, jobs__max_crashes=0).start().client()
     client.submit("work:sleep", 0.001).result(20)
-    for turn in range(60):
-        victim = client.submit("work:sleep", 0.002)
-        others = client.submit_many("work:add", [(turn, n) for n in range(3)])
-        started = client.status()
-        threading.Event().wait(rng.random() * 0.006)  # not for something: to come at any moment
+    ends = set()
+    for _ in range(150):
+        victim = client.submit("work:sleep", 0.001)
+        next_one = client.submit("work:sleep", 0.003)
+        assert next_one.id == victim.id + 1
+        threading.Event().wait(rng.random() * 0.003)  # for nothing: to come at any moment
         client.cancel(one(victim.id))
-        assert [h.result(20) for h in others] == [turn + n for n in range(3)], (seed, started)
-        client.wait([victim.id], 20)
-        state = only(client, victim.id).state
-        assert state in (State.SUCCEEDED, State.CANCELLED), seed
+        assert next_one.result(20) == 0.003, f"seed {seed}"
+        ends.add(client.wait([victim.id], 20)[victim.id].state)
+    assert ends <= {State.SUCCEEDED, State.CANCELLED}, f"seed {seed}"
+
+
+def test_a_worker_that_is_told_too_late_to_stop_a_job_lets_the_next_one_run(
+    tmp_path: Path, gate: Path
+) -> None:
+    """The order names the attempt; here the test is the daemon, and has the worker to itself."""
+    path = str(tmp_path / "sock")
+    for name in ("boards", "logs"):
+        (tmp_path / name).mkdir()
+    settings = PoolSettings(
+        boot="boot",
+        socket=path,
+        boards_dir=str(tmp_path / "boards"),
+        logs_dir=str(tmp_path / "logs"),
+        path=[],
+        preload=[],
+        orphan_s=0.1,
+        max_payload_bytes=1024,
+        max_output_bytes=1024,
+        nofile_soft=100,
+        umask=0o022,
+    )
+    code = (
+        "import os, sys, msgspec\n"
+        "from jobd.pool.protocol import Settings\n"
+        "from jobd.pool.worker import Worker\n"
+        "os.setsid()\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "Worker('w', msgspec.json.decode(sys.argv[1], type=Settings)).run()\n"
+    )
+    with zmq.Context() as context, closing(Router(context, path, 2**20)) as router:
+        command = [sys.executable, "-c", code, msgspec.json.encode(settings).decode(), str(JOBS)]
+        worker = subprocess.Popen(command)
+        try:
+            reports = _reports(router)
+            assert isinstance(next(reports), Ready | Alive)
+            assert isinstance(next(reports), Ready | Alive)
+            calls = [("work:nothing", ()), ("faults:wait_unless_open", (str(gate),))]
+            tasks = [Task(n, 1, f, encode_call(args, {})) for n, (f, args) in enumerate(calls, 1)]
+            router.send(b"w/j", encode([Run("boot", tasks, 1)]))
+            ended = next(reports)
+            assert isinstance(ended, Outcomes)
+            assert [outcome.id for outcome in ended.outcomes] == [1]
+            router.send(b"w/c", encode([StopJob(1, 1), StopJob(2, 7), StopJob(1, 1), GiveBack(1)]))
+            assert isinstance(next(reports), GivenBack)  # by then the others have been obeyed
+            gate.touch()
+            ended = next(reports)
+            assert isinstance(ended, Outcomes)
+            assert [(o.id, o.verdict) for o in ended.outcomes] == [(2, Verdict.RETURNED)]
+            router.send(b"w/j", encode([Recorded([1, 2]), Retire()]))
+            assert worker.wait(20) == 0
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+def _reports(router: Router) -> Iterator[Report]:
+    """Yield what a worker sends."""
+    while True:
+        assert router.socket.poll(20_000), "the worker says nothing"
+        for _, frame in router.drain(100):
+            yield from decode_reports(frame)
 
 
 def test_a_job_without_a_result_can_be_queued_again(shared: DaemonUnderTest, mark: Path) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 from harness import DaemonUnderTest, eventually
-from keeper import connect, kept
+from keeper import connect, kept, workers_of
 from oracle import Oracle
 
-from jobd.client import Client, Handle
+from jobd.client import Handle
 from jobd.model.errors import DiskFull, JobdError
 from jobd.model.selector import Selector
 
@@ -202,7 +202,7 @@ class TestFullDisk:
         client = daemon.start(wrapper=disk.wrapper).client()
         oracle.submit(client)[0].result(20)
         disk.fill_inodes()
-        os.kill(client.status().workers[0].pid, signal.SIGKILL)
+        os.kill(workers_of(daemon)[0], signal.SIGKILL)
         eventually(lambda: any("have died" in text for text in client.status().trouble))
         assert oracle.submit(client)[0].result(20)
         disk.free()
@@ -355,16 +355,19 @@ class TestKilledInACall:
             assert keeper.kills > len(numbers) / 2, keeper.deaths
 
     @pytest.mark.parametrize("number", [1, 2, 4, 7, 11, 16])
-    def test_while_the_database_is_made(
-        self, number: int, make_daemon: MakeDaemon
-    ) -> None:
+    def test_while_the_database_is_made(self, number: int, make_daemon: MakeDaemon) -> None:
         """There is no database afterwards, or a whole one."""
         if not shutil.which("strace"):
             pytest.skip("needs strace")
         daemon = make_daemon()
         wrapper = [
             *("strace", "-D", "-f", "-qq", "-o", "/dev/null"),
-            *("-e", f"trace={STORE_CALLS}", "-e", f"inject={STORE_CALLS}:signal=KILL:when={number}"),
+            *(
+                "-e",
+                f"trace={STORE_CALLS}",
+                "-e",
+                f"inject={STORE_CALLS}:signal=KILL:when={number}",
+            ),
         ]
         daemon.start(wrapper=wrapper, wait=False)
         assert daemon.wait() == -signal.SIGKILL

@@ -315,7 +315,7 @@ def test_a_stop_right_after_the_start_is_a_stop_and_not_a_death(make_daemon: Mak
     assert daemon.wait() == 0
 
 
-@pytest.mark.parametrize("drain_s", [None, float("nan"), float("inf")])
+@pytest.mark.parametrize("drain_s", [None, 0.0, 1e9])
 def test_a_stop_that_a_client_asks_for_is_told_too_whatever_time_it_gives(
     make_daemon: MakeDaemon, systemd: FakeSystemd, drain_s: float | None
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import fake_store
 import msgspec
@@ -22,8 +22,9 @@ from jobd.model.states import State
 from jobd.scheduler.batch import Batch
 from jobd.store import Store, sqlite
 
+T = TypeVar("T")
+
 HISTORIES = 120
-IN_MEMORY_ONLY = ("row", "stored")
 
 
 class BothStores(FakeStore):
@@ -92,7 +93,7 @@ class BothStores(FakeStore):
         assert len(jobs) <= limit
         numbers = [job.id for job in jobs]
         low = max(after, 1)
-        assert numbers == [n for n in self._matching(selector, low, before)][: len(numbers)]
+        assert numbers == list(self._matching(selector, low, before))[: len(numbers)]
         if after == 0:
             assert len(numbers) == len(list(self._matching(selector, low, before))) or selector.last
         for job in jobs:
@@ -110,7 +111,7 @@ class BothStores(FakeStore):
             if chosen and state is not None and (not selector.states or state in selector.states):
                 yield number
 
-    def _same(self, ours: Any, theirs: Any) -> Any:
+    def _same(self, ours: T, theirs: T) -> T:
         self.asked += 1
         assert ours == theirs
         return theirs
@@ -129,9 +130,7 @@ def _plain(answer: tuple[list[Parcel], dict[int, Job | None], int]) -> object:
     )
 
 
-def test_both_stores_give_the_same_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_stores_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens, SQLite holds what the dictionaries hold."""
     asked = 0
     for seed in range(HISTORIES):

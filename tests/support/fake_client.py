@@ -40,6 +40,8 @@ class Submission(msgspec.Struct):
     function: str
     args: list[bytes]
     watch: bool
+    check: bool
+    nargs: int
 
 
 class Wrong(AssertionError):
@@ -92,7 +94,9 @@ class FakeClient:
         first, self._next_job = self._next_job, self._next_job + count
         pad = b"." * int(dice() * 12)
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
-        submission = self.open[uid] = Submission(uid, function, args, dice() < 0.6)
+        check, nargs = dice() < 0.2, int(dice() * 3)
+        submission = Submission(uid, function, args, dice() < 0.6, check, nargs)
+        self.open[uid] = submission
         self.resend(uid)
         return submission
 
@@ -101,9 +105,18 @@ class FakeClient:
         order = self.open[uid]
         rid = self.rid()
         self._asked[rid] = uid
-        shapes: list[tuple[int, tuple[str, ...]]] = [(1, ())]
-        watch = order.watch
-        self.ask(Submit(rid, uid, order.function, order.args, shapes, check=False, watch=watch))
+        shapes: list[tuple[int, tuple[str, ...]]] = [(order.nargs, ())]
+        self.ask(
+            Submit(
+                rid,
+                uid,
+                order.function,
+                order.args,
+                shapes,
+                check=order.check,
+                watch=order.watch,
+            )
+        )
 
     def try_again(self) -> None:
         """Send a submit once more that was refused."""

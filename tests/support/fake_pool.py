@@ -20,6 +20,8 @@ from jobd.model.messages import Message
 from jobd.model.orders import (
     Adopt,
     Alive,
+    Check,
+    Checked,
     GiveBack,
     GivenBack,
     Handover,
@@ -68,7 +70,7 @@ class Witness:
     def started(self, worker: FakeWorker, task: Task) -> None:
         """An attempt starts."""
 
-    def prevented(self, worker: FakeWorker, task: Task) -> None:
+    def prevented(self, task: Task) -> None:
         """An attempt is stopped before a line of the job has run."""
 
     def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
@@ -211,7 +213,7 @@ class FakeWorker:
         self.running = self._plan(task)
         self.at = At.IN_JOB
         if self.told_to_stop:  # before a line of the job's own has run
-            self._witness.prevented(self, task)
+            self._witness.prevented(task)
             self._hand_in(Verdict.STOPPED)
         else:
             self._witness.started(self, task)
@@ -347,6 +349,46 @@ _STEPS: dict[At, Callable[[FakeWorker], None]] = {
 }
 
 
+class FakeChecker(FakeWorker):
+    """A checker: answers, refuses, hangs, or dies of what it imports."""
+
+    calm = False
+    """Answer every question, and with a yes."""
+
+    def step(self) -> None:
+        """Report, or take up the next question."""
+        if self.at is At.STARTING:
+            self.linked["/j"] = True
+            self._send("/j", Ready(self.pid, self.boot))
+            self.at = At.WAITING
+        elif self.at is At.WAITING and self.inbox["/j"]:
+            order = self.inbox["/j"].popleft()
+            if isinstance(order, Check):
+                self._answer(order)
+            else:
+                self.leave()
+
+    def _answer(self, order: Check) -> None:
+        chance = 1.0 if self.calm else self._rng.random()
+        if chance < 0.1:
+            self.die("SIGSEGV")
+        elif chance < 0.2:
+            self.at = At.IN_JOB  # for ever
+        else:
+            self._send("/j", Checked(order.number, "no" if chance < 0.4 else "", ""))
+
+    def listen(self) -> None:
+        """It has no control thread."""
+
+    def sigterm(self) -> None:
+        """Get a SIGTERM from outside."""
+        self.die("SIGTERM")
+
+    def lose_daemon(self) -> None:
+        """Be ended by the zygote: nobody else has asked anything."""
+        self.die("SIGKILL")
+
+
 class Machine:
     """All worker processes and their scoreboards; they outlive the daemons."""
 
@@ -360,11 +402,14 @@ class Machine:
         """Workers that were lost with the whole machine: nobody can tell what they were in."""
         self._next_pid = 1000
 
-    def spawn(self, uid: str, boot: str) -> None:
-        """Fork a worker."""
+    def spawn(self, uid: str, boot: str, *, checker: bool) -> FakeWorker:
+        """Fork a worker, or a checker."""
         self._next_pid += 1
-        worker = FakeWorker(uid, boot, self._next_pid, self.rng, self.witness)
-        self.workers[uid] = self.boards[uid] = worker
+        kind = FakeChecker if checker else FakeWorker
+        self.workers[uid] = kind(uid, boot, self._next_pid, self.rng, self.witness)
+        if not checker:
+            self.boards[uid] = self.workers[uid]
+        return self.workers[uid]
 
     def boards_made(self) -> list[str]:
         """Return the names of the scoreboards; a worker makes its own before it connects."""
@@ -388,18 +433,20 @@ class FakePool:
         """Judge the dead although something they have sent has not arrived."""
         self.cannot_fork = False
         self._not_spawned: list[str] = []
+        self._lost_checkers: list[tuple[str, str]] = []
 
     def start(self) -> None:
         """Start a zygote, which there is none of."""
 
     def spawn(self, uid: str, *, checker: bool = False) -> None:
         """Have a worker forked, unless that fails."""
-        assert not checker
-        if self.cannot_fork:
-            self._not_spawned.append(uid)
+        if not self.cannot_fork:
+            boot: str = self.settings.boot
+            self.processes[uid] = self.machine.spawn(uid, boot, checker=checker)
+        elif checker:
+            self._lost_checkers.append((uid, "it could not be started"))
         else:
-            self.machine.spawn(uid, self.settings.boot)
-            self.processes[uid] = self.machine.workers[uid]
+            self._not_spawned.append(uid)
 
     def adopt(self, uid: str) -> FakeWorker | None:
         """Take over a worker of a dead daemon, if it lives."""
@@ -437,11 +484,14 @@ class FakePool:
                 del self.processes[uid]
                 self.machine.workers.pop(uid, None)
                 judged.append(Dead(uid, worker.cause, worker.last))
+                if isinstance(worker, FakeChecker):
+                    self._lost_checkers.append((uid, worker.cause))
         return judged
 
     def take_lost_checkers(self) -> list[tuple[str, str]]:
-        """Return the checkers that have ended: there is none."""
-        return []
+        """Return the checkers that have ended, as (uid, how)."""
+        lost, self._lost_checkers = self._lost_checkers, []
+        return lost
 
     def now(self, uid: str) -> Now:
         """Return what a worker runs."""

@@ -39,7 +39,7 @@ class Place(NamedTuple):
     """Where in the parcels a job is."""
 
     record: Packed
-    index: int
+    offset: int
 
 
 class Pending(NamedTuple):
@@ -80,6 +80,7 @@ class FakeStore:
         self.next = 1
         self.is_full = False
         """The disk: whether the next write, or the commit under way, fails."""
+        self.was_full = False
         self.pending: Pending | None = None
         self.landed: Callable[[Commit], None] = lambda _: None
 
@@ -212,7 +213,7 @@ class FakeStore:
             return None
         first, uid, batch, function, created_at, args = place.record
         own = batch if number == first else 0
-        return Job(number, uid, own, function, args[place.index], created_at)
+        return Job(number, uid, own, function, args[place.offset], created_at)
 
     def attempts(self, number: int) -> list[Attempt]:
         """Return the earlier attempts of a job, the first one first."""
@@ -277,7 +278,7 @@ class FakeStore:
         if row is not None:
             return row.args
         place = self.packed.get(number)
-        return place.record[5][place.index] if place else None
+        return place.record[5][place.offset] if place else None
 
     def recount(self) -> list[int]:
         """Count all jobs by their states."""

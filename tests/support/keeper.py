@@ -121,3 +121,14 @@ def connect(daemon: DaemonUnderTest) -> Client:
     client = eventually(attempt)
     assert client is not None
     return client
+
+
+def workers_of(daemon: DaemonUnderTest) -> list[int]:
+    """Return the pids of the workers, once all of them are ready."""
+    client = daemon.client()
+
+    def look() -> list[int]:
+        workers = client.status().workers
+        return [w.pid for w in workers] if all(w.state == "idle" for w in workers) else []
+
+    return eventually(look)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import DaemonUnderTest, eventually
+
 from jobd import payload
 from jobd.client import Client, Handle
 from jobd.model.errors import DaemonUnreachable, JobdError, WaitTimeout

@@ -17,16 +17,18 @@ import hashlib
 import logging
 import sys
 import time
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import fake_store
 from fake_client import FakeClient
-from fake_pool import FOR_EVER, At, FakePool, FakeWorker, Machine
+from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine
 from fake_store import FakeStore
 from simulation_truth import Broken, Truth, check_daemon, check_end
 
@@ -131,9 +133,7 @@ class Committer:
 class Simulation:
     """One history."""
 
-    def __init__(
-        self, seed: int, *, verbose: bool = False, store: FakeStore | None = None
-    ) -> None:
+    def __init__(self, seed: int, *, verbose: bool = False, store: FakeStore | None = None) -> None:
         self.seed = seed
         self.step = 0
         self.now_us = BORN_US
@@ -157,8 +157,7 @@ class Simulation:
         self._endless: FakeWorker | None = None
         self._settings = self._choose_settings()
         self._limits = self._choose_limits()
-        self._weights = self._choose_weights()
-        self._total = sum(self._weights)
+        self._heaped = list(accumulate(self._choose_weights()))
         self._events = int(self._dice() * 150) + 50
         self.daemon: loop.Daemon
         self._pool: FakePool
@@ -172,7 +171,7 @@ class Simulation:
         self.truth.max_crashes = int(dice() * 3)
         return config.Settings(
             pool=config.Pool(workers=int(dice() * 3) + 1, kill_grace_s=0.05),
-            jobs=config.Jobs(max_crashes=self.truth.max_crashes),
+            jobs=config.Jobs(max_crashes=self.truth.max_crashes, check_timeout_s=0.2),
             daemon=config.Daemon(drain_s=0.05),
             limits=config.Limits(max_queued=int(dice() * 80) + 5),
         )
@@ -254,12 +253,8 @@ class Simulation:
     def _do_something(self) -> None:
         self.step += 1
         self.now_us += int(self._dice() * 300)
-        point = self._dice() * self._total
-        for name, weight in zip(Weights._fields, self._weights, strict=True):
-            point -= weight
-            if point < 0:
-                break
-        getattr(self, f"_do_{name}")()
+        point = bisect(self._heaped, self._dice() * self._heaped[-1])
+        getattr(self, f"_do_{Weights._fields[point]}")()
 
     # -- the daemon --
 
@@ -356,6 +351,8 @@ class Simulation:
             worker.lose_daemon()
             if worker.at is At.STARTING and self._dice() < 0.5:
                 worker.die("exit code 70")
+            elif worker.current is None and self._dice() < 0.1:
+                worker.leave()  # it has waited too long for the next daemon
         for _ in range(int(self._dice() * 12)):
             self._do_work()
         if self._dice() < 0.3:
@@ -524,6 +521,7 @@ class Simulation:
 
     def _do_disk(self) -> None:
         self.store.is_full = not self.store.is_full
+        self.store.was_full = True
         self._note("full disk:", self.store.is_full)
 
     def _do_reload(self) -> None:
@@ -613,6 +611,8 @@ class Simulation:
         self.step += 1
         self.now_us += 200
         for worker in self.machine.living:
+            if isinstance(worker, FakeChecker):
+                worker.calm = True
             for _ in range(6):
                 if worker.alive:
                     worker.listen()
@@ -659,10 +659,15 @@ class Simulation:
         daemon = self.daemon
         if daemon.scheduler.ledger.batch or daemon.tasks:
             return "something waits to be stored"
-        strange = [w for w in self.machine.living if w.uid not in daemon.scheduler.workers]
+        strange = [
+            worker
+            for worker in self.machine.living
+            if worker.uid not in daemon.scheduler.workers
+            and not (isinstance(worker, FakeChecker) and worker.uid == daemon.checks._uid)
+        ]
         if strange:
             return f"{strange} live, and nobody knows them"
-        busy = [w for w in self.machine.living if not w.is_idle]
+        busy = [w for w in self.machine.living if not (w.is_idle or isinstance(w, FakeChecker))]
         ready = [w for w in daemon.scheduler.workers.values() if w.phase is Phase.READY]
         if busy or len(ready) != self._settings.pool.workers:
             return f"{busy} are not done, {list(daemon.scheduler.workers.values())}"

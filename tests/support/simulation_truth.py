@@ -122,7 +122,7 @@ class Truth(Witness):
         if (task.id, number) not in self.store.records:
             raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
 
-    def prevented(self, worker: FakeWorker, task: Task) -> None:
+    def prevented(self, task: Task) -> None:
         """Take note of a stop that may count as a crash if nobody has asked for it."""
         self.lost[task.args] += 1
 
@@ -134,7 +134,9 @@ class Truth(Witness):
         end = End(verdict, worker, worker.told_to_stop)
         self.ends.setdefault(task.args, {})[task.attempt] = end
         if verdict == Verdict.STOPPED:
-            self.lost[task.args] += 1  # it counts as a crash if this is heard, and nobody asked for it
+            self.lost[task.args] += (
+                1  # it counts as a crash if this is heard, and nobody asked for it
+            )
         self.last_task[worker.uid] = task
 
     def died(self, worker: FakeWorker) -> None:
@@ -215,7 +217,7 @@ class Truth(Witness):
     def _no_job_twice(self) -> None:
         seen = {row.args: number for number, row in self.store.rows.items()}
         for number, place in self.store.packed.items():
-            args = place.record[5][place.index]
+            args = place.record[5][place.offset]
             if seen.setdefault(args, number) != number:
                 raise Broken(f"the jobs {seen[args]} and {number} are of one submit: {args!r}")
 
@@ -273,6 +275,8 @@ class Truth(Witness):
             case Answers(_, answers):
                 for number, answer in answers:
                     self._judge_answer(number, answer)
+            case Refused(_, "disk_full") if not self.store.was_full:
+                raise Broken(f"{message}, and the disk never was full")
             case Refused(_, "store_failed"):
                 raise Broken(f"{message}")
 
@@ -407,9 +411,7 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     if waiting:
         raise Broken(f"6: a worker idles, and {waiting} wait")
     beyond = [n for n in store.packed.keys() | store.rows.keys() if n > window.cursor]
-    stuck = [
-        n for n in beyond if store.state_of(n) is State.QUEUED and n <= ledger.stored_high
-    ]
+    stuck = [n for n in beyond if store.state_of(n) is State.QUEUED and n <= ledger.stored_high]
     if any(n not in window.jobs for n in stuck) and not scheduler.wants_refill():
         raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
 

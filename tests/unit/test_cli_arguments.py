@@ -276,7 +276,7 @@ def test_any_words_are_parsed_or_refused(words: list[str]) -> None:
     try:
         call = parse(*words)
     except UsageError as error:
-        assert error.message  # noqa: PT017  # either is right
+        assert error.message  # either is right
     else:
         assert len(call.args) + len(call.kwargs) == len(words)
 

@@ -61,7 +61,9 @@ class TestLock:
             "import sys, time; from jobd.daemon.lock import Lock\n"
             "held = Lock(sys.argv[1], 'it'); print('held', flush=True); time.sleep(60)"
         )
-        with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", script, path], stdout=subprocess.PIPE
+        ) as child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"held\n"
             with pytest.raises(AlreadyRunning, match=f"pid {child.pid}"):

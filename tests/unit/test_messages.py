@@ -1,79 +1,173 @@
-"""The messages: what is sent is what arrives, and garbage is only ever one kind of error."""
+"""The messages on the two sockets: each comes back as it went, and anything else is a FrameError."""
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
+from typing import Any, get_args
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobd.daemon.requests import decode as decode_requests
 from jobd.model import messages, orders
+from jobd.model.job import Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Verdict
+from jobd.model.messages import FrameError, Message, decode_replies, encode
+from jobd.model.orders import decode_orders, decode_reports
+from jobd.model.selector import MAX_ID, Selector
+from jobd.model.states import State
 
-REPLIES = messages.Reply.__args__
-REQUESTS = messages.Request.__args__
-ORDERS = orders.Order.__args__
-REPORTS = orders.Report.__args__
+ERROR = ErrorInfo("ValueError", "why", "Traceback ...")
+LOG = LogSpan("w.1.log", 10, 20, 5)
+ATTEMPT = Attempt(1, 2, State.CRASHED, 3, 4, 5, "SIGSEGV", ERROR, LOG)
+INFO = JobInfo(1, b"u" * 16, State.QUEUED, "m:f", 2, 3, 4, 5, 6, 7, "", None, 8, b"j", [ATTEMPT])
+OUTCOME = Outcome(1, 2, Verdict.RAISED, None, ERROR, 3, 4, LOG)
+SELECTOR = Selector([(1, 2)], 3, True, [State.FAILED])
+TASK = orders.Task(1, 2, "m:f", b"j[[],{}]")
 
-DECODERS = {
-    "requests": (decode_requests, REQUESTS),
-    "replies": (messages.decode_replies, REPLIES),
-    "orders": (orders.decode_orders, ORDERS),
-    "reports": (orders.decode_reports, REPORTS),
-}
+REQUESTS: list[Message] = [
+    messages.Hello(1, 1, 2, "0.1"),
+    messages.Submit(1, b"u" * 16, "m:f", [b"a", b"b"], [(1, ("x",))], check=False, watch=True),
+    messages.Watch(1, [1, 2, MAX_ID]),
+    messages.Fetch(1, 2),
+    messages.Find(1, SELECTOR),
+    messages.List(1, SELECTOR, 9, 100),
+    messages.Cancel(1, SELECTOR, "a reason"),
+    messages.Retry(1, SELECTOR),
+    messages.Status(1),
+    messages.Logs(1, 2, 3, 4, 5, follow=True),
+    messages.Stop(1, 2.5),
+    messages.Stop(1),
+    messages.Reload(1),
+    messages.Ping(1),
+]
+REPLIES: list[Message] = [
+    messages.Welcome(1, 1, "0.1", 2, "boot", "/state", 3, 4, 5),
+    messages.Submitted(1, 2, 3),
+    messages.Refused(1, "not_found", "there is no job 7", "see 'jobd ls'"),
+    messages.Ended(1, State.SUCCEEDED, b"j1"),
+    messages.Ended(1, State.FAILED, None, ERROR, "why", inline=False),
+    messages.Watching(1, [2]),
+    messages.Fetched(1, 2, State.CRASHED, None, ERROR, "SIGSEGV"),
+    messages.Jobs(1, [INFO], more=True),
+    messages.Answers(1, [(2, "cancelled")], more=False),
+    messages.StatusInfo(
+        *(1, "0.1", 2, "/state", "/socket", "full", 3),
+        *([messages.WorkerInfo(4, "busy", 5, 6)], {"queued": 7}, 8, ["trouble"]),
+    ),
+    messages.LogData(1, 2, b"text", 3, end=True, over=False, dropped=4),
+    messages.Accepted(1),
+    messages.Pong(1, 2),
+]
+ORDERS: list[Message] = [
+    orders.Run("boot", [TASK], 7),
+    orders.Recorded([1, 2]),
+    orders.GiveBack(3),
+    orders.StopJob(1, 2),
+    orders.Retire(),
+    orders.Adopt("boot"),
+    orders.Check(1, "m:f", [(2, ("x", "y"))]),
+]
+REPORTS: list[Message] = [
+    orders.Ready(1, "boot"),
+    orders.Outcomes(1, [OUTCOME]),
+    orders.GivenBack([(1, 2)], 3, 4),
+    orders.Alive(1, "boot"),
+    orders.Handover(1, (2, 3)),
+    orders.Checked(1, "message", "hint"),
+]
+KINDS: list[tuple[str, Any, list[Message], Callable[[bytes], list[Any]]]] = [
+    ("requests", messages.Request, REQUESTS, decode_requests),
+    ("replies", messages.Reply, REPLIES, decode_replies),
+    ("orders", orders.Order, ORDERS, decode_orders),
+    ("reports", orders.Report, REPORTS, decode_reports),
+]
+DECODERS = [decode for _, _, _, decode in KINDS]
+ALL = [(decode, message) for _, _, found, decode in KINDS for message in found]
 
-
-def sample(kind: type) -> object:
-    """Return a message of this type with the simplest values that its fields allow."""
-    schema = msgspec.inspect.type_info(kind)
-    assert isinstance(schema, msgspec.inspect.StructType)
-    return kind(*[_simplest(field.type) for field in schema.fields])
-
-
-def _simplest(kind: msgspec.inspect.Type) -> object:
-    known: dict[type, object] = {
-        msgspec.inspect.IntType: 7,
-        msgspec.inspect.StrType: "text",
-        msgspec.inspect.BytesType: b"bytes",
-        msgspec.inspect.BoolType: True,
-        msgspec.inspect.FloatType: 1.5,
-        msgspec.inspect.NoneType: None,
-        msgspec.inspect.ListType: [],
-        msgspec.inspect.DictType: {},
-    }
-    if isinstance(kind, msgspec.inspect.StructType):
-        return kind.cls(*[_simplest(field.type) for field in kind.fields])
-    if isinstance(kind, msgspec.inspect.EnumType):
-        return next(iter(kind.cls))
-    if isinstance(kind, msgspec.inspect.TupleType):
-        return tuple(_simplest(item) for item in kind.item_types)
-    if isinstance(kind, msgspec.inspect.UnionType):
-        return None
-    return known[type(kind)]
+THINGS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.binary(max_size=6)
+    | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=20,
+)
+"""What msgpack can say."""
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(name, kind) for name, (_, kinds) in DECODERS.items() for kind in kinds]
+    ("decode", "message"), ALL, ids=[type(message).__name__ for _, message in ALL]
 )
-def test_every_message_arrives_as_it_was_sent(name: str, kind: type) -> None:
-    """Each type of each direction, through the very decoder that the peer uses."""
-    message = sample(kind)
-    assert DECODERS[name][0](messages.encode([message])) == [message]
+def test_every_message_comes_back_as_it_went(
+    decode: Callable[[bytes], list[Any]], message: Message
+) -> None:
+    """Alone, and among others in one frame."""
+    assert decode(encode([message])) == [message]
+    assert decode(encode([message, message])) == [message, message]
 
 
-@pytest.mark.parametrize("name", DECODERS)
-@given(data=st.binary(max_size=200))
-def test_random_bytes_are_one_kind_of_error(name: str, data: bytes) -> None:
-    """A malformed frame is dropped, so it must not raise anything else."""
+@pytest.mark.parametrize(
+    ("union", "found"), [kind[1:3] for kind in KINDS], ids=[kind[0] for kind in KINDS]
+)
+def test_no_message_is_forgotten_here(union: Any, found: list[Message]) -> None:
+    """One of each kind is in the tests above."""
+    assert {type(message) for message in found} == set(get_args(union))
+
+
+@pytest.mark.parametrize("decode", DECODERS, ids=[kind[0] for kind in KINDS])
+def test_an_empty_frame_is_one_without_messages(decode: Callable[[bytes], list[Any]]) -> None:
+    """A frame of nothing is right; no bytes at all are none."""
+    assert decode(encode([])) == []
+    with pytest.raises(FrameError):
+        decode(b"")
+
+
+@given(st.sampled_from(DECODERS), st.binary(max_size=64))
+@example(decode_requests, b"\x91")
+@example(decode_requests, b"\xdd\xff\xff\xff\xff")
+@example(decode_requests, b"\x91" * 5000)
+def test_random_bytes_are_a_frame_error(decode: Callable[[bytes], list[Any]], data: bytes) -> None:
+    """Whoever sends them cannot end the daemon."""
     try:
-        found = DECODERS[name][0](data)
-    except messages.FrameError:
-        return
-    assert isinstance(found, list)
+        decode(data)
+    except FrameError:
+        pass
 
 
-def test_tags_are_used_once_in_each_direction() -> None:
-    """A tag that meant two messages would be decoded as the wrong one."""
-    for _, kinds in DECODERS.values():
-        tags = [kind.__struct_config__.tag for kind in kinds]
-        assert len(tags) == len(set(tags))
+@given(st.sampled_from(DECODERS), THINGS)
+def test_msgpack_that_is_no_message_is_a_frame_error(
+    decode: Callable[[bytes], list[Any]], thing: object
+) -> None:
+    """Well-formed, but not ours."""
+    for frame in (encode(thing), encode([thing]), encode([[1, thing]])):
+        try:
+            decode(frame)
+        except FrameError:
+            pass
+
+
+@given(st.sampled_from(ALL), st.data())
+def test_a_damaged_message_is_a_frame_error_or_another_message(
+    pair: tuple[Callable[[bytes], list[Any]], Message], data: st.DataObject
+) -> None:
+    """A bit that has flipped, a byte too few, a byte too many."""
+    decode, message = pair
+    frame = bytearray(encode([message]))
+    at = data.draw(st.integers(0, len(frame) - 1))
+    frame[at] ^= 1 << data.draw(st.integers(0, 7))
+    for damaged in (bytes(frame), bytes(frame[:at]), bytes(frame) + b"\x00"):
+        try:
+            decode(damaged)
+        except FrameError:
+            pass
+
+
+def test_a_number_that_the_store_cannot_hold_is_refused() -> None:
+    """An id of 64 bits or more never reaches SQLite."""
+    for number in (MAX_ID + 1, 2**64 - 1, -1):
+        frame = encode([[5, 1, [[[number, number]], 0, False, []]]])
+        with pytest.raises(FrameError):
+            decode_requests(frame)

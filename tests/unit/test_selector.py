@@ -1,60 +1,116 @@
-"""Which jobs a command means."""
+"""Selectors: the words of a command line that say which jobs are meant."""
 
 from __future__ import annotations
 
+import string
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobd.model.errors import UsageError
+from jobd.model.messages import encode
 from jobd.model.selector import Selector, parse_selector
-from jobd.model.states import State
+from jobd.model.states import NAMES, State
+
+NUMBERS = st.integers(1, 10**18 - 1)
+RANGES = st.tuples(NUMBERS, NUMBERS)
+STATES = st.lists(st.sampled_from(list(State)), max_size=3)
+NEARLY = st.text(string.digits + "-,: laste²\u0661", max_size=12)
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("texts", "expected"),
     [
         (["42"], Selector([(42, 42)])),
+        (["40-45"], Selector([(40, 45)])),
         (["40-45,50"], Selector([(40, 45), (50, 50)])),
-        (["4", "5"], Selector([(4, 4), (5, 5)])),
-        (["last"], Selector([], 1)),
-        (["last:3"], Selector([], 3)),
-        (["all"], Selector([], 0, all=True)),
+        (["1", "2", "3-4"], Selector([(1, 1), (2, 2), (3, 4)])),
+        ([" 1 , 2 "], Selector([(1, 1), (2, 2)])),
+        (["1,,2,"], Selector([(1, 1), (2, 2)])),
+        (["7-7"], Selector([(7, 7)])),
+        (["007"], Selector([(7, 7)])),
+        (["last"], Selector(last=1)),
+        (["last:3"], Selector(last=3)),
+        (["last:3", "last", "last:2"], Selector(last=3)),
+        (["all"], Selector(all=True)),
+        (["5", "last"], Selector([(5, 5)], last=1)),
     ],
 )
-def test_each_form_is_understood(words: list[str], expected: Selector) -> None:
-    """Ids, ranges, lists, the newest ones, and all."""
-    assert parse_selector(words, []) == expected
-
-
-def test_states_alone_mean_all_jobs_in_them() -> None:
-    """A filter without ids looks at every job."""
-    assert parse_selector([], ["failed"]) == Selector([], 0, all=True, states=[State.FAILED])
+def test_words_become_a_selector(texts: list[str], expected: Selector) -> None:
+    """Ids, ranges with both ends, the newest ones, all; separated by commas or as several words."""
+    assert parse_selector(texts, []) == expected
 
 
 @pytest.mark.parametrize(
-    "word", ["0", "-3", "x", "1.5", "last:", "last:0", "\u0661", "9" * 30, "1-"]
+    "text",
+    [
+        *("x", "0", "-1", "1-", "-", "--", "1-2-3", "1.5", "last:", "last:0", "last:x", "last3"),
+        *("ALL", "all:1", "1;2", "1 2", "+1", "1_000", "²", "\u0661", "9" * 19, "1-0", "@job:1"),
+    ],
 )
-def test_what_is_no_selector_is_refused_with_a_hint(word: str) -> None:
-    """One sentence that quotes the word, and what to write instead."""
+def test_what_is_no_selector_is_refused_and_quoted(text: str) -> None:
+    """The message shows the word, the hint shows what would do."""
     with pytest.raises(UsageError) as caught:
-        parse_selector([word], [])
-    assert caught.value.hint
+        parse_selector(["1", text], [])
+    assert repr(text) in caught.value.message
+    assert "40-45" in caught.value.hint
+    assert caught.value.code == 2
 
 
-def test_nothing_and_unknown_states_are_refused() -> None:
-    """An empty selection is a mistake, and so is a state that does not exist."""
+def test_a_range_that_ends_before_it_begins_is_refused() -> None:
+    """A slip of the finger must select neither nothing nor far too much."""
+    with pytest.raises(UsageError, match="'45-4' ends before it begins") as caught:
+        parse_selector(["45-4"], [])
+    assert "4-45" in caught.value.hint
+
+
+@pytest.mark.parametrize("texts", [[], [""], [" , "]])
+def test_no_word_selects_nothing(texts: list[str]) -> None:
+    """To cancel nothing by mistake is better than to cancel all."""
     with pytest.raises(UsageError, match="no job is selected"):
-        parse_selector([], [])
-    with pytest.raises(UsageError, match="'done' is not a state"):
-        parse_selector(["1"], ["done"])
+        parse_selector(texts, [])
 
 
-@given(st.lists(st.text(max_size=20), max_size=4))
-def test_any_words_parse_or_are_refused(words: list[str]) -> None:
-    """Nothing else than UsageError ever comes out."""
+def test_a_state_alone_means_all_jobs_in_it() -> None:
+    """``-s failed`` needs no ``all``."""
+    assert parse_selector([], ["failed"]) == Selector(all=True, states=[State.FAILED])
+
+
+def test_a_state_narrows_what_is_selected() -> None:
+    """Both must hold."""
+    expected = Selector([(1, 9)], states=[State.FAILED, State.CRASHED])
+    assert parse_selector(["1-9"], ["failed", "crashed"]) == expected
+
+
+def test_an_unknown_state_is_refused_with_those_there_are() -> None:
+    """The hint lists every state."""
+    with pytest.raises(UsageError, match="'broken' is not a state") as caught:
+        parse_selector(["1"], ["broken"])
+    assert all(name in caught.value.hint for name in NAMES.values())
+
+
+@given(st.lists(RANGES, min_size=1, max_size=5), STATES)
+def test_a_written_selector_reads_as_it_was_meant(
+    ranges: list[tuple[int, int]], states: list[State]
+) -> None:
+    """Whatever the ids and ranges are, in whatever order they come."""
+    ordered = [(min(pair), max(pair)) for pair in ranges]
+    words = [f"{low}-{high}" if low != high else f"{low}" for low, high in ordered]
+    selector = parse_selector([",".join(words)], [NAMES[state] for state in states])
+    assert selector == Selector(ordered, states=states)
+
+
+@given(st.lists(NEARLY, max_size=4))
+@example(["1-2", "last:\u0663"])
+@example(["9-1"])
+def test_any_text_is_a_selector_or_a_usage_error(texts: list[str]) -> None:
+    """Never anything else, and never a number that the protocol cannot carry."""
     try:
-        selector = parse_selector(words, [])
-    except UsageError:
-        return
-    assert selector.ranges or selector.last or selector.all
+        selector = parse_selector(texts, [])
+    except UsageError as error:
+        assert error.message
+    else:
+        assert selector.ranges or selector.last or selector.all
+        assert all(0 < low <= high for low, high in selector.ranges)
+        assert encode([selector])
