@@ -294,6 +294,21 @@ class Worker:
         if signal.getsignal(signal.SIGTERM) != self._on_sigterm:
             signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
+            end = os.lseek(self._log_fd, 0, os.SEEK_END)
+            if os.lseek(1, 0, os.SEEK_END) != end or os.lseek(2, 0, os.SEEK_END) != end:
+                end = self._repair_files()
+            os.fchdir(self._home)
+            os.umask(self._umask)
+        except OSError:
+            end = self._repair_files()
+        start = self._log_start
+        if end == start:
+            return None
+        return self._span(start, end)
+
+    def _repair_files(self) -> int:
+        """Put our log under fds 1 and 2 again, if we still have it; return where it ends."""
+        try:
             log = os.fstat(self._log_fd)
             if log.st_ino != self._log_inode:
                 os._exit(FILES_LOST)
@@ -303,10 +318,7 @@ class Worker:
             os.umask(self._umask)
         except OSError:
             os._exit(FILES_LOST)  # nothing that it wrote, or that we would send, can be trusted
-        start, end = self._log_start, log.st_size
-        if end == start:
-            return None
-        return self._span(start, end)
+        return log.st_size
 
     def _settle_streams(self) -> None:
         """Write out what is buffered; put our streams back, and make anew those that are spoiled."""

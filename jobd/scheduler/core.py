@@ -324,7 +324,7 @@ class Scheduler:
 
     def add_orphan(self, uid: str, pid: int) -> None:
         """A worker of a dead daemon lives and counts as one of ours until it has finished."""
-        self.workers[uid] = Worker(uid, Phase.ORPHAN, pid)
+        self.workers[uid] = Worker(uid, Phase.ORPHAN, pid, adopted=True)
 
     def resume(self, uid: str, job: Job, attempt: int, lease: Lease) -> None:
         """At start: this stored job was leased to an orphan that lives."""
@@ -625,6 +625,8 @@ class Scheduler:
         elif outcome.verdict == Verdict.RAISED:
             job.error = outcome.error
             self._finish(job, Event.FAIL)
+        elif worker.adopted:  # the daemon that has died had it stopped, and could not record that
+            self._put_back(job)
         else:
             self._crashed(job, "SIGTERM", "")
 

@@ -33,6 +33,8 @@ class Worker(msgspec.Struct):
     """It was asked, and gets nothing ahead of time until it makes progress again."""
     sent: int = 0
     """How many orders to run it was sent."""
+    adopted: bool = False
+    """A daemon that is dead had started it."""
     unsent: int = 0
     """Jobs among the assigned whose order to run waits for a commit."""
 

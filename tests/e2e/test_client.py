@@ -381,11 +381,11 @@ def test_a_thread_that_waits_for_long_does_not_keep_another_from_its_result(
 
 
 def quickly(socket_path: str, kind: type[Exception], sentence: str) -> None:
-    """Connect, and be told within a second what is wrong."""
+    """Connect, and be told what is wrong at once: long before the client's own timeout."""
     began = time.monotonic()
     with pytest.raises(kind, match=sentence):
         Client(socket_path, timeout_s=30)
-    assert time.monotonic() - began < 1 or os.getloadavg()[0] > 2  # a busy machine proves nothing
+    assert time.monotonic() - began < 10
 
 
 def test_an_absent_daemon_is_told_at_once(tmp_path: Path) -> None:
@@ -834,7 +834,11 @@ def test_a_client_killed_in_mid_submit_leaves_whole_jobs_only(make_daemon: Make)
 
     def all_that_came() -> dict[int, JobInfo]:
         count = sum(client.status().jobs.values())
-        found = {info.id: info for info in client.find(Selector(all=True))}
+        found: dict[int, JobInfo] = {}
+        more = True
+        while more:
+            jobs, more = client.page(Selector(all=True), 5000, min(found, default=0))
+            found |= {info.id: info for info in jobs}
         return found if len(found) == count == sum(client.status().jobs.values()) else {}
 
     infos = eventually(all_that_came)

@@ -66,7 +66,10 @@ class FakeClient:
         self.told: dict[int, Ended] = {}
         self.frames = 0
         self.pinged_at = 0
-        self._asked: dict[int, bytes] = {}
+        self._keys: dict[int, bytes] = {}
+        """The key that each submit was sent with, by the number of its request."""
+        self._asked: dict[bytes, int] = {}
+        """The last request for each key that is not answered."""
         self._rng = rng
         self._send = send
         self._rid = 0
@@ -104,7 +107,8 @@ class FakeClient:
         """Send a submit (again), with the key that it has."""
         order = self.open[uid]
         rid = self.rid()
-        self._asked[rid] = uid
+        self._keys[rid] = uid
+        self._asked[uid] = rid
         shapes: list[tuple[int, tuple[str, ...]]] = [(order.nargs, ())]
         self.ask(
             Submit(
@@ -196,7 +200,8 @@ class FakeClient:
                     raise Wrong(f"{self.peer!r} got {self.frames} frames, was sent {sent}")
 
     def _submitted(self, message: Submitted) -> None:
-        uid = self._asked.pop(message.rid)
+        uid = self._keys[message.rid]
+        self._asked.pop(uid, None)
         span = (message.first, message.count)
         if self.answers.setdefault(uid, span) != span:
             raise Wrong(f"the key {uid!r} stands for {self.answers[uid]} and for {span}")
@@ -211,8 +216,9 @@ class FakeClient:
             self.waits.update(n for n in ids if n not in self.told)
 
     def _refused(self, rid: int) -> None:
-        uid = self._asked.pop(rid, None)
-        if uid in self.open and uid not in self._asked.values():
+        uid = self._keys.get(rid, b"")
+        if self._asked.get(uid) == rid:  # who has sent it again waits for the later answer
+            del self._asked[uid]
             self.refused[uid] = self.open.pop(uid)
 
     # -- the daemon has changed --
@@ -221,12 +227,13 @@ class FakeClient:
         """Meet another daemon: what was not answered has to be asked again."""
         self.peer = peer
         self.frames = 0
+        self._keys.clear()
         self._asked.clear()
 
     def remind(self) -> None:
         """Send again all that waits for an answer."""
         for uid in list(self.open):
-            if uid not in self._asked.values():
+            if uid not in self._asked:
                 self.resend(uid)
         if self.waits:
             self.watch(sorted(self.waits))

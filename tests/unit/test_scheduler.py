@@ -1172,3 +1172,14 @@ def test_a_cancel_outlives_the_daemon_that_promised_it() -> None:
     desk.act()
     desk.commit()
     assert desk.row(cancelled).state is State.CANCELLED
+
+
+def test_a_job_that_a_dead_daemon_had_stopped_is_not_blamed() -> None:
+    """Its order was never on record, but whoever gave it, it was no crash: the job runs again."""
+    desk, after = orphaned()
+    uid = desk.spawned[0]
+    running = min(after.workers[uid].assigned)
+    after.handed_over(uid, 100, (running, 1))
+    desk.end(running, verdict=Verdict.STOPPED)
+    desk.commit()
+    assert (desk.row(running).state, desk.row(running).crashes) == (State.QUEUED, 0)
