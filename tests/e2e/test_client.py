@@ -79,9 +79,10 @@ def client(shared: DaemonUnderTest) -> Iterator[Client]:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    """Return the path of a file that jobs wait for."""
-    return tmp_path / "gate"
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """Return the path of a file that jobs wait for; after the test none waits any longer."""
+    yield tmp_path / "gate"
+    (tmp_path / "gate").touch()
 
 
 @pytest.fixture
@@ -549,9 +550,10 @@ def test_a_daemon_that_does_not_come_back_is_told_to_all_that_wait(
 ) -> None:
     """After the client's own timeout; the client is closed then."""
     daemon = make_daemon(pool__orphan_s=0.1).start()
-    client = daemon.client(timeout_s=0.3)
+    client = daemon.client()
     handle = client.submit("faults:wait_at", str(mark), str(gate))
     assert handle.id == 1
+    client.timeout_s = 0.3
     with ThreadPoolExecutor(3) as pool:
         waiters = [pool.submit(handle.result) for _ in range(2)]
         eventually(lambda: lines(mark))
@@ -891,13 +893,15 @@ def test_a_cancelled_job_raises_for_whoever_waits(client: Client, mark: Path, ga
 def test_a_daemon_that_stands_still_is_told_after_the_timeout(make_daemon: Make) -> None:
     """SIGSTOP: requests run into the client's deadline, and work again after SIGCONT."""
     daemon = make_daemon().start()
-    client = daemon.client(timeout_s=0.2)
+    client = daemon.client()
+    client.timeout_s = 0.2
     os.kill(daemon.pid, signal.SIGSTOP)
     with pytest.raises(WaitTimeout, match=r"has not answered within 0\.2 s"):
         client.status()
     with pytest.raises(DaemonUnreachable, match="does not answer"):
         Client(daemon.socket, timeout_s=0.1)
     os.kill(daemon.pid, signal.SIGCONT)
+    client.timeout_s = 20
     patient = daemon.client()
     assert patient.submit("work:add", 1, 2).result(20) == 3
     assert client.status().pid == daemon.pid

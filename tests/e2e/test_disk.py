@@ -89,9 +89,11 @@ def small(make_daemon: MakeDaemon) -> Iterator[tuple[DaemonUnderTest, Disk, Orac
     disk = Disk(daemon.root, daemon.state_dir)
     oracle = Oracle(daemon)
     oracle.database = disk.path / "jobd.db"
-    yield daemon, disk, oracle
-    daemon.close()
-    disk.close()
+    try:
+        yield daemon, disk, oracle
+        daemon.close()
+    finally:
+        disk.close()
 
 
 def limit_files(daemon: DaemonUnderTest, size: int) -> None:

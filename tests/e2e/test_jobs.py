@@ -68,9 +68,10 @@ def client(shared: DaemonUnderTest) -> Client:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    """Return the path of a file that jobs wait for."""
-    return tmp_path / "gate"
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """Return the path of a file that jobs wait for; after the test none waits any longer."""
+    yield tmp_path / "gate"
+    (tmp_path / "gate").touch()
 
 
 @pytest.fixture
@@ -436,18 +437,25 @@ def test_a_job_finds_its_own_signal_handler_again(client: Client, mark: Path, ga
     assert all(job["sigterm"] for job in found)
 
 
-def test_workers_have_the_users_directory_first_and_the_daemon_has_it_not(
-    client: Client, shared: DaemonUnderTest
-) -> None:
-    """Only a worker puts the user's directory on sys.path; nobody puts the current one there."""
+def test_workers_have_the_users_directory_first(client: Client, shared: DaemonUnderTest) -> None:
+    """And never the current one."""
     found = client.submit("faults:surroundings").result(20)
     assert found["path"][0] == str(shared.work_dir)
     assert found["safe_path"]
     assert "" not in found["path"]
-    mapped = Path(f"/proc/{shared.pid}/maps").read_text(encoding="utf-8")
-    assert str(shared.work_dir) not in mapped
-    arguments = Path(f"/proc/{shared.pid}/cmdline").read_bytes().split(b"\0")
-    assert b"-P" in arguments
+
+
+def test_a_users_module_never_takes_the_place_of_one_that_the_daemon_needs(
+    make_daemon: Callable[..., DaemonUnderTest],
+) -> None:
+    """Whatever lies in the directory it was started in, daemon and zygote do not look there."""
+    daemon = make_daemon()
+    for name in ("zmq", "sqlite3", "logging", "resource", "asyncio", "secrets", "random"):
+        daemon.write_module(name, "raise SystemExit('this is a module of the user')\n")
+    client = daemon.start().client()
+    assert client.submit("work:add", 1, 2).result(20) == 3
+    with pytest.raises(BadFunction, match="this is a module of the user"):
+        client.submit("sqlite3:connect", ":memory:").id  # noqa: B018  # asking for it waits
 
 
 def test_a_users_config_cli_and_tests_are_found_before_anybody_elses(client: Client) -> None:
