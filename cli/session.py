@@ -130,7 +130,10 @@ class Session:
 
     def complain(self, text: str) -> None:
         """Write an error to stderr."""
-        sys.stdout.flush()  # in the order in which things happened, where both are one
+        try:
+            sys.stdout.flush()  # in the order in which things happened, where both are one
+        except OSError:
+            pass  # the command flushes once more at its end, and that is told
         sys.stderr.write(harmless(text) + "\n")
 
     def fail(self, error: JobdError) -> int:

@@ -72,7 +72,8 @@ class Pool:
         self._checkers: set[str] = set()
         self._lost_checkers: list[str] = []
         self._not_spawned: list[str] = []
-        self._asked: set[str] = set()
+        self._asked: dict[str, socket.socket | None] = {}
+        """Processes that were asked for, and the channel to the zygote that was."""
         self._is_heir = False
         """A zygote has died before us, and what were its children are ours."""
 
@@ -103,7 +104,7 @@ class Pool:
             self.start()
         if checker:
             self._checkers.add(uid)
-        self._asked.add(uid)
+        self._asked[uid] = self._channel
         try:
             assert self._channel is not None
             self._channel.send(msgspec.msgpack.encode(Spawn(uid, checker)))
@@ -289,6 +290,7 @@ class Pool:
                 pair[0].kill()  # it has closed its channel: whatever still keeps it is not ours
                 pair[0].wait()
                 self._old.remove(pair)
+                self._refuse_asked(pair[1], "the zygote ended")
 
     def _zygote_ended(self) -> None:
         """The zygote died: its workers are ours now, and the next ``spawn`` starts another."""
@@ -302,9 +304,13 @@ class Pool:
         self._is_heir = True
         for process in self.processes.values():
             process.ours = False
-        for uid in list(self._asked):
-            self._refused(uid, self.trouble)
+        self._refuse_asked(self._channel, self.trouble)
         self._zygote = self._channel = None
+
+    def _refuse_asked(self, channel: socket.socket, why: str) -> None:
+        """What a zygote was asked for and has not forked before its end, nobody will."""
+        for uid in [uid for uid, asked in self._asked.items() if asked is channel]:
+            self._refused(uid, why)
 
     def _hear(self, channel: socket.socket) -> bool:
         """Take all packets of one zygote; return whether it lives."""
@@ -324,7 +330,7 @@ class Pool:
     def _take(self, word: object, fds: list[int]) -> None:
         match word:
             case Spawned(uid, pid):
-                self._asked.discard(uid)
+                self._asked.pop(uid, None)
                 self.processes[uid] = Process(uid, pid, fds[0])
                 self.trouble = ""
             case NotSpawned(uid, why):
@@ -337,7 +343,7 @@ class Pool:
                 self.trouble = why
 
     def _refused(self, uid: str, why: str) -> None:
-        self._asked.discard(uid)
+        self._asked.pop(uid, None)
         self.trouble = why
         if uid in self._checkers:
             self._checkers.discard(uid)

@@ -11,7 +11,7 @@ import msgspec
 
 from jobd.model.job import Job, Lease, Parcel, Record
 from jobd.model.messages import Reply
-from jobd.model.orders import Order
+from jobd.model.orders import Run
 from jobd.model.states import State
 
 PARCEL_JOBS = 1_000
@@ -54,7 +54,8 @@ class Batch:
         self.ended_parcels: list[int] = []
         self.leases: dict[int, Lease] = {}
         self.ended_leases: list[int] = []
-        self.orders: list[tuple[str, Order]] = []
+        self.orders: list[tuple[str, Run]] = []
+        """Jobs to start once it is on record that they may have."""
         self.replies: list[tuple[bytes, Reply]] = []
         self.recorded: list[tuple[str, int]] = []
         """Outcome frames, (worker, seq), that the worker may forget once this is stored."""

@@ -161,11 +161,8 @@ class Scheduler:
                 replies.append((peer, Submitted(rid, submission.first, submission.count)))
         self._tell_ends(batch)
         replies += batch.replies
-        for uid, order in batch.orders:
-            if type(order) is Run:
-                self._issue_late(uid, order)
-            else:
-                self._effects.orders.append((uid, order))
+        for uid, run in batch.orders:
+            self._issue_late(uid, run)
         recorded: dict[str, list[int]] = {}
         for uid, seq in batch.recorded:
             recorded.setdefault(uid, []).append(seq)
@@ -200,21 +197,20 @@ class Scheduler:
         """Take what was refused out of the orders that have not left yet: it must not start."""
         batch = self.ledger.batch
         waiting, batch.orders = batch.orders, []
-        for uid, order in waiting:
+        for uid, run in waiting:
             worker = self.workers.get(uid)
-            if worker is None or type(order) is not Run:
-                batch.orders.append((uid, order))
-                continue
+            if worker is None:
+                continue  # dead, and what it had is in other hands
             kept = []
-            for task in order.tasks:
-                job = worker.assigned.get(task.id)
-                if job is not None and job.void:
+            for task in run.tasks:
+                job = worker.assigned[task.id]
+                if job.void:
                     worker.unsent -= 1
                     self._take(worker, job)
                 else:
                     kept.append(task)
             if kept:
-                batch.orders.append((uid, Run(order.boot, kept)))
+                batch.orders.append((uid, Run(run.boot, kept)))
 
     # -- submits --
 
@@ -267,8 +263,10 @@ class Scheduler:
         if ended:
             self.ledger.batch.ended_parcels += ended
             self.ledger.batch.urgent = True
-        if self.window.cursor >= self.ledger.next_id - 1:
-            self.window.unspill(self.window.spilled)
+        if self.window.cursor >= self.ledger.stored_high:
+            # All that is stored is in memory now: what is left are submits on their way there.
+            waiting = sum(s.count for s in self.ledger.submissions.values())
+            self.window.unspill(self.window.spilled - waiting)
 
     # -- cancel and retry --
 
@@ -328,7 +326,7 @@ class Scheduler:
 
     def resume(self, uid: str, job: Job, attempt: int, lease: Lease) -> None:
         """At start: this stored job was leased to an orphan that lives."""
-        self.window.load(job)
+        self.window.recover(job)
         job.attempt = attempt - 1
         self._hand(self.workers[uid], job)
         job.lease = lease
@@ -337,7 +335,7 @@ class Scheduler:
 
     def interrupted(self, job: Job, attempt: int, death: Death, lease: Lease) -> None:
         """At start: this stored job was leased to a worker that is gone."""
-        self.window.load(job)
+        self.window.recover(job)
         job.attempt = attempt
         job.state = transition(job.state, Event.ASSIGN)
         self.forget_attempt(lease)

@@ -165,6 +165,13 @@ class Window:
             self.unspill(1)
         return job
 
+    def recover(self, job: Job) -> None:
+        """Take in a job that a worker had when the last daemon died.
+
+        It still counts as spilled, so that its parcel is loaded some time too, and can end.
+        """
+        self.jobs[job.id] = job
+
     def unspill(self, count: int) -> None:
         """Take note that so many jobs fewer are in the store only; if none is, none is watched there."""
         self.spilled = max(0, self.spilled - count)

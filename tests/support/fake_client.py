@@ -12,6 +12,7 @@ from jobd.model.messages import (
     Cancel,
     Ended,
     Find,
+    Jobs,
     List,
     Message,
     Ping,
@@ -31,6 +32,9 @@ from jobd.model.selector import Selector
 from jobd.model.states import State
 
 FUNCTIONS = ("m:short", "m:short", "m:fickle", "m:long", "m:killer")
+
+
+Asked = Submit | Watch | Find | List | Cancel | Retry | Ping | Stop | Reload
 
 
 class Submission(msgspec.Struct):
@@ -63,6 +67,8 @@ class FakeClient:
         self.answers: dict[bytes, tuple[int, int]] = {}
         self.waits: set[int] = set()
         """Jobs of whose end it has still to be told."""
+        self.asked: dict[int, Message] = {}
+        """Other requests that are not answered."""
         self.told: dict[int, Ended] = {}
         self.frames = 0
         self.pinged_at = 0
@@ -70,6 +76,8 @@ class FakeClient:
         """The key that each submit was sent with, by the number of its request."""
         self._asked: dict[bytes, int] = {}
         """The last request for each key that is not answered."""
+        self._unwatched: set[int] = set()
+        """Of those, the ones that the daemon does not know of, because it is a new one."""
         self._rng = rng
         self._send = send
         self._rid = 0
@@ -78,8 +86,10 @@ class FakeClient:
 
     # -- asking --
 
-    def ask(self, message: Message) -> None:
+    def ask(self, message: Asked) -> None:
         """Send one request."""
+        if not isinstance(message, Submit | Stop | Reload):
+            self.asked[message.rid] = message
         self._send(self.peer, encode([message]))
 
     def rid(self) -> int:
@@ -186,16 +196,20 @@ class FakeClient:
             case Submitted():
                 self._submitted(message)
             case Refused(rid):
+                self.asked.pop(rid, None)
                 self._refused(rid)
             case Ended(number):
                 self.told[number] = message
                 self.waits.discard(number)
-            case Watching(_, unknown):
+            case Watching(rid, unknown):
+                del self.asked[rid]
                 if not self.waits.isdisjoint(unknown):
                     raise Wrong(f"{self.peer!r} watched {unknown}, which are said to be unknown")
-            case Answers():
-                pass
-            case Pong(_, sent):
+            case Answers(rid, _, more) | Jobs(rid, _, more):
+                if not more or isinstance(self.asked[rid], List):
+                    del self.asked[rid]
+            case Pong(rid, sent):
+                del self.asked[rid]
                 if sent != self.frames:
                     raise Wrong(f"{self.peer!r} got {self.frames} frames, was sent {sent}")
 
@@ -229,11 +243,14 @@ class FakeClient:
         self.frames = 0
         self._keys.clear()
         self._asked.clear()
+        self.asked.clear()
+        self._unwatched = set(self.waits)
 
     def remind(self) -> None:
         """Send again all that waits for an answer."""
         for uid in list(self.open):
             if uid not in self._asked:
                 self.resend(uid)
-        if self.waits:
-            self.watch(sorted(self.waits))
+        if self._unwatched:
+            self.watch(sorted(self._unwatched))
+            self._unwatched.clear()

@@ -398,6 +398,8 @@ class Machine:
         self.workers: dict[str, FakeWorker] = {}
         """Those that live, and those whose death no daemon has judged."""
         self.boards: dict[str, FakeWorker] = {}
+        self.strays: list[tuple[str, str, Message]] = []
+        """What the dead had sent and what has not arrived: (worker, socket, report)."""
         self.restarted: set[str] = set()
         """Workers that were lost with the whole machine: nobody can tell what they were in."""
         self._next_pid = 1000
@@ -482,6 +484,7 @@ class FakePool:
             all_in = received.get(uid, 0) >= worker.board_seq
             if not worker.alive and (all_in or self.is_late):
                 del self.processes[uid]
+                self.machine.strays += [(uid, c, m) for c, out in worker.out.items() for m in out]
                 self.machine.workers.pop(uid, None)
                 judged.append(Dead(uid, worker.cause, worker.last))
                 if isinstance(worker, FakeChecker):

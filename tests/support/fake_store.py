@@ -70,6 +70,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.rows: dict[int, Job] = {}
+        self._firsts: dict[bytes, int] = {}
         self.packed: dict[int, Place] = {}
         """Every job that a parcel holds, whether it has a row of its own or not."""
         self.parcels: dict[int, ParcelRow] = {}
@@ -146,6 +147,10 @@ class FakeStore:
             raise Corrupt(f"job {job.id} is {job.state.name} and has a value")
         if old is not None and _fixed(old) != _fixed(job):
             raise Corrupt(f"job {job.id} was {_fixed(old)}, is {_fixed(job)}")
+        if job.batch and self._firsts.setdefault(job.uid, job.id) != job.id:
+            raise Corrupt(
+                f"the jobs {self._firsts[job.uid]} and {job.id} are the first of one submit"
+            )
         self.rows[job.id] = job
         return old
 

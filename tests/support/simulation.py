@@ -151,9 +151,8 @@ class Simulation:
         self._hits_left = 0
         self._is_stopping = False
         self._boots = 0
-        self._peers = 0
+        self._peers: set[bytes] = set()
         self._clients: dict[bytes, FakeClient] = {}
-        self._gone: dict[bytes, FakeClient] = {}
         self._endless: FakeWorker | None = None
         self._settings = self._choose_settings()
         self._limits = self._choose_limits()
@@ -200,6 +199,7 @@ class Simulation:
             (core, "PARCEL_JOBS", parcel_jobs),
             (core, "CREDIT", int(dice() * 4) + 1),
             (loop, "REFILL", int(dice() * 6) + 1),
+            (loop, "MAY_STAND_STILL", 1 << 30),  # nobody does; it would hide what is forgotten
             (loop, "DRAIN_CLIENTS", int(dice() * 6) + 1),
             (requests, "SLICE", int(dice() * 4) + 2),
             (fake_store, "SCAN", int(dice() * 8) + 1),
@@ -362,8 +362,7 @@ class Simulation:
         clients = list(self._clients.values())
         self._clients.clear()
         for client in clients:
-            self._peers += 1
-            client.reconnect(b"peer%d" % self._peers)
+            client.reconnect(self._new_peer())
             self._clients[client.peer] = client
             if self._dice() < 0.7:
                 client.remind()
@@ -372,9 +371,13 @@ class Simulation:
 
     def _connect(self, number: int) -> None:
         client = FakeClient(number, self._rng, self._from_client)
-        self._peers += 1
-        client.peer = b"peer%d" % self._peers
+        client.peer = self._new_peer()
         self._clients[client.peer] = client
+
+    def _new_peer(self) -> bytes:
+        peer = b"peer%d" % (len(self._peers) + 1)
+        self._peers.add(peer)
+        return peer
 
     def _from_client(self, peer: bytes, frame: bytes) -> None:
         self._client_router.inbox.append((peer, frame))
@@ -388,6 +391,8 @@ class Simulation:
                 self._note("   ", peer.decode(), "is told", message)
             self.truth.told(message)
         client = self._clients.get(peer)
+        if peer not in self._peers:
+            raise Broken(f"{peer!r} is told something, and is nobody")
         if client is not None:
             client.hear(frame)
         return client is not None
@@ -414,6 +419,9 @@ class Simulation:
     def _carry(self, *, everything: bool = False) -> None:
         """Bring frames of workers to the daemon, in the order of each of their sockets."""
         inbox, dice = self._worker_router.inbox, self._dice
+        while self.machine.strays and dice() < 0.5:
+            uid, channel, stray = self.machine.strays.pop(0)
+            inbox.append((f"{uid}{channel}".encode(), encode([stray])))
         for uid, worker in self.machine.workers.items():
             for channel in ("/j", "/c") if dice() < 0.5 else ("/c", "/j"):
                 out = worker.out[channel]
@@ -476,9 +484,9 @@ class Simulation:
             client.try_again()
 
     def _do_watch(self) -> None:
-        client = self._any_client()
-        if client.known:
-            client.watch([client.known[int(self._dice() * len(client.known))]])
+        known = self._any_client().known
+        if known:
+            self._any_client().watch([known[int(self._dice() * len(known))]])
 
     def _do_cancel(self) -> None:
         self._note("cancel")
@@ -576,8 +584,8 @@ class Simulation:
         self._turn()  # it may still hold the ids of jobs that were cancelled
         check_end(self.daemon, self.store, self.truth)
         for client in self._clients.values():
-            if client.open or client.waits:
-                raise Broken(f"{client.peer!r} waits for {client.open} and {client.waits}")
+            if client.open or client.waits or client.asked:
+                raise Broken(f"{client.peer!r} waits: {client.open} {client.waits} {client.asked}")
 
     def _freeze_one(self) -> None:
         """Let one job run for ever: nothing may be stuck behind it as long as others can work."""
@@ -671,7 +679,7 @@ class Simulation:
         ready = [w for w in daemon.scheduler.workers.values() if w.phase is Phase.READY]
         if busy or len(ready) != self._settings.pool.workers:
             return f"{busy} are not done, {list(daemon.scheduler.workers.values())}"
-        waiting = [c.peer for c in self._clients.values() if c.open or c.waits]
+        waiting = [c.peer for c in self._clients.values() if c.open or c.waits or c.asked]
         return f"{waiting} wait" if waiting else ""
 
 

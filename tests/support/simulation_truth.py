@@ -432,6 +432,7 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
         "jobs that are spilled": scheduler.window.spilled,
         "submits": scheduler.ledger.submissions,
         "leases": store.leased,
+        "parcels": store.parcels,
         "deadlines": scheduler._deadlines,
         "jobs that run": truth.running,
         "watched ranges": _watched(scheduler, store),
