@@ -130,10 +130,7 @@ class Session:
 
     def complain(self, text: str) -> None:
         """Write an error to stderr."""
-        try:
-            sys.stdout.flush()  # in the order in which things happened, where both are one
-        except OSError:
-            pass  # the command flushes once more at its end, and that is told
+        sys.stdout.flush()  # in the order in which things happened, where both are one
         sys.stderr.write(harmless(text) + "\n")
 
     def fail(self, error: JobdError) -> int:
@@ -142,7 +139,10 @@ class Session:
             self.write_json(error_json(error))
         else:
             text = f"{error.message}: {error.hint}" if error.hint else error.message
-            self.complain("jobd: " + one_line(text))
+            try:
+                self.complain("jobd: " + one_line(text))
+            except OSError:
+                pass  # stdout cannot be written: the end of the command finds that too, and tells it
         return error.code
 
 

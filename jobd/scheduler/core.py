@@ -90,7 +90,8 @@ class Scheduler:
         self.boot = boot
         self.options = options
         self.ledger = Ledger(next_id, counts or {}, next_lease)
-        self.window = Window(self.ledger.counts[State.QUEUED])
+        # One more than there are: the store is looked through once, for parcels that are over.
+        self.window = Window(self.ledger.counts[State.QUEUED] + (next_id > 1))
         self.workers: dict[str, Worker] = {}
         self.draining = False
         self.degraded = False

@@ -32,7 +32,7 @@ class Window:
         """Ready jobs, assigned ones, and ends that are not durable yet."""
         self.cursor = 0
         self.spilled = spilled
-        """Queued jobs beyond the cursor; an upper bound until the cursor is at the end."""
+        """Queued jobs beyond the cursor; an upper bound until all that is stored is in memory."""
         self.watchers = Watchers()
         self._fresh: deque[Job] = deque()
         """Ready jobs that came in the order of their ids, as nearly all do."""
@@ -153,7 +153,10 @@ class Window:
                 self._watch(job, peer)
 
     def load(self, job: Job) -> Job:
-        """Bring one stored job into memory, to change it; returns the one that is there, if any."""
+        """Bring one stored job into memory, to change it; returns the one that is there, if any.
+
+        It still counts as spilled, so that its parcel is loaded some time too, and can end.
+        """
         present = self.jobs.get(job.id)
         if present is not None:
             return present
@@ -162,14 +165,10 @@ class Window:
             self.push(job)
             for peer, _, _ in self.watchers.within(job.id, job.id):
                 self._watch(job, peer)
-            self.unspill(1)
         return job
 
     def recover(self, job: Job) -> None:
-        """Take in a job that a worker had when the last daemon died.
-
-        It still counts as spilled, so that its parcel is loaded some time too, and can end.
-        """
+        """Take in a job that a worker had when the last daemon died; for the rest as ``load``."""
         self.jobs[job.id] = job
 
     def unspill(self, count: int) -> None:

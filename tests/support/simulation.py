@@ -665,8 +665,8 @@ class Simulation:
         if self._endless is not None:
             return ""
         daemon = self.daemon
-        if daemon.scheduler.ledger.batch or daemon.tasks:
-            return "something waits to be stored"
+        if daemon.scheduler.ledger.batch or daemon.tasks or daemon.scheduler.wants_refill():
+            return "something waits to be stored, or loaded"
         strange = [
             worker
             for worker in self.machine.living

@@ -301,6 +301,34 @@ def test_a_short_job_costs_one_commit(desk: Desk) -> None:
     assert desk.store.leased == {}
 
 
+def test_what_comes_later_does_not_prolong_the_wait(desk: Desk) -> None:
+    """The first submit of a batch counts: a steady stream must not starve it."""
+    desk.learn("m:short", SHORT)
+    desk.submit(1, "m:short")
+    desk.act(core.PATIENCE_US - 1)
+    assert not desk.scheduler.batch_is_due()
+    desk.submit(1, "m:short")
+    desk.act(1)
+    assert desk.scheduler.batch_is_due()
+
+
+def test_what_is_stored_is_not_kept_in_memory_or_stored_again() -> None:
+    """The arguments are in the job, the parcel's copy goes; an earlier attempt is written once."""
+    desk = Desk(workers=1)
+    desk.hire()
+    (number,) = desk.submit()
+    desk.act()
+    record = desk.job(number).record
+    assert record is not None
+    desk.commit()
+    assert record.args == []
+    assert record.parcel.records == []
+    desk.die(desk.holder(number), number)
+    assert desk.job(number).earlier
+    desk.commit()
+    assert desk.job(number).earlier is None
+
+
 def test_the_batch_does_not_wait_for_long(desk: Desk) -> None:
     """A job that takes longer than was expected does not hold up the answer to its submit."""
     desk.learn("m:short", SHORT)
@@ -348,6 +376,31 @@ def test_outcomes_of_a_stranger_are_acknowledged_at_once(desk: Desk) -> None:
     desk.scheduler.outcomes("stranger", 5, [Outcome(1, 1, Verdict.RETURNED, b"j1", None, 1, 1)])
     desk.act()
     assert desk.told_to("stranger", Recorded) == [Recorded([5])]
+
+
+def test_the_row_of_an_ended_job_tells_when_it_ran_and_where(desk: Desk) -> None:
+    """The times are the worker's, the pid is that of the worker that had it."""
+    (number,) = desk.submit()
+    desk.act()
+    outcome = Outcome(number, 1, Verdict.RETURNED, b"j1", None, 5_000, 70)
+    desk.scheduler.outcomes(desk.holder(number), 1, [outcome])
+    desk.commit()
+    row = desk.row(number)
+    assert (row.started_at, row.ended_at, row.pid, row.value) == (5_000, 5_070, 100, b"j1")
+
+
+def test_what_a_worker_says_after_it_was_judged_dead_changes_nothing(desk: Desk) -> None:
+    """Its last words may come late, or twice."""
+    (number,) = desk.submit()
+    desk.act()
+    uid = desk.holder(number)
+    desk.die(uid, number)
+    desk.scheduler.given_back(uid, [(number, 1)], 0, 9)
+    desk.scheduler.handed_over(uid, 1, (number, 1))
+    desk.scheduler.worker_ready(uid, 1)
+    desk.scheduler.worker_died(uid, Death("again"))
+    assert (desk.job(number).crashes, desk.job(number).attempt) == (1, 2)
+    assert uid not in desk.scheduler.workers
 
 
 def test_an_outcome_of_a_superseded_attempt_is_refused(desk: Desk) -> None:
@@ -443,8 +496,9 @@ def test_a_stalled_worker_gets_nothing_ahead_until_it_makes_progress() -> None:
     desk.scheduler.given_back(uid, [(two, 1)])
     desk.act()
     assert not desk.holder(two)
+    three = desk.submit(1, "m:short")[0]
     desk.end(one, took_us=SHORT)
-    assert desk.holder(two) == uid
+    assert desk.holder(two) == desk.holder(three) == uid
 
 
 def test_a_worker_whose_job_takes_longer_than_expected_gets_nothing_behind_it(desk: Desk) -> None:
@@ -875,6 +929,17 @@ def test_a_reload_replaces_each_worker_when_its_job_is_done(desk: Desk) -> None:
     assert desk.job(number).state is State.SUCCEEDED
 
 
+def test_a_worker_that_is_to_be_replaced_before_it_has_reported_is_told_when_it_does() -> None:
+    """A reload may come while workers start."""
+    desk = Desk(workers=1)
+    desk.scheduler.retire_all()
+    desk.act()
+    desk.orders.clear()
+    desk.hire()
+    assert desk.told_to(desk.spawned[0], Retire)
+    assert desk.scheduler.workers[desk.spawned[0]].phase is Phase.RETIRING
+
+
 # -- a full disk --
 
 
@@ -892,6 +957,45 @@ def test_a_full_disk_refuses_the_submit_and_keeps_every_other_write(desk: Desk) 
     assert desk.row(old).state is State.SUCCEEDED
     assert all(desk.store.job(number) is None for number in refused)
     assert desk.store.tally == desk.store.recount() == desk.scheduler.ledger.counts
+
+
+def test_an_answer_that_could_not_be_stored_is_told_after_the_next_try(desk: Desk) -> None:
+    """Who asked waits, and hears the truth."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.answer(PEER, Accepted(9))
+    desk.fail()
+    assert Accepted(9) not in desk.told
+    desk.commit()
+    assert desk.told[-1] == Accepted(9)
+
+
+def test_of_an_order_only_what_was_refused_is_taken_out(desk: Desk) -> None:
+    """The jobs of one order may be of a submit that is stored and of one that has failed."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    (busy,) = desk.submit(1, "m:long")
+    (stored,) = desk.submit(1, "m:short")
+    desk.act()
+    desk.commit()
+    (refused,) = desk.submit(1, "m:short")
+    desk.end(busy, took_us=LONG)
+    uid = desk.spawned[0]
+    assert desk.holder(stored) == desk.holder(refused) == uid
+    assert stored not in desk.runs(uid)
+    desk.fail()
+    assert desk.holder(stored) == uid
+    assert not desk.holder(refused)
+    desk.commit()
+    assert stored in desk.runs(uid)
+    assert refused not in desk.runs(uid)
+    assert desk.scheduler.workers[uid].unsent == 0
+    desk.end(stored)
+    desk.commit()
+    assert desk.store.leased == {}
 
 
 def test_after_a_full_disk_the_next_try_comes_a_second_later(desk: Desk) -> None:
@@ -1026,6 +1130,44 @@ def test_who_watches_a_spilled_job_is_told_of_its_end(small: Desk) -> None:
     run_all(small)
     assert [reply.id for reply in small.told if isinstance(reply, Ended)] == numbers
     assert not small.scheduler.window.watchers._ranges
+
+
+def test_all_who_watch_a_job_are_told(desk: Desk) -> None:
+    """In memory or spilled."""
+    (number,) = desk.submit()
+    desk.act()
+    for peer in (b"one", b"two", b"three"):
+        desk.scheduler.window.watch(peer, number)
+    desk.end(number)
+    desk.write()
+    desk.store.commit()
+    desk.scheduler.committed()
+    told = [p for p, reply in desk.scheduler.take_effects().replies if isinstance(reply, Ended)]
+    assert told == [b"one", b"two", b"three"]
+
+
+def test_nothing_is_left_of_a_backlog_that_was_cancelled_whole(small: Desk) -> None:
+    """The parcels of cancelled jobs are looked through, and deleted."""
+    numbers = [number for _ in range(5) for number in small.submit(3)]
+    small.act()
+    small.commit()
+    for number in numbers[1:]:
+        job = small.scheduler.window.jobs.get(number) or small.row(number)
+        small.scheduler.cancel(small.scheduler.window.load(job), "")
+    assert run_all(small) == [1]
+    assert small.store.parcels == {}
+    assert small.store.tally[State.CANCELLED] == len(numbers) - 1
+
+
+def test_nothing_is_left_of_a_parcel_whose_jobs_all_ran_when_the_daemon_died() -> None:
+    """The next daemon has no backlog to load, and looks all the same."""
+    desk, after = orphaned()
+    assert desk.store.parcels
+    for number in list(after.window.jobs):
+        desk.end(number)
+    run_all(desk)
+    assert desk.store.parcels == {}
+    assert after.window.spilled == 0
 
 
 def test_a_spilled_job_can_be_cancelled(small: Desk) -> None:
@@ -1183,3 +1325,4 @@ def test_a_job_that_a_dead_daemon_had_stopped_is_not_blamed() -> None:
     desk.end(running, verdict=Verdict.STOPPED)
     desk.commit()
     assert (desk.row(running).state, desk.row(running).crashes) == (State.QUEUED, 0)
+    assert (desk.job(running).state, desk.holder(running)) == (State.QUEUED, "")
