@@ -133,14 +133,19 @@ def run(argv: Sequence[str]) -> int:
     try:
         code = _run(list(argv), session)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read has had enough. What is still buffered must not fail once more at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read has had enough
+        _give_up_stdout()
         return EXIT_BROKEN_PIPE
-    except OSError as error:  # a full disk behind stdout, found out by the flush
+    except OSError as error:  # a full disk behind stdout, found out by a flush
+        _give_up_stdout()
         session.json = False
         return session.fail(as_jobd_error(error))
     return code
+
+
+def _give_up_stdout() -> None:
+    """What is still buffered must not fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _prepare_streams() -> None:

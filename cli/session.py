@@ -139,10 +139,7 @@ class Session:
             self.write_json(error_json(error))
         else:
             text = f"{error.message}: {error.hint}" if error.hint else error.message
-            try:
-                self.complain("jobd: " + one_line(text))
-            except OSError:
-                pass  # stdout cannot be written: the end of the command finds that too, and tells it
+            self.complain("jobd: " + one_line(text))
         return error.code
 
 
