@@ -175,7 +175,7 @@ def test_a_job_that_does_not_end_in_time_is_put_back_and_runs_again_without_blam
     """An attempt cut off by the end of the daemon is no crash: here none would be forgiven."""
     daemon = make_daemon(daemon__drain_s=0.1, jobs__max_crashes=0).start()
     job = daemon.client().submit("faults:wait_at", str(mark), str(gate)).id
-    for times in (1, 2, 3):
+    for times in (1, 2):
         eventually(lambda times=times: len(lines(mark)) == times)  # type: ignore[misc]  # bound
         assert daemon.terminate() == 0
         assert not daemon.processes()
@@ -184,7 +184,7 @@ def test_a_job_that_does_not_end_in_time_is_put_back_and_runs_again_without_blam
     client = daemon.client()
     assert client.result(job, 20) == "through"
     info = only(client, job)
-    assert (info.state, info.attempt, info.crashes) == (State.SUCCEEDED, 4, 0)
+    assert (info.state, info.attempt, info.crashes) == (State.SUCCEEDED, 3, 0)
 
 
 def test_a_job_deaf_to_sigterm_is_killed_at_the_end_of_the_drain_without_blame(
@@ -306,7 +306,7 @@ def test_a_submit_that_is_being_checked_during_a_reload_is_not_refused(
     assert job.result(20) == "checked"
 
 
-def test_ten_reloads_leave_nothing_behind(make_daemon: Make) -> None:
+def test_five_reloads_leave_nothing_behind(make_daemon: Make) -> None:
     """Processes and files are as many as after the first."""
     daemon = make_daemon().start()
     client = daemon.client()
@@ -324,7 +324,7 @@ def test_ten_reloads_leave_nothing_behind(make_daemon: Make) -> None:
     ready(client)
     eventually(lambda: len(zygotes(daemon)) == 1)
     before = counts()
-    for _ in range(10):
+    for _ in range(5):
         reload()
     ready(client)
     eventually(lambda: counts() == before)
@@ -466,14 +466,15 @@ def test_a_daemon_that_is_killed_takes_its_idle_workers_and_its_checker_along(
 
 def refused(
     daemon: DaemonUnderTest, code: int, sentence: str, state_dir: Path | None = None
-) -> None:
-    """Start a daemon that must not start, and look at what it says."""
+) -> str:
+    """Start a daemon that must not start; look at what it says, and return that."""
     place = str(state_dir or daemon.state_dir)
     result = daemon.cli("start", "--foreground", JOBD_STATE_DIR=place)
     assert result.returncode == code, result.stderr
     assert sentence in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not daemon.processes()
+    return result.stderr
 
 
 def test_a_socket_path_of_over_107_bytes_is_refused_with_its_length(make_daemon: Make) -> None:
@@ -553,8 +554,7 @@ def test_a_database_that_is_not_its_own_is_refused_and_left_as_it_is(
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    refused(daemon, 78, sentence)
-    refused(daemon, 78, str(path))
+    assert str(path) in refused(daemon, 78, sentence)
     assert path.read_bytes() == before
 
 
@@ -593,7 +593,7 @@ def test_a_cancel_that_comes_too_late_never_hits_the_next_job(make_daemon: Make)
     client = make_daemon(pool__workers=1, jobs__max_crashes=0).start().client()
     client.submit("work:sleep", 0.001).result(20)
     ends = set()
-    for _ in range(150):
+    for _ in range(100):
         victim = client.submit("work:sleep", 0.001)
         next_one = client.submit("work:sleep", 0.003)
         assert next_one.id == victim.id + 1

@@ -347,6 +347,14 @@ def test_the_batch_does_not_wait_for_a_job_that_may_be_long(desk: Desk, jobs: in
     assert desk.scheduler.batch_is_due()
 
 
+def test_the_batch_does_not_wait_when_the_workers_have_enough_to_do(desk: Desk) -> None:
+    """What could not even be handed out will not end before the commit."""
+    desk.learn("m:short", 400)
+    desk.submit(50, "m:short")
+    desk.act()
+    assert desk.scheduler.batch_is_due()
+
+
 def test_a_submit_is_answered_when_it_is_durable_and_not_before(desk: Desk) -> None:
     """The answer has the ids, which follow on each other."""
     numbers = desk.submit(3)
