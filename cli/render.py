@@ -26,7 +26,6 @@ Row = tuple[str, ...]
 SHOWN_CALL_CHARACTERS = 300
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_QUEUE = "default"  # there is one so far; its name is part of the JSON from the start
 
 
 # -- JSON ---------------------------------------------------------------------
@@ -55,7 +54,8 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "uid": info.uid.hex(),
         "state": NAMES[info.state],
         "function": info.function,
-        "queue": _QUEUE,
+        "queue": info.queue,
+        "name": info.name or None,
         "attempts": info.attempt,
         "crashes": info.crashes,
         "created_at": instant(info.created_at),

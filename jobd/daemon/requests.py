@@ -290,6 +290,8 @@ class Requests:
             job.error,
             job.log.end - job.log.start if job.log else 0,
         )
+        if job.options is not None:
+            info.queue, info.name = job.options.queue, job.options.name
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at

@@ -96,6 +96,22 @@ class Parcel(msgspec.Struct):
     stored: bool = False
 
 
+class JobOptions(msgspec.Struct, frozen=True, array_like=True):
+    """What a submit says about its jobs, beside the call itself.
+
+    New fields go to the end, with a default: they are stored.
+    """
+
+    queue: str = "default"
+    name: str = ""
+    bound: int = 100
+    """Items that a stream may be ahead of its consumers."""
+
+
+DEFAULTS = JobOptions()
+"""What a submit means that says nothing; None in messages and in the store."""
+
+
 class Record(msgspec.Struct):
     """One submit, or a slice of a large one, within a parcel."""
 
@@ -105,6 +121,7 @@ class Record(msgspec.Struct):
     function: str
     created_at: int
     args: list[bytes]
+    options: JobOptions | None
     parcel: Parcel
     open: int = 0  # jobs that have no row of their own
 
@@ -123,6 +140,7 @@ class Job(msgspec.Struct, gc=False):
     function: str
     args: bytes
     created_at: int
+    options: JobOptions | None = None
     state: State = State.QUEUED
     attempt: int = 0
     crashes: int = 0
@@ -145,6 +163,14 @@ class Job(msgspec.Struct, gc=False):
     void: bool = False  # its submit failed: whatever it does is not recorded
 
 
+class Progress(msgspec.Struct, frozen=True, array_like=True):
+    """How far a running job says that it is."""
+
+    done: float
+    total: float | None = None
+    text: str = ""
+
+
 class JobInfo(msgspec.Struct, array_like=True):
     """A job as people see it: what ``show`` and ``ls`` carry."""
 
@@ -163,3 +189,10 @@ class JobInfo(msgspec.Struct, array_like=True):
     log_bytes: int
     args: bytes | None = None
     earlier: list[Attempt] = []
+    queue: str = DEFAULTS.queue
+    name: str = ""
+    inputs: list[int] = []
+    """The jobs whose results are among its arguments."""
+    root: int = 0
+    """Aborted: the job that was to blame; else 0."""
+    progress: Progress | None = None

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from jobd.model.job import ErrorInfo, JobInfo
+from jobd.model.job import ErrorInfo, JobInfo, JobOptions
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
 
@@ -51,6 +51,11 @@ class Submit(Message, tag=2):
     ``shapes`` says which counts of positional arguments and names of keyword
     arguments occur, so that the signature can be checked without a look into
     ``args``.
+
+    ``inputs`` has, for each call, the jobs whose results are among its arguments: by
+    id, or, as a submit may not be answered yet, by its key and then 8 bytes,
+    big-endian: which of its jobs.  Empty: no call has any.  ``by_value``: the function itself is in
+    ``args``, and ``function`` is only its name.
     """
 
     rid: int
@@ -60,6 +65,9 @@ class Submit(Message, tag=2):
     shapes: list[tuple[Arguments, tuple[str, ...]]]
     check: bool = True
     watch: bool = False
+    options: JobOptions | None = None
+    inputs: list[list[Number | bytes]] = []
+    by_value: bool = False
 
 
 class Watch(Message, tag=3):

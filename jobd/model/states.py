@@ -1,9 +1,9 @@
 """The life of a job: its states, what may happen to it, and the one table of both.
 
 The numbers are stored: never reuse or change one.  Those under ``ENDED`` are
-live, the others are ends.  An end has one exit only, ``RETRY``, which a person
-takes; it opens a new round of the same job and never touches what an earlier
-round recorded.
+live, the others are ends.  An end has one exit only, which a person takes:
+``RETRY``, or ``REVIVE`` where the retry is that of the job that it came from.  It
+opens a new round of the same job and never touches what an earlier round recorded.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from enum import IntEnum
 class State(IntEnum):
     """Where a job is in its life."""
 
+    BLOCKED = 2  # some of its inputs have not ended yet
     QUEUED = 3
     RUNNING = 4
     SUCCEEDED = 10
     FAILED = 11
     CRASHED = 12
-    CANCELLED = 14
+    CANCELLED = 14  # a person did it
+    ABORTED = 15  # the system did: an input did not succeed
 
 
 ENDED = 10
@@ -36,9 +38,17 @@ class Event(IntEnum):
     CRASH = 5  # its worker died, and its crash budget is spent
     CANCEL = 6
     RETRY = 7  # a person asks for another round
+    RELEASE = 8  # its last input has succeeded
+    ABORT = 9  # an input has ended without a result
+    REVIVE = 10  # the input that aborted it gets another round
 
 
 TABLE: dict[State, dict[Event, State]] = {
+    State.BLOCKED: {
+        Event.RELEASE: State.QUEUED,
+        Event.CANCEL: State.CANCELLED,
+        Event.ABORT: State.ABORTED,
+    },
     State.QUEUED: {
         Event.ASSIGN: State.RUNNING,
         Event.CANCEL: State.CANCELLED,
@@ -55,6 +65,7 @@ TABLE: dict[State, dict[Event, State]] = {
     State.FAILED: {Event.RETRY: State.QUEUED},
     State.CRASHED: {Event.RETRY: State.QUEUED},
     State.CANCELLED: {Event.RETRY: State.QUEUED},
+    State.ABORTED: {Event.REVIVE: State.BLOCKED},
 }
 
 
@@ -65,7 +76,7 @@ class IllegalTransition(Exception):
 _NEXT: list[list[State | None]] = [
     [
         TABLE[State(state)].get(Event(event)) if state in TABLE and event else None
-        for event in range(8)
+        for event in range(len(Event) + 1)
     ]
     for state in range(16)
 ]
@@ -86,11 +97,13 @@ NAMES: dict[State, str] = {state: state.name.lower() for state in State}
 BY_NAME: dict[str, State] = {name: state for state, name in NAMES.items()}
 
 EXIT_CODES: dict[State, int] = {
+    State.BLOCKED: 3,
     State.QUEUED: 3,
     State.RUNNING: 3,
     State.SUCCEEDED: 0,
     State.FAILED: 1,
     State.CANCELLED: 5,
     State.CRASHED: 7,
+    State.ABORTED: 5,
 }
 """What a command that mirrors a job exits with (the table in docs/cli.md)."""

@@ -227,6 +227,7 @@ class Scheduler:
             QueueFull: so many jobs are queued already.
         """
         ledger, args, uid = self.ledger, request.args, request.uid
+        function, options = request.function, request.options
         count = len(args)
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
@@ -249,7 +250,7 @@ class Scheduler:
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
             total = 0 if start else count
-            record = batch.pack(first + start, uid, total, request.function, self._wall, part)
+            record = batch.pack(first + start, uid, total, function, self._wall, part, options)
             self.window.admit(record, watcher)
 
     # -- the window --

@@ -82,10 +82,10 @@ class Window:
         self.cursor = last
         jobs, ready = self.jobs, self._fresh.append
         uid, function, created_at = record.uid, record.function, record.created_at
-        batch = record.batch
+        batch, options = record.batch, record.options
         watchers = None if peer is None else (peer,)
         for number, args in enumerate(record.args, first):
-            job = Job(number, uid, batch, function, args, created_at)
+            job = Job(number, uid, batch, function, args, created_at, options)
             batch = 0
             job.record = record
             job.watchers = watchers
@@ -125,12 +125,12 @@ class Window:
         return [parcel.first for parcel in parcels if not parcel.open]
 
     def _unpack(self, record: Record, rows: dict[int, Job | None]) -> None:
-        jobs, batch = self.jobs, record.batch
+        jobs, batch, uid, options = self.jobs, record.batch, record.uid, record.options
         for number, args in enumerate(record.args, record.first):
             if number not in rows:
                 job = jobs.get(number)
                 if job is None:
-                    job = Job(number, record.uid, batch, record.function, args, record.created_at)
+                    job = Job(number, uid, batch, record.function, args, record.created_at, options)
                     self._append(job)
                 if not job.row:
                     job.record = record

@@ -27,6 +27,7 @@ CREATE TABLE jobs (
     pid        INTEGER NOT NULL,
     detail     BLOB,                         -- msgpack: cause, stop, error, log; NULL: nothing of it
     value      BLOB,
+    options    BLOB,                         -- msgpack; NULL: all as they are by default
     CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
     CHECK (value IS NULL OR state = 10)      -- only what succeeded has a value
 ) STRICT;

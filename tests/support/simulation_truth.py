@@ -205,7 +205,7 @@ class Truth(Witness):
             if before is not None and before != after:
                 raise Broken(f"2: the record of {before} was overwritten by {after}")
         for parcel in commit.ended_parcels:
-            for first, _, _, _, _, args in parcel.records:
+            for first, _, _, _, _, args, _ in parcel.records:
                 lost = [n for n in range(first, first + len(args)) if n not in store.rows]
                 if lost:
                     raise Broken(f"1: the parcel of the jobs {lost} is gone, and they have no rows")

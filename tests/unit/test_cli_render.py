@@ -77,6 +77,7 @@ def test_a_job_as_json() -> None:
         "state": "failed",
         "function": "mytasks:resize",
         "queue": "default",
+        "name": None,
         "attempts": 2,
         "crashes": 1,
         "created_at": "2025-11-24T16:00:00.123456Z",

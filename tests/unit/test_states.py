@@ -28,6 +28,10 @@ LEGAL = {
     (State.FAILED, Event.RETRY): State.QUEUED,
     (State.CRASHED, Event.RETRY): State.QUEUED,
     (State.CANCELLED, Event.RETRY): State.QUEUED,
+    (State.BLOCKED, Event.RELEASE): State.QUEUED,
+    (State.BLOCKED, Event.CANCEL): State.CANCELLED,
+    (State.BLOCKED, Event.ABORT): State.ABORTED,
+    (State.ABORTED, Event.REVIVE): State.BLOCKED,
 }
 
 
@@ -53,7 +57,7 @@ def test_every_state_has_a_line_in_the_table() -> None:
 def test_an_end_is_left_only_by_a_retry() -> None:
     """And a success not at all: its result may have been consumed."""
     ends = {state for state in State if state >= ENDED}
-    assert {event for state in ends for event in TABLE[state]} == {Event.RETRY}
+    assert {event for state in ends for event in TABLE[state]} == {Event.RETRY, Event.REVIVE}
     assert TABLE[State.SUCCEEDED] == {}
 
 
@@ -68,12 +72,14 @@ def test_every_live_state_can_be_cancelled_and_leads_to_an_end() -> None:
 def test_the_numbers_that_are_stored_never_change() -> None:
     """A database of an older jobd must mean the same."""
     assert {state.name: state.value for state in State} == {
+        "BLOCKED": 2,
         "QUEUED": 3,
         "RUNNING": 4,
         "SUCCEEDED": 10,
         "FAILED": 11,
         "CRASHED": 12,
         "CANCELLED": 14,
+        "ABORTED": 15,
     }
     assert (Event.PUT_BACK, Event.CANCEL) == (2, 6)  # kept with a job that is being stopped
 
