@@ -48,7 +48,14 @@ jobd start --state-dir /tmp/other       one more daemon, beside the first
     help="What an acknowledged job survives (JOBD_STORE_DURABILITY).",
 )
 @option("--ready-fd", type=int, hidden=True, allow_from_autoenv=False, help="Told once it answers.")
-def command(
+@option(
+    "--owner",
+    metavar="FD:DIR",
+    hidden=True,
+    allow_from_autoenv=False,
+    help="End with the process of this pidfd, and remove the directory.",
+)
+def command(  # noqa: PLR0913  # an argument for each option
     session: Session,
     *,
     foreground: bool,
@@ -56,6 +63,7 @@ def command(
     workers: str | None,
     durability: str | None,
     ready_fd: int | None,
+    owner: str | None,
 ) -> int:
     """Start the daemon, and return once it answers.
 
@@ -70,17 +78,18 @@ def command(
     if loaded.origins["path"] == "default":
         loaded = session.load(flags | {"path": [os.getcwd()]})
     if foreground:
-        return _run(loaded, ready_fd)
+        return _run(loaded, ready_fd, owner)
     return _start(session, loaded, _words(session, loaded, workers, durability))
 
 
-def _run(loaded: Loaded, ready_fd: int | None) -> NoReturn:
+def _run(loaded: Loaded, ready_fd: int | None, owner: str | None) -> NoReturn:
     """Be the daemon."""
     from jobd.daemon.launch import run_foreground  # noqa: PLC0415  # only `start` needs the daemon
+    from jobd.daemon.owner import Owner  # noqa: PLC0415  # as above
 
     settle()
     # It ends as Python programs do, whatever threads and handlers it has.
-    sys.exit(run_foreground(loaded, ready_fd))
+    sys.exit(run_foreground(loaded, ready_fd, Owner.parse(owner) if owner else None))
 
 
 def _start(session: Session, loaded: Loaded, words: list[str]) -> int:

@@ -7,20 +7,22 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 from jobd.config import Loaded
 from jobd.daemon.lock import private_directory
+from jobd.daemon.owner import Owner
 from jobd.model import errors
 from jobd.model.errors import DaemonUnreachable, JobdError
 
 LOG_NAME = "daemon.log"
 
 
-def run_foreground(loaded: Loaded, ready_fd: int | None = None) -> int:
+def run_foreground(loaded: Loaded, ready_fd: int | None = None, owner: Owner | None = None) -> int:
     """Run the daemon in this process; return its exit code; raises JobdError if it cannot start."""
     from jobd.daemon import service  # noqa: PLC0415  # zmq and sqlite3, which 'jobd start' does not need
 
-    return service.run(loaded.settings, ready_fd)
+    return service.run(loaded.settings, ready_fd, owner)
 
 
 def start_in_background(loaded: Loaded, argv: list[str], timeout_s: float = 30.0) -> int:
@@ -31,44 +33,61 @@ def start_in_background(loaded: Loaded, argv: list[str], timeout_s: float = 30.0
     """
     state_dir = loaded.settings.state_dir
     private_directory(state_dir)
-    log_path = os.path.join(state_dir, LOG_NAME)
+    child = spawn(argv, os.path.join(state_dir, LOG_NAME), timeout_s)
+    child.returncode = 0  # it is a daemon now and outlives us: nobody waits for it
+    return child.pid
+
+
+def spawn(
+    argv: list[str],
+    log_path: str,
+    timeout_s: float = 30.0,
+    *,
+    environ: Mapping[str, str] | None = None,
+    pass_fds: tuple[int, ...] = (),
+) -> subprocess.Popen[bytes]:
+    """Run ``jobd start --foreground`` with these further words; return once it answers.
+
+    Args:
+        argv: the words; what they leave open comes from the environment.
+        log_path: the file that its stdout and stderr are appended to.
+        timeout_s: how long that may take, in seconds.
+        environ: its environment variables; None: ours.
+        pass_fds: file descriptors that it inherits.
+
+    Raises:
+        JobdError: it did not start; what it said is in the message.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log_fd = os.open(log_path, flags, 0o600)
     began_at = os.fstat(log_fd).st_size
     read_fd, write_fd = os.pipe()
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "jobd",
-        "start",
-        "--foreground",
-        "--ready-fd",
-        str(write_fd),
-    ]
+    command = [sys.executable, "-P", "-m", "jobd", "start", "--foreground"]
     child = subprocess.Popen(
-        [*command, *argv],
+        [*command, "--ready-fd", str(write_fd), *argv],
         stdin=subprocess.DEVNULL,
         stdout=log_fd,
         stderr=log_fd,
-        pass_fds=(write_fd,),
+        env=environ,
+        pass_fds=(write_fd, *pass_fds),
         start_new_session=True,
     )
     os.close(write_fd)
     os.close(log_fd)
     try:
-        return _await_pid(child, read_fd, timeout_s)
+        _await_word(read_fd, timeout_s)
     except TimeoutError:
         raise DaemonUnreachable(
             f"the daemon (pid {child.pid}) did not answer within {timeout_s:g} s", f"see {log_path}"
         ) from None
     except EOFError:
-        raise _what_it_said(child.wait(), log_path, began_at) from None
+        raise what_it_said(child.wait(), log_path, began_at) from None
     finally:
         os.close(read_fd)
+    return child
 
 
-def _await_pid(child: subprocess.Popen[bytes], read_fd: int, timeout_s: float) -> int:
+def _await_word(read_fd: int, timeout_s: float) -> None:
     poll = select.poll()
     poll.register(read_fd, select.POLLIN)
     deadline = time.monotonic() + timeout_s
@@ -80,12 +99,10 @@ def _await_pid(child: subprocess.Popen[bytes], read_fd: int, timeout_s: float) -
         if not got:
             raise EOFError
         text += got
-    child.returncode = 0  # it is a daemon now and outlives us: nobody waits for it
-    return int(text)
 
 
-def _what_it_said(status: int, log_path: str, began_at: int) -> JobdError:
-    """Turn the last words of a daemon that did not start into the error that it met."""
+def what_it_said(status: int, log_path: str, began_at: int = 0) -> JobdError:
+    """Turn the last words of a daemon that has ended into the error that it met."""
     with open(log_path, encoding="utf-8", errors="replace") as file:
         file.seek(began_at)
         lines = [line.rstrip() for line in file if line.strip()]

@@ -23,9 +23,10 @@ from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
 from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
+from jobd.daemon.owner import Owner
 from jobd.daemon.requests import Requests, Steps
 from jobd.failpoints import hit
-from jobd.model.errors import DiskFull, JobdError, StoreFailed
+from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreFailed
 from jobd.model.messages import FrameError
 from jobd.model.orders import (
     Adopt,
@@ -44,7 +45,7 @@ from jobd.model.orders import (
     decode_reports,
 )
 from jobd.pool.scoreboard import Now, log_name
-from jobd.pool.supervisor import Dead, Pool
+from jobd.pool.supervisor import Dead, Pool, tail_of
 from jobd.scheduler import Death, Phase, Scheduler
 from jobd.store import Store
 from jobd.wire.router import Router
@@ -94,6 +95,7 @@ class Daemon:
         client_router: Router,
         worker_router: Router,
         notify: Notify,
+        owner: Owner | None = None,
     ) -> None:
         self.settings = settings
         self.boot = boot = scheduler.boot
@@ -122,6 +124,7 @@ class Daemon:
             worker_router, lambda peer: peer[:-2].decode("ascii", "replace") in pool.processes
         )
         self._notify = notify
+        self._owner = owner
         self._received: dict[str, int] = {}
         self._still: dict[str, tuple[int, Now]] = {}
         """Workers that were found to stand still: how often in a row, and what they had run last."""
@@ -146,6 +149,8 @@ class Daemon:
             self._wake_read,
         ):
             self._poller.register(source, zmq.POLLIN)
+        if owner is not None:
+            self._poller.register(owner.fd, zmq.POLLIN)
 
     # -- running --
 
@@ -318,6 +323,10 @@ class Daemon:
         self._workers.put(uid.encode() + suffix, order)
 
     def _see_deaths(self, ready: dict[object, int]) -> None:
+        if self._owner is not None and self._owner.fd in ready:
+            log.info("the owner of this daemon has ended")
+            self._poller.unregister(self._owner.fd)  # it stays readable
+            self.stop(0.0)  # nobody is left who would want what runs
         if not self._pool_fds.isdisjoint(ready):
             self.pool.look()
         for dead in self.pool.judge(self._received):
@@ -329,6 +338,9 @@ class Daemon:
 
     def _bury(self, dead: Dead) -> None:
         worker = self.scheduler.workers.get(dead.uid)
+        initializing = worker is not None and worker.phase is Phase.STARTING
+        if initializing and self._owner is not None and self._owner.initializer:
+            raise self._initializer_failed(dead)
         if worker is not None:
             level = logging.WARNING if worker.assigned else logging.INFO
             log.log(
@@ -345,6 +357,12 @@ class Daemon:
             self.buried.append(dead.uid)
         else:
             self.pool.forget_board(dead.uid)
+
+    def _initializer_failed(self, dead: Dead) -> InitializerFailed:
+        """Say why a worker died before it was ready; the traceback is the last that it wrote."""
+        tail, _ = tail_of(os.path.join(self.logs_dir, log_name(dead.uid, 1)), 0)
+        said = tail.rpartition("\n")[2] or f"its worker ended: {dead.cause}"
+        return InitializerFailed(f"the initializer failed: {said}")
 
     # -- effects and the store --
 
@@ -506,7 +524,7 @@ class Daemon:
             if number == signal.SIGHUP:
                 self.reload()
             else:
-                self.stop()
+                self.stop(0.0 if self._owner is not None else None)
 
 
 def as_death(dead: Dead) -> Death:

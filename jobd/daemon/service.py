@@ -13,6 +13,7 @@ import logging
 import os
 import resource
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from jobd.config.settings import Settings
 from jobd.daemon.lock import Lock, private_directory
 from jobd.daemon.loop import Daemon, as_death
 from jobd.daemon.notify import Notify
+from jobd.daemon.owner import Owner
 from jobd.failpoints import hit
 from jobd.model.errors import StoreFailed
 from jobd.model.job import Lease
@@ -42,13 +44,15 @@ GC_THRESHOLD = (100_000, 20, 1_000)
 """Hardly anything here is cyclic: Python's own threshold costs a fifth of the time for each submit."""
 
 
-def run(settings: Settings, ready_fd: int | None = None) -> int:
+def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = None) -> int:
     """Run a daemon to its end; return the exit code.
 
     ``ready_fd`` is closed after a line was written to it: the pid, once requests are answered.
+    With an ``owner`` it is a private one, which ends with that process.
 
     Raises:
         JobdError: it could not start.
+        InitializerFailed: the owner's initializer has failed in a worker.
     """
     logging.basicConfig(
         level=settings.daemon.log_level.upper(),
@@ -56,7 +60,7 @@ def run(settings: Settings, ready_fd: int | None = None) -> int:
         stream=sys.stderr,
     )
     with contextlib.ExitStack() as stack:
-        daemon = _prepare(settings, stack)
+        daemon = _prepare(settings, stack, owner)
         daemon.catch_signals()  # before anybody hears that it runs, and stops it
         gc.collect()
         gc.freeze()
@@ -74,6 +78,8 @@ def run(settings: Settings, ready_fd: int | None = None) -> int:
             os._exit(error.code)
         log.info("stopped")
         hit("stop.closed")
+    if owner is not None:
+        shutil.rmtree(owner.directory, ignore_errors=True)  # the owner may be there no more
     return 0
 
 
@@ -85,7 +91,7 @@ def _tell_starter(ready_fd: int) -> None:
     os.close(ready_fd)
 
 
-def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
+def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | None) -> Daemon:
     umask = os.umask(0o077)
     nofile_soft = _raise_nofile()
     notify = Notify()
@@ -98,7 +104,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
     ):
         stack.callback(Lock(path, what).release)
     hit("start.locked")
-    pool_settings = _pool_settings(settings, nofile_soft, umask)
+    pool_settings = _pool_settings(settings, nofile_soft, umask, owner)
     for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
         private_directory(directory)
     store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
@@ -125,6 +131,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack) -> Daemon:
         client_router=client_router,
         worker_router=worker_router,
         notify=notify,
+        owner=owner,
     )
     daemon.buried += dead
     stack.callback(daemon.close)
@@ -138,7 +145,9 @@ def _raise_nofile() -> int:
     return soft
 
 
-def _pool_settings(settings: Settings, nofile_soft: int, umask: int) -> PoolSettings:
+def _pool_settings(
+    settings: Settings, nofile_soft: int, umask: int, owner: Owner | None
+) -> PoolSettings:
     return PoolSettings(
         boot=secrets.token_hex(4),
         socket=settings.worker_socket,
@@ -151,6 +160,8 @@ def _pool_settings(settings: Settings, nofile_soft: int, umask: int) -> PoolSett
         max_output_bytes=settings.limits.max_output_bytes,
         nofile_soft=nofile_soft,
         umask=umask,
+        private=owner is not None,
+        initializer=owner.initializer if owner else "",
     )
 
 

@@ -88,6 +88,13 @@ class StoreFailed(JobdError):
     error = "store_failed"
 
 
+class InitializerFailed(JobdError):
+    """The initializer of a private daemon's workers failed, so that no job can run there."""
+
+    code = 71
+    error = "initializer_failed"
+
+
 class AlreadyRunning(JobdError):
     """Another daemon holds the state directory."""
 

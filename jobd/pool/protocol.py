@@ -19,6 +19,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_output_bytes: int
     nofile_soft: int
     umask: int
+    private: bool = False
+    """The daemon belongs to one process: without it, nothing goes on."""
+    initializer: str = ""
+    """The file with the call that each worker makes first, pickled; "": none."""
 
 
 class Spawn(msgspec.Struct, tag="spawn"):

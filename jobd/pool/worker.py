@@ -72,6 +72,9 @@ STOPPED_MEMORY = 1_000
 FILES_LOST = 70
 """The exit code of a worker whose job has closed or replaced the files that the worker needs."""
 
+INITIALIZER_FAILED = 71
+"""The exit code of a worker that could not make the call that the pool's owner wants made first."""
+
 
 class Stopped(BaseException):  # not an error, and no user's ``except Exception`` may eat it
     """Raised in a job by SIGTERM, so that its ``finally`` blocks run."""
@@ -120,6 +123,8 @@ class Worker:
         """Take orders and run jobs until retired."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         threading.Thread(target=self._watch, name="jobd-control", daemon=True).start()
+        if self._settings.initializer:
+            self._initialize(self._settings.initializer)
         hit("worker.started")
         self._jobs.send(encode([Ready(os.getpid(), self._boot)]))
         while True:
@@ -130,6 +135,18 @@ class Worker:
                 pass
             if self._leaving and not self._unrecorded:
                 self._leave()
+
+    def _initialize(self, path: str) -> None:
+        """Make the call that the pool's owner wants made first; a failure is the worker's end."""
+        try:
+            with open(path, "rb") as file:
+                function, args = payload.unpickle(file.read())
+            function(*args)
+        except BaseException as error:  # noqa: BLE001  # whatever it raises is its failure
+            print(describe(error).traceback, end="", file=sys.stderr, flush=True)
+            os._exit(INITIALIZER_FAILED)
+        self._settle_streams()
+        self._log_start = os.fstat(self._log_fd).st_size
 
     def _wait(self) -> list[bytes]:
         """Wait for orders; a SIGTERM from outside ends an idle worker."""

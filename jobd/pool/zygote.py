@@ -64,7 +64,7 @@ class Zygote:
                 elif not self._listen():
                     has_daemon = False
                     poll.unregister(self._channel)
-                    self._end_checkers()
+                    self._end_useless()
             self._reap()
 
     def _preload(self) -> bool:
@@ -112,9 +112,12 @@ class Zygote:
             linux.signal_quietly(pid, signal.SIGKILL)  # nobody has use for it
         os.close(pidfd)
 
-    def _end_checkers(self) -> None:
-        """Kill the checkers: only the daemon that is gone asked them anything."""
-        for pid in self._checkers:
+    def _end_useless(self) -> None:
+        """Kill the checkers, which only the daemon that is gone asked anything.
+
+        After a private daemon no other one comes, so there the workers are as useless.
+        """
+        for pid in self._uids if self._settings.private else self._checkers:
             linux.signal_quietly(pid, signal.SIGKILL)
 
     def _become(self, order: Spawn) -> None:
