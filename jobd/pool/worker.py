@@ -21,6 +21,7 @@ which the control thread presents itself (``Alive``).  If none comes within
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub; see _tidy
 import asyncio
 import faulthandler
 import os
@@ -67,6 +68,7 @@ HELD_BYTES = 64 * 1024
 """A larger result is sent at once: a frame holds one of those at most."""
 
 MAY_BE_LONG_S = 0.0005
+_SIGTERM = int(signal.SIGTERM)
 LOG_ROTATE_BYTES = 64 * 1024 * 1024
 STOPPED_MEMORY = 1_000
 FILES_LOST = 70
@@ -308,7 +310,8 @@ class Worker:
         if linux.has_children():
             linux.kill_children()
         self._settle_streams()
-        if signal.getsignal(signal.SIGTERM) != self._on_sigterm:
+        # Not signal.getsignal: it looks its answer up in an enum, for 2 µs instead of 0.06.
+        if _signal.getsignal(_SIGTERM) != self._on_sigterm:
             signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             end = os.lseek(self._log_fd, 0, os.SEEK_END)
