@@ -26,10 +26,10 @@ def submit(session: Session, client: Client, function: str, call: Call, *, check
     shape = (len(call.args), tuple(call.kwargs))
     data = encode(call)
     session.submitting = True
-    (handle,) = client.submit_encoded(function, [data], [shape], check=check)
-    session.attached = [handle.id]
+    (deferred,) = client.submit_encoded(function, [data], [shape], check=check)
+    session.attached = [deferred.id]
     session.submitting = False
-    return handle.id
+    return deferred.id
 
 
 def encode(call: Call) -> bytes:

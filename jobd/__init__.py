@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from jobd._version import __version__
 
 if TYPE_CHECKING:
-    from jobd.client import Client, Handle
+    from jobd.client import Client, Deferred
     from jobd.model.errors import (
         AlreadyRunning,
         BadFunction,
@@ -45,9 +45,9 @@ __all__ = [
     "Client",
     "ConfigError",
     "DaemonUnreachable",
+    "Deferred",
     "Denied",
     "DiskFull",
-    "Handle",
     "JobCancelled",
     "JobCrashed",
     "JobError",
@@ -64,7 +64,7 @@ __all__ = [
     "__version__",
 ]
 
-_FROM_CLIENT = frozenset({"Client", "Handle"})
+_FROM_CLIENT = frozenset({"Client", "Deferred"})
 
 
 # Not for type checkers: they would take it to mean that every name exists.

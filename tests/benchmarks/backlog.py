@@ -52,8 +52,8 @@ class Queue:
     def close_gate(self) -> None:
         """Keep all workers busy; the queue must be empty."""
         self._gates += 1
-        handles = self.client.submit_many("bench_jobs:gate", [(self._gate(),)] * WORKERS)
-        self.next = self.last = handles[-1].id
+        deferreds = self.client.submit_many("bench_jobs:gate", [(self._gate(),)] * WORKERS)
+        self.next = self.last = deferreds[-1].id
         while self.client.status().jobs["running"] < WORKERS:
             time.sleep(0.005)
 
@@ -67,8 +67,8 @@ class Queue:
 
     def add(self, count: int) -> None:
         """Submit jobs in one message, and forget them: nobody is told how they end."""
-        handles = self.client.submit_encoded(NOOP, [CALL] * count, [(0, ())])
-        self.last = handles[-1].id
+        deferreds = self.client.submit_encoded(NOOP, [CALL] * count, [(0, ())])
+        self.last = deferreds[-1].id
 
     def fill(self, count: int) -> None:
         """Submit many jobs."""
@@ -89,10 +89,10 @@ class Queue:
     def submits_per_s(self) -> float:
         """Return how many submits a second are made durable, none waiting for the one before."""
         began = time.perf_counter()
-        handles = [self.client.submit(NOOP) for _ in range(PIPELINED)]
+        deferreds = [self.client.submit(NOOP) for _ in range(PIPELINED)]
         self.client.flush()
         took = time.perf_counter() - began
-        self.last = handles[-1].id
+        self.last = deferreds[-1].id
         return PIPELINED / took
 
     def list_us(self, *states: State) -> float:

@@ -19,8 +19,8 @@ SINGLE, CHUNKED = "map, chunksize=1", "map, in chunks"
 
 
 def _jobd(client: Client, count: int) -> None:
-    for handle in client.submit_many(NOOP, [()] * count):
-        handle.result(harness.TIMEOUT_S)
+    for deferred in client.submit_many(NOOP, [()] * count):
+        deferred.result(harness.TIMEOUT_S)
 
 
 def _jobd_map(client: Client, count: int) -> None:

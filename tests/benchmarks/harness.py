@@ -178,8 +178,8 @@ def daemon(bench: Bench, workers: int = WORKERS) -> Iterator[Daemon]:
     with place(bench, workers) as where:
         where.jobd("start")
         with Client(where.socket, timeout_s=TIMEOUT_S) as client:
-            for handle in [client.submit(NOOP) for _ in range(WARM_UP)]:
-                handle.result(TIMEOUT_S)
+            for deferred in [client.submit(NOOP) for _ in range(WARM_UP)]:
+                deferred.result(TIMEOUT_S)
             yield Daemon(place=where, client=client)
 
 

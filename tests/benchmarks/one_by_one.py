@@ -15,8 +15,8 @@ FLOOR = 4.0
 
 def of_jobd(client: Client, count: int) -> None:
     """Submit all, then await all, as one would with futures."""
-    for handle in [client.submit(NOOP) for _ in range(count)]:
-        handle.result(harness.TIMEOUT_S)
+    for deferred in [client.submit(NOOP) for _ in range(count)]:
+        deferred.result(harness.TIMEOUT_S)
 
 
 def of_executor(pool: ProcessPoolExecutor, count: int) -> None:

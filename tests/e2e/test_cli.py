@@ -440,8 +440,8 @@ def test_ls(make_daemon: Make) -> None:
     daemon = make_daemon().start()
     assert daemon.cli("ls").stderr == "no jobs\n"
     assert as_json(daemon, "ls") == {"schema": "jobd.jobs/1", "jobs": []}
-    handles = daemon.client().submit_many("work:add", [(n,) for n in range(2500)])
-    daemon.client().wait([handles[0].id, handles[-1].id], 20)
+    deferreds = daemon.client().submit_many("work:add", [(n,) for n in range(2500)])
+    daemon.client().wait([deferreds[0].id, deferreds[-1].id], 20)
     done = daemon.cli("ls")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == [str(n) for n in range(2500, 2480, -1)]

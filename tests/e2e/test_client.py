@@ -130,28 +130,28 @@ def test_every_keyword_belongs_to_the_function(client: Client) -> None:
 
 def test_a_thousand_submits_are_on_their_way_before_the_first_is_answered(client: Client) -> None:
     """Each is a job of its own, with ids in the order of submission."""
-    handles = [client.submit("work:add", n, 1) for n in range(1000)]
-    assert [handle.result(20) for handle in handles] == list(range(1, 1001))
-    ids = [handle.id for handle in handles]
+    deferreds = [client.submit("work:add", n, 1) for n in range(1000)]
+    assert [deferred.result(20) for deferred in deferreds] == list(range(1, 1001))
+    ids = [deferred.id for deferred in deferreds]
     assert ids == sorted(set(ids))
 
 
 def test_a_bulk_submit_has_ids_that_follow_on_each_other(client: Client) -> None:
     """One message, one commit; the shapes may differ."""
-    handles = client.submit_many("work:add", [(1,), (1, 2), [5], (3, 4)])
-    assert [handle.result(20) for handle in handles] == [2, 3, 6, 7]
-    assert [handle.id - handles[0].id for handle in handles] == [0, 1, 2, 3]
+    deferreds = client.submit_many("work:add", [(1,), (1, 2), [5], (3, 4)])
+    assert [deferred.result(20) for deferred in deferreds] == [2, 3, 6, 7]
+    assert [deferred.id - deferreds[0].id for deferred in deferreds] == [0, 1, 2, 3]
     assert client.submit_many("work:add", []) == []
 
 
 def test_a_bulk_submit_with_one_bad_call_queues_none(client: Client, mark: Path) -> None:
     """All or nothing."""
     before = client.status().jobs
-    handles = client.submit_many("work:append", [(str(mark), "x"), (str(mark),)])
+    deferreds = client.submit_many("work:append", [(str(mark), "x"), (str(mark),)])
     with pytest.raises(BadFunction, match="missing a required argument: 'text'"):
-        handles[0].id  # noqa: B018  # asking for it waits
+        deferreds[0].id  # noqa: B018  # asking for it waits
     with pytest.raises(BadFunction):
-        handles[1].result(20)
+        deferreds[1].result(20)
     assert client.submit("work:add", 1, 2).result(20) == 3
     after = client.status().jobs
     assert sum(after.values()) == sum(before.values()) + 1
@@ -222,11 +222,11 @@ def test_a_refused_submit_that_nobody_looked_at_raises_at_the_end(
 
 
 def test_what_was_submitted_is_durable_when_the_block_is_left(shared: DaemonUnderTest) -> None:
-    """Without a look at any handle."""
+    """Without a look at any deferred."""
     with Client(shared.socket) as client:
-        handles = [client.submit("work:add", n) for n in range(300)]
+        deferreds = [client.submit("work:add", n) for n in range(300)]
     with Client(shared.socket) as other:
-        assert [other.result(handle.id, 20) for handle in handles] == list(range(1, 301))
+        assert [other.result(deferred.id, 20) for deferred in deferreds] == list(range(1, 301))
 
 
 def test_a_block_that_is_left_by_an_error_raises_that_error(shared: DaemonUnderTest) -> None:
@@ -242,14 +242,14 @@ def test_a_block_that_is_left_by_an_error_raises_that_error(shared: DaemonUnderT
 
 
 def test_a_result_can_be_had_again_and_by_anybody(client: Client, shared: DaemonUnderTest) -> None:
-    """Reading destroys nothing; a handle is a matter of the id alone."""
-    handle = client.submit("work:add", 1, 2)
-    assert [handle.result(20), handle.result(20), handle.done] == [3, 3, True]
+    """Reading destroys nothing; a deferred is a matter of the id alone."""
+    deferred = client.submit("work:add", 1, 2)
+    assert [deferred.result(20), deferred.result(20), deferred.done()] == [3, 3, True]
     with Client(shared.socket) as other:
-        assert other.result(handle.id, 20) == 3
-        attached = other.attach(handle.id)
-        assert not attached.done
-        assert other.result(handle.id, 20) == attached.result(0) == 3
+        assert other.result(deferred.id, 20) == 3
+        attached = other.attach(deferred.id)
+        assert not attached.done()
+        assert other.result(deferred.id, 20) == attached.result(0) == 3
 
 
 def test_one_attached_handle_is_enough_for_one_job(client: Client, mark: Path, gate: Path) -> None:
@@ -265,21 +265,21 @@ def test_one_attached_handle_is_enough_for_one_job(client: Client, mark: Path, g
 def test_a_wait_that_runs_out_says_so_and_the_job_goes_on(
     client: Client, mark: Path, gate: Path
 ) -> None:
-    """By every door; the same handle has the result later."""
-    handle = client.submit("faults:wait_at", str(mark), str(gate))
-    sentence = f"job {handle.id} has not ended within"
+    """By every door; the same deferred has the result later."""
+    deferred = client.submit("faults:wait_at", str(mark), str(gate))
+    sentence = f"job {deferred.id} has not ended within"
     for wait in (
-        lambda: handle.result(0.02),
-        lambda: handle.result(0),
-        lambda: client.result(handle.id, 0.02),
-        lambda: client.wait([handle.id], 0.02),
+        lambda: deferred.result(0.02),
+        lambda: deferred.result(0),
+        lambda: client.result(deferred.id, 0.02),
+        lambda: client.wait([deferred.id], 0.02),
     ):
         with pytest.raises(WaitTimeout, match=sentence):
             wait()
     with pytest.raises(TimeoutError):
-        handle.result(0)
+        deferred.result(0)
     gate.touch()
-    assert handle.result(20) == "through"
+    assert deferred.result(20) == "through"
 
 
 def test_a_job_that_does_not_exist_is_not_found(client: Client) -> None:
@@ -309,8 +309,8 @@ def test_waiting_for_several_jobs_tells_how_each_has_ended(client: Client) -> No
 def test_a_large_result_is_fetched_when_it_is_asked_for(client: Client) -> None:
     """The push leaves it out; nobody notices."""
     assert client.submit("faults:give_bytes", 5 * MIB).result(20) == b"x" * 5 * MIB
-    handles = client.submit_many("faults:give_text", [(size,) for size in (32_000, 33_000, MIB)])
-    assert [len(handle.result(20)) for handle in handles] == [32_000, 33_000, MIB]
+    deferreds = client.submit_many("faults:give_text", [(size,) for size in (32_000, 33_000, MIB)])
+    assert [len(deferred.result(20)) for deferred in deferreds] == [32_000, 33_000, MIB]
 
 
 def test_two_clients_are_told_of_the_same_end(
@@ -351,9 +351,9 @@ def test_threads_share_a_client(client: Client) -> None:
     def work(thread: int) -> list[int]:
         found = []
         for turn in range(30):
-            handle = client.submit("work:add", thread, turn)
+            deferred = client.submit("work:add", thread, turn)
             many = client.submit_many("work:add", [(thread, turn + n) for n in range(5)])
-            found.append(handle.result(20))
+            found.append(deferred.result(20))
             assert [h.result(20) for h in many] == [thread + turn + n for n in range(5)]
             client.status()
         return found
@@ -477,10 +477,10 @@ def test_a_client_that_waits_is_told_by_the_next_daemon(
     """It connects again by itself, and asks again for what it waits for."""
     daemon = make_daemon(daemon__drain_s=0).start()
     client = daemon.client()
-    handle = client.submit("faults:wait_at", str(mark), str(gate))
-    number = handle.id
+    deferred = client.submit("faults:wait_at", str(mark), str(gate))
+    number = deferred.id
     with ThreadPoolExecutor(2) as pool:
-        waiters = [pool.submit(handle.result, 20), pool.submit(client.result, number, 20)]
+        waiters = [pool.submit(deferred.result, 20), pool.submit(client.result, number, 20)]
         eventually(lambda: lines(mark))
         if how == "killed":
             daemon.kill()
@@ -530,9 +530,9 @@ def test_a_thread_that_asks_while_another_looks_for_the_daemon_waits_with_it(
     """It does not stumble over the connection that is closed."""
     daemon = make_daemon().start()
     client = daemon.client()
-    handle = client.submit("faults:wait_at", str(mark), str(gate))
+    deferred = client.submit("faults:wait_at", str(mark), str(gate))
     with ThreadPoolExecutor(8) as pool:
-        waiter = pool.submit(handle.result, 20)
+        waiter = pool.submit(deferred.result, 20)
         eventually(lambda: lines(mark))
         daemon.kill()
         eventually(lambda: client._transport.fileno() == -1)
@@ -551,11 +551,11 @@ def test_a_daemon_that_does_not_come_back_is_told_to_all_that_wait(
     """After the client's own timeout; the client is closed then."""
     daemon = make_daemon(pool__orphan_s=0.1).start()
     client = daemon.client()
-    handle = client.submit("faults:wait_at", str(mark), str(gate))
-    assert handle.id == 1
+    deferred = client.submit("faults:wait_at", str(mark), str(gate))
+    assert deferred.id == 1
     client.timeout_s = 0.3
     with ThreadPoolExecutor(3) as pool:
-        waiters = [pool.submit(handle.result) for _ in range(2)]
+        waiters = [pool.submit(deferred.result) for _ in range(2)]
         eventually(lambda: lines(mark))
         daemon.kill()
         for waiter in waiters:
@@ -881,11 +881,11 @@ def test_a_client_that_is_gone_is_forgotten(make_daemon: Make, mark: Path, gate:
 
 def test_a_cancelled_job_raises_for_whoever_waits(client: Client, mark: Path, gate: Path) -> None:
     """With the reason that was given."""
-    handle = client.submit("faults:wait_at", str(mark), str(gate))
+    deferred = client.submit("faults:wait_at", str(mark), str(gate))
     with ThreadPoolExecutor(1) as pool:
-        waiter = pool.submit(handle.result, 20)
+        waiter = pool.submit(deferred.result, 20)
         (pid,) = map(int, eventually(lambda: lines(mark)))
-        client.cancel(one(handle.id), "changed my mind")
+        client.cancel(one(deferred.id), "changed my mind")
         with pytest.raises(JobCancelled, match="was cancelled: changed my mind"):
             waiter.result(20)
     eventually(lambda: not is_alive(pid))

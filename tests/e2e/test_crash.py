@@ -10,13 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from harness import DaemonUnderTest, eventually, is_alive
 from keeper import connect, kept, workers_of
 from oracle import Oracle
 
-from jobd.client import Client, Handle
+from jobd.client import Client, Deferred
 from jobd.failpoints import NAMES, WORKER_NAMES
 from jobd.model.job import JobInfo
 from jobd.model.selector import Selector
@@ -55,21 +56,21 @@ def kill_all(daemon: DaemonUnderTest, oracle: Oracle) -> None:
 
 def in_stopped_hands(
     daemon: DaemonUnderTest, oracle: Oracle, client: Client, count: int = 5
-) -> tuple[int, list[Handle]]:
+) -> tuple[int, list[Deferred[Any]]]:
     """Stop the only worker and have jobs handed to it; return its pid, and the jobs, not one started."""
-    for handle in oracle.submit(client, count=20):
-        handle.result(20)  # now the daemon knows that these are short
+    for deferred in oracle.submit(client, count=20):
+        deferred.result(20)  # now the daemon knows that these are short
     (worker,) = workers_of(daemon)
     os.kill(worker, signal.SIGSTOP)
-    handles = oracle.submit(client, count=count)
+    deferreds = oracle.submit(client, count=count)
     client.flush()
-    return worker, handles
+    return worker, deferreds
 
 
 def go_through(client: Client, oracle: Oracle) -> None:
     """Have jobs of every kind: short ones, one that kills its worker, one that is cancelled."""
-    handles = oracle.submit(client, count=20)
-    handles += oracle.submit(client, "mark_and_die")
+    deferreds = oracle.submit(client, count=20)
+    deferreds += oracle.submit(client, "mark_and_die")
     (waits,) = oracle.submit(client, "mark_and_wait", str(oracle.daemon.root / "never"))
     client.flush()
     oracle.wait_for_runs(waits)
@@ -77,8 +78,8 @@ def go_through(client: Client, oracle: Oracle) -> None:
     assert number == waits.id
     # One that was carried out, and whose answer was lost, finds the job cancelled already.
     assert answer in ("stopping", "cancelled", "already finished")
-    ends = client.wait([h.id for h in [*handles, waits]], 20)
-    assert ends[handles[-1].id].state is State.CRASHED
+    ends = client.wait([h.id for h in [*deferreds, waits]], 20)
+    assert ends[deferreds[-1].id].state is State.CRASHED
     assert ends[waits.id].state is State.CANCELLED
 
 
@@ -110,8 +111,8 @@ class TestFailpoints:
         daemon = make_daemon().start(failpoint=f"{name}:kill:{hit}")
         oracle = Oracle(daemon)
         client = daemon.client()
-        handles = oracle.submit(client, count=6)
-        ends = client.wait([h.id for h in handles], 20)
+        deferreds = oracle.submit(client, count=6)
+        ends = client.wait([h.id for h in deferreds], 20)
         states = [end.state for end in ends.values()]
         assert set(states) <= {State.SUCCEEDED, State.CRASHED}
         if hit == 1 and name != "outcomes.sent":  # that one dies when all is said
@@ -124,9 +125,9 @@ class TestFailpoints:
         daemon = make_daemon().start(failpoint="worker.started:kill")
         oracle = Oracle(daemon)
         client = daemon.client()
-        (handle,) = oracle.submit(client)
+        (deferred,) = oracle.submit(client)
         eventually(lambda: any("have died" in text for text in client.status().trouble))
-        info = info_of(client, handle.id)
+        info = info_of(client, deferred.id)
         assert (info.state, info.attempt, info.crashes) == (State.QUEUED, 0, 0)
         assert daemon.terminate() == 0
         daemon.start()
@@ -143,8 +144,8 @@ class TestKilledDaemon:
         gate = daemon.root / "gate"
         running = oracle.submit(client, "mark_and_wait", str(gate), count=2)
         queued = oracle.submit(client, count=50)
-        for handle in running:
-            oracle.wait_for_runs(handle)
+        for deferred in running:
+            oracle.wait_for_runs(deferred)
         client.flush()
         daemon.kill()
         oracle.fault()
@@ -159,56 +160,56 @@ class TestKilledDaemon:
         oracle, client = Oracle(daemon), daemon.client()
         old = workers_of(daemon)
         gate = daemon.root / "gate"
-        (handle,) = oracle.submit(client, "mark_and_wait", str(gate))
-        oracle.wait_for_runs(handle)
+        (deferred,) = oracle.submit(client, "mark_and_wait", str(gate))
+        oracle.wait_for_runs(deferred)
         client.flush()
         daemon.kill()
         oracle.fault()
         gate.touch()
         daemon.start()
-        assert handle.result(20)
+        assert deferred.result(20)
         eventually(lambda: not any(is_alive(pid) for pid in old))
         assert len(workers_of(daemon)) == 2
         oracle.judge()
-        assert oracle.runs([handle]) == [1]
+        assert oracle.runs([deferred]) == [1]
 
     def test_outcomes_that_were_received_and_not_recorded(self, make_daemon: MakeDaemon) -> None:
         """A worker keeps what it has sent until that is on record, and sends it again."""
         daemon = make_daemon().start(failpoint="outcomes.received:kill")
         oracle, client = Oracle(daemon), daemon.client()
         gate = daemon.root / "gate"
-        (handle,) = oracle.submit(client, "mark_and_wait", str(gate))
+        (deferred,) = oracle.submit(client, "mark_and_wait", str(gate))
         client.flush()
         oracle.fault()
         gate.touch()
         assert daemon.wait() == -signal.SIGKILL
         daemon.start()
-        assert handle.result(20)
-        assert info_of(client, handle.id).attempt == 1
+        assert deferred.result(20)
+        assert info_of(client, deferred.id).attempt == 1
         oracle.judge()
-        assert oracle.runs([handle]) == [1]
+        assert oracle.runs([deferred]) == [1]
 
     def test_short_jobs_that_were_handed_out_ahead_of_time(self, make_daemon: MakeDaemon) -> None:
         """Every one of them runs once, wherever it was when the daemon died."""
         daemon = make_daemon().start()
         oracle, client = Oracle(daemon), daemon.client()
-        handles = oracle.submit(client, count=3000)
-        eventually(lambda: client.ping() and sum(h.done for h in handles) > 500)
+        deferreds = oracle.submit(client, count=3000)
+        eventually(lambda: client.ping() and sum(h.done() for h in deferreds) > 500)
         daemon.kill()
         oracle.fault()
         daemon.start()
         oracle.judge()
-        assert oracle.runs(handles) == [1] * 3000
+        assert oracle.runs(deferreds) == [1] * 3000
 
     def test_a_submit_is_stored_and_its_answer_is_lost(self, make_daemon: MakeDaemon) -> None:
         """The client sends it again with its key, and gets the ids that it had."""
         daemon = make_daemon(pool__workers=1).start(failpoint="batch.committed:kill")
         oracle, client = Oracle(daemon), daemon.client()
-        handles = oracle.submit(client, count=5)
+        deferreds = oracle.submit(client, count=5)
         assert daemon.wait() == -signal.SIGKILL
         oracle.fault()
         daemon.start()
-        assert [handle.id for handle in handles] == [1, 2, 3, 4, 5]
+        assert [deferred.id for deferred in deferreds] == [1, 2, 3, 4, 5]
         assert oracle.submit(client)[0].id == 6
         oracle.judge()
 
@@ -219,11 +220,11 @@ class TestKilledDaemon:
         daemon = make_daemon(pool__orphan_s=3600).start(failpoint="batch.written:kill")
         oracle, client = Oracle(daemon), daemon.client()
         old = workers_of(daemon)
-        (handle,) = oracle.submit(client)
+        (deferred,) = oracle.submit(client)
         assert daemon.wait() == -signal.SIGKILL
         oracle.fault()
         daemon.start()
-        assert handle.result(20)
+        assert deferred.result(20)
         eventually(lambda: not any(is_alive(pid) for pid in old))
         oracle.judge()
 
@@ -231,16 +232,16 @@ class TestKilledDaemon:
         """The request outlives the daemon: the next one stops the job, by force if it must."""
         daemon = make_daemon().start()
         oracle, client = Oracle(daemon), daemon.client()
-        (handle,) = oracle.submit(client, "mark_and_ignore_stop")
-        oracle.wait_for_runs(handle)
-        assert client.cancel(only(handle.id), "not needed") == [(handle.id, "stopping")]
+        (deferred,) = oracle.submit(client, "mark_and_ignore_stop")
+        oracle.wait_for_runs(deferred)
+        assert client.cancel(only(deferred.id), "not needed") == [(deferred.id, "stopping")]
         daemon.kill()
         oracle.fault()
         daemon.start()
-        end = client.wait([handle.id], 20)[handle.id]
+        end = client.wait([deferred.id], 20)[deferred.id]
         assert (end.state, end.cause) == (State.CANCELLED, "not needed")
         oracle.judge()
-        assert oracle.runs([handle]) == [1]
+        assert oracle.runs([deferred]) == [1]
 
     def test_a_cancelled_job_that_had_not_started(self, make_daemon: MakeDaemon) -> None:
         """It was in the hands of a worker that died with the daemon, and never runs."""
@@ -285,10 +286,10 @@ class TestKilledDaemon:
         daemon = make_daemon(pool__orphan_s=0.5).start()
         oracle, client = Oracle(daemon), daemon.client()
         gate = daemon.root / "gate"
-        (handle,) = oracle.submit(client, "mark_and_wait", str(gate))
-        oracle.wait_for_runs(handle)
+        (deferred,) = oracle.submit(client, "mark_and_wait", str(gate))
+        oracle.wait_for_runs(deferred)
         client.flush()
-        number = handle.id
+        number = deferred.id
         daemon.kill()
         oracle.fault()
         daemon.socket = str(daemon.root / "elsewhere.sock")
@@ -298,7 +299,7 @@ class TestKilledDaemon:
         client = daemon.client()
         assert client.result(number, 20)
         assert (info_of(client, number).attempt, info_of(client, number).crashes) == (2, 0)
-        assert oracle.runs([handle]) == [2]
+        assert oracle.runs([deferred]) == [2]
 
 
 class TestEverythingKilled:
@@ -309,7 +310,7 @@ class TestEverythingKilled:
         daemon = make_daemon(pool__workers=1, jobs__max_crashes=2).start()
         oracle, client = Oracle(daemon), daemon.client()
         (running,) = oracle.submit(client, "mark_and_wait", str(daemon.root / "never"))
-        waiting: list[Handle] = []
+        waiting: list[Deferred[Any]] = []
         for times in (1, 2, 3):
             oracle.wait_for_runs(running, times)
             waiting = oracle.submit(client, count=2)
@@ -319,7 +320,7 @@ class TestEverythingKilled:
             daemon.start()
         end = client.wait([running.id], 20)[running.id]
         assert (end.state, end.cause) == (State.CRASHED, "it ended while no daemon watched")
-        assert all(handle.result(20) for handle in waiting)
+        assert all(deferred.result(20) for deferred in waiting)
         info = info_of(client, running.id)
         assert (info.attempt, info.crashes) == (3, 3)
         assert [(a.number, a.state) for a in info.earlier] == [
@@ -333,14 +334,14 @@ class TestEverythingKilled:
         """A daemon that is killed as it recovers leaves everything for the next to find."""
         daemon = make_daemon(pool__workers=1).start()
         oracle, client = Oracle(daemon), daemon.client()
-        _, handles = in_stopped_hands(daemon, oracle, client)
+        _, deferreds = in_stopped_hands(daemon, oracle, client)
         kill_all(daemon, oracle)
         for _ in range(3):
             daemon.start(failpoint="start.recovered:kill", wait=False)
             assert daemon.wait() == -signal.SIGKILL
         daemon.start()
-        assert all(handle.result(20) for handle in handles)
-        assert all(info_of(client, handle.id).crashes == 0 for handle in handles)
+        assert all(deferred.result(20) for deferred in deferreds)
+        assert all(info_of(client, deferred.id).crashes == 0 for deferred in deferreds)
         oracle.judge()
 
     def test_a_death_that_could_not_be_recorded_blames_nobody(
@@ -349,7 +350,7 @@ class TestEverythingKilled:
         """A worker dies, and then the daemon before that is stored: what had not started has no crash."""
         daemon = make_daemon(pool__workers=1).start()
         oracle, client = Oracle(daemon), daemon.client()
-        worker, handles = in_stopped_hands(daemon, oracle, client)
+        worker, deferreds = in_stopped_hands(daemon, oracle, client)
         # As on a full disk: from now on the daemon can write nothing.
         size = (daemon.state_dir / "jobd.db-wal").stat().st_size
         resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -358,8 +359,8 @@ class TestEverythingKilled:
         oracle.fault()
         daemon.kill()
         daemon.start()
-        assert all(handle.result(20) for handle in handles)
-        assert all(info_of(client, handle.id).crashes == 0 for handle in handles)
+        assert all(deferred.result(20) for deferred in deferreds)
+        assert all(info_of(client, deferred.id).crashes == 0 for deferred in deferreds)
         oracle.judge()
 
 
@@ -385,7 +386,7 @@ class TestManyKills:
 
             killer = threading.Thread(target=kill)
             killer.start()
-            window: deque[Handle] = deque()
+            window: deque[Deferred[Any]] = deque()
             while not over.is_set():
                 window += oracle.submit(client, count=rng.choice([1, 1, 1, 10]))
                 while len(window) > 50:

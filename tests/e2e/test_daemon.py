@@ -139,7 +139,7 @@ def test_what_is_queued_and_what_has_ended_is_there_after_a_restart(make_daemon:
     assert first.result(20) == 3
     gate = daemon.root / "gate"
     waiting = client.submit_many("work:mark_and_wait", [(str(daemon.root / "m"), str(gate))] * 10)
-    ids = [handle.id for handle in waiting]
+    ids = [deferred.id for deferred in waiting]
     client.stop(drain_s=0, timeout=20)
     assert daemon.wait() == 0
     gate.touch()
@@ -163,7 +163,7 @@ def test_a_job_that_ends_while_the_daemon_drains_is_recorded(
     with pytest.raises(Stopping, match="the daemon is stopping"):
         client.submit("work:add", 1, 2).id  # noqa: B018  # asking for it waits
     gate.touch()
-    assert [handle.result(20) for handle in running] == ["through"] * 2
+    assert [deferred.result(20) for deferred in running] == ["through"] * 2
     assert daemon.wait() == 0
     assert len(lines(mark)) == 2
     assert daemon.start().client().result(queued, 20) == "through"
@@ -210,7 +210,7 @@ def test_a_second_sigterm_ends_the_daemon_at_once(
     ).start()
     client = daemon.client()
     jobs = client.submit_many("faults:ignore_sigterm", [(str(mark), str(gate))] * 3)
-    ids = [handle.id for handle in jobs]
+    ids = [deferred.id for deferred in jobs]
     eventually(lambda: len(lines(mark)) == 2)
     os.kill(daemon.pid, signal.SIGTERM)
     eventually(lambda: "draining" in daemon.log)
@@ -265,7 +265,7 @@ def test_sighup_brings_new_code_while_the_old_job_runs_on(
     os.kill(daemon.pid, signal.SIGHUP)
     eventually(lambda: any(w.pid not in old for w in client.status().workers if w.pid))
     assert client.submit("versioned:version").result(20) == "the second"
-    assert not running.done
+    assert not running.done()
     gate.touch()
     assert running.result(20) == "through"
     assert not ready(client) & old
@@ -784,7 +784,7 @@ def test_a_worker_that_stands_still_holds_up_its_own_job_only(
     os.kill(pid, signal.SIGSTOP)
     others = client.submit_many("work:add", [(n, 1) for n in range(100)])
     assert [h.result(20) for h in others] == [n + 1 for n in range(100)]
-    assert not stuck.done
+    assert not stuck.done()
     client.cancel(one(stuck.id))
     with pytest.raises(JobCancelled):
         stuck.result(20)
@@ -815,13 +815,13 @@ def test_jobs_that_wait_behind_a_long_one_are_taken_back_and_run_by_another(
     ready(client)
     open_gate = gate.with_name("open")
     open_gate.touch()
-    for handle in client.submit_many("faults:wait_unless_open", [(str(open_gate),)] * 200):
-        handle.result(20)  # a history of short runs
+    for deferred in client.submit_many("faults:wait_unless_open", [(str(open_gate),)] * 200):
+        deferred.result(20)  # a history of short runs
     long = client.submit("faults:wait_unless_open", str(gate))
     behind = client.submit_many("faults:wait_unless_open", [(str(open_gate),)] * 300)
-    for handle in behind:
-        handle.result(20)
-    assert not long.done
+    for deferred in behind:
+        deferred.result(20)
+    assert not long.done()
     gate.touch()
     long.result(20)
     assert {only(client, h.id).attempt for h in behind} == {1}, "a job taken back had an attempt"
@@ -835,10 +835,10 @@ def test_short_jobs_flow_past_a_long_one(shared: DaemonUnderTest, mark: Path, ga
     eventually(lambda: lines(mark))
     order = gate.with_name("order")
     short = client.submit_many("work:append", [(str(order), str(n)) for n in range(500)])
-    for handle in short:
-        handle.result(20)
+    for deferred in short:
+        deferred.result(20)
     assert sorted(map(int, lines(order))) == list(range(500))
-    assert not long.done
+    assert not long.done()
     gate.touch()
     assert long.result(20) == "through"
 
@@ -892,8 +892,8 @@ def test_a_job_shows_its_whole_life(shared: DaemonUnderTest, mark: Path, gate: P
 def test_a_listing_has_the_newest_first_and_comes_in_pages(make_daemon: Make) -> None:
     """Filtered by state, and never more than was asked for."""
     client = make_daemon().start().client()
-    for handle in client.submit_many("work:add", [(n, 0) for n in range(25)]):
-        handle.result(20)
+    for deferred in client.submit_many("work:add", [(n, 0) for n in range(25)]):
+        deferred.result(20)
     with pytest.raises(JobFailed):
         client.submit("work:fail").result(20)
     everything = Selector(all=True)
@@ -932,7 +932,7 @@ def test_output_is_followed_across_a_crash(make_daemon: Make, mark: Path, gate: 
     Path(f"{gate}1").touch()
     assert next(pieces) == b"attempt 1 ends\n"
     assert next(pieces) == b"attempt 2 begins\n"  # while it waits at its gate
-    assert not job.done
+    assert not job.done()
     Path(f"{gate}2").touch()
     assert b"".join(pieces) == b"attempt 2 ends\n"
     job.result(20)
@@ -973,8 +973,8 @@ def test_a_follower_of_a_job_that_waits_is_told_when_it_is_over(
     gate.touch()
     follower.join(20)
     assert found == [b"hello\n"]
-    for handle in running:
-        handle.result(20)
+    for deferred in running:
+        deferred.result(20)
 
 
 def test_what_an_attempt_wrote_is_there_while_the_job_waits_for_the_next(

@@ -13,13 +13,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import DaemonUnderTest, eventually
 from keeper import connect, kept, workers_of
 from oracle import Oracle
 
-from jobd.client import Handle
+from jobd.client import Deferred
 from jobd.model.errors import DiskFull, JobdError
 from jobd.model.selector import Selector
 
@@ -101,10 +102,10 @@ def limit_files(daemon: DaemonUnderTest, size: int) -> None:
     resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def refusal_of(handle: Handle) -> JobdError:
+def refusal_of(deferred: Deferred[Any]) -> JobdError:
     """Return the error that a submit ends with."""
     with pytest.raises(DiskFull) as caught:
-        _ = handle.id
+        _ = deferred.id
     return caught.value
 
 
@@ -131,7 +132,7 @@ class TestFullDisk:
         gate.touch()
         eventually(lambda: any("disk full" in text for text in client.status().trouble))
         assert client.ping() >= 0
-        assert not running.done
+        assert not running.done()
         assert [info.id for info in client.find(Selector(all=True))] == [2, 1]
         disk.free()
         assert running.result(20)
@@ -222,7 +223,7 @@ class TestFullDisk:
         refusal_of(oracle.submit(client)[0])
         gate.touch()
         eventually(lambda: client.status().trouble != [])
-        assert not running.done
+        assert not running.done()
         limit_files(daemon, resource.RLIM_INFINITY)
         assert running.result(20)
         oracle.judge()
@@ -319,9 +320,9 @@ class TestFailingDisk:
         daemon = make_daemon().start()
         oracle, client = Oracle(daemon), daemon.client()
         tracer = trace(daemon, "delay_exit=50000", "fdatasync")
-        handles = [oracle.submit(client)[0] for _ in range(30)]
+        deferreds = [oracle.submit(client)[0] for _ in range(30)]
         assert client.ping() < 5
-        assert all(handle.result(20) for handle in handles)
+        assert all(deferred.result(20) for deferred in deferreds)
         tracer.close()
         oracle.judge()
 
@@ -352,8 +353,8 @@ class TestKilledInACall:
                     keeper.signal(signal.SIGTERM)
                     client = connect(oracle.daemon)
                 while len(keeper.deaths) == seen:
-                    handles = oracle.submit(client, count=3)
-                    client.wait([handle.id for handle in handles], 20)
+                    deferreds = oracle.submit(client, count=3)
+                    client.wait([deferred.id for deferred in deferreds], 20)
             assert keeper.kills > len(numbers) / 2, keeper.deaths
 
     @pytest.mark.parametrize("number", [1, 2, 4, 7, 11, 16])

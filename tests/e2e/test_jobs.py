@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from harness import DaemonUnderTest, eventually, is_alive
 
-from jobd.client import Client, Handle
+from jobd.client import Client, Deferred
 from jobd.model.errors import BadFunction, JobCancelled, JobCrashed, JobFailed, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.selector import Selector
@@ -110,7 +110,7 @@ def neighbour(client: Client, directory: Path) -> Iterator[None]:
     eventually(lambda: lines(mark))
     try:
         yield
-        assert not job.done
+        assert not job.done()
     finally:
         gate.touch()
     assert job.result(20) == "through"
@@ -608,7 +608,7 @@ def test_a_job_that_was_not_checked_fails_as_its_check_would_have(client: Client
         assert "cannot import" in failed.value.message or "did you mean" in failed.value.message
 
 
-def unchecked(client: Client, function: str) -> list[Handle]:
+def unchecked(client: Client, function: str) -> list[Deferred[Any]]:
     """Submit a call without arguments, unchecked."""
     return client.submit_encoded(function, [b"j[[],{}]"], [(0, ())], check=False, watch=True)
 
@@ -632,8 +632,8 @@ def test_results_of_the_largest_size_arrive_together(
     client = daemon.client()
     largest = size - len(b'j""')
     assert client.submit("faults:give_text", largest).result(20) == "x" * largest
-    for handle in client.submit_many("faults:give_text", [(largest,)] * 200):
-        assert len(handle.result(20)) == largest
+    for deferred in client.submit_many("faults:give_text", [(largest,)] * 200):
+        assert len(deferred.result(20)) == largest
 
 
 # --- all of it at once

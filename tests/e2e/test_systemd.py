@@ -207,11 +207,11 @@ def test_a_commit_that_hangs_stops_the_pings_and_one_that_goes_on_resumes_them(
         daemon = started(make_daemon, systemd.environ | hanging_commits(tmp_path, gate))
         client = daemon.client()
         gate.touch()
-        handle = client.submit("math:factorial", 5)
+        deferred = client.submit("math:factorial", 5)
         systemd.wait_for_silence(0.6)
         gate.unlink()
         systemd.wait_for_pings(2)
-        assert handle.result(20) == 120
+        assert deferred.result(20) == 120
 
 
 def hanging_commits(directory: Path, gate: Path) -> dict[str, str]:
@@ -267,12 +267,12 @@ def test_a_submit_that_is_being_checked_outlives_a_reload(
     daemon.write_module("slow", f"import work\nwork.mark_and_wait({str(mark)!r}, {str(gate)!r})\n")
     daemon.start()
     client = daemon.client()
-    handle = client.submit("slow:work.add", 41)
+    deferred = client.submit("slow:work.add", 41)
     eventually(mark.exists)
     os.kill(daemon.pid, signal.SIGHUP)
     eventually(lambda: len(mark.read_text(encoding="ascii").split()) == 2)
     gate.touch()
-    assert handle.result(20) == 42
+    assert deferred.result(20) == 42
 
 
 def test_a_stop_is_told_when_it_begins_and_ends_with_exit_code_0(

@@ -30,7 +30,7 @@ from typing import Any
 from harness import DaemonUnderTest, eventually
 
 from jobd import payload
-from jobd.client import Client, Handle
+from jobd.client import Client, Deferred
 from jobd.model.errors import DaemonUnreachable, JobdError, WaitTimeout
 from jobd.model.selector import Selector
 from jobd.model.states import ENDED, State
@@ -67,7 +67,7 @@ class Oracle:
         self.marks = daemon.root / "marks"
         self.database = daemon.state_dir / "jobd.db"
         self._tags: list[str] = []
-        self._handles: dict[str, Handle] = {}
+        self._deferreds: dict[str, Deferred[Any]] = {}
         self._acknowledged: dict[str, int] = {}
         self._told: dict[str, End] = {}
         self._refused: dict[str, JobdError] = {}
@@ -79,22 +79,22 @@ class Oracle:
 
     def submit(
         self, client: Client, function: str = "mark", *more: object, count: int = 1
-    ) -> list[Handle]:
+    ) -> list[Deferred[Any]]:
         """Submit jobs of a function of ``marks``, in one message; returns at once."""
         tags = [f"job{len(self._tags) + i}" for i in range(count)]
         self._tags += tags  # before they are sent: the daemon may die before we go on
         calls: list[list[Any]] = [[str(self.marks), tag, *more] for tag in tags]
-        handles = client.submit_many(f"marks:{function}", calls)
-        self._handles.update(zip(tags, handles, strict=True))
-        return handles
+        deferreds = client.submit_many(f"marks:{function}", calls)
+        self._deferreds.update(zip(tags, deferreds, strict=True))
+        return deferreds
 
     def listen(self) -> None:
         """Take note of what has been heard up to now; waits for nothing."""
-        for tag, handle in list(self._handles.items()):
-            if handle._id:
-                self._acknowledged.setdefault(tag, handle._id)
-            if handle._ended is not None and tag not in self._told:
-                self._told[tag] = (handle._ended.state, _value(handle._ended.value))
+        for tag, deferred in list(self._deferreds.items()):
+            if deferred._id:
+                self._acknowledged.setdefault(tag, deferred._id)
+            if deferred._ended is not None and tag not in self._told:
+                self._told[tag] = (deferred._ended.state, _value(deferred._ended.value))
 
     def fault(self) -> None:
         """Take note that the daemon dies now: a submit that it has not acknowledged may run again."""
@@ -108,15 +108,15 @@ class Oracle:
             assert info.attempt >= before, f"job {info.id}: attempt {before} became {info.attempt}"
             self._attempts[info.id] = info.attempt
 
-    def runs(self, handles: list[Handle]) -> list[int]:
+    def runs(self, deferreds: list[Deferred[Any]]) -> list[int]:
         """Return how often each of these jobs has run."""
-        tags = {id(handle): tag for tag, handle in self._handles.items()}
+        tags = {id(deferred): tag for tag, deferred in self._deferreds.items()}
         marked = self._marked()
-        return [len(marked[tags[id(handle)]]) for handle in handles]
+        return [len(marked[tags[id(deferred)]]) for deferred in deferreds]
 
-    def wait_for_runs(self, handle: Handle, count: int = 1) -> None:
+    def wait_for_runs(self, deferred: Deferred[Any], count: int = 1) -> None:
         """Wait until a job has begun for the ``count``-th time."""
-        eventually(lambda: self.runs([handle]) >= [count])
+        eventually(lambda: self.runs([deferred]) >= [count])
 
     # -- after it --
 
@@ -136,9 +136,9 @@ class Oracle:
         return counts
 
     def _all_ends(self, client: Client, within_s: float) -> dict[str, End]:
-        for tag, handle in self._handles.items():
+        for tag, deferred in self._deferreds.items():
             try:
-                self._acknowledged.setdefault(tag, handle.id)
+                self._acknowledged.setdefault(tag, deferred.id)
             except (WaitTimeout, DaemonUnreachable):
                 raise
             except JobdError as error:
@@ -156,7 +156,7 @@ class Oracle:
         shutil.copy(self.database, copy)
         rows, wrong = read_jobs(copy)
         counts = Counts(
-            attempted=len(self._handles),
+            attempted=len(self._deferreds),
             acknowledged=len(self._acknowledged),
             refused=len(self._refused),
             wrong=wrong,

@@ -233,11 +233,11 @@ def stuck() -> None:
     """A daemon that does not get on is ended and started again, and tells where it was."""
     drop_in("watchdog", "WatchdogSec=500ms", "TimeoutAbortSec=5s")
     with started() as client:
-        handle = client.submit("work:add", 41)
-        assert handle.result(20) == 42
+        deferred = client.submit("work:add", 41)
+        assert deferred.result(20) == 42
         os.kill(main_pid(), signal.SIGSTOP)
         eventually(lambda: unit("NRestarts") == "1" and unit("ActiveState") == "active")
-        assert client.result(handle.id) == 42
+        assert client.result(deferred.id) == 42
     assert "Fatal Python error: Aborted" in LOG.read_text(encoding="utf-8")
 
 

@@ -1,0 +1,313 @@
+"""What a client knows, without any I/O: frames come in and go out, and somebody else waits.
+
+A driver (``sync``, ``aio``) has a connection, a way to wait and a clock; everything
+else is here, once.  What is waited for is a ``Pending`` request or a deferred
+result: both have ``done()`` and ``call_when_done``.
+
+Every submit has a key.  When the connection breaks, whatever was not answered is
+sent again with the same key, and the daemon answers with the same ids.  Ends of
+jobs are pushed by the daemon.  The count of frames in the answer to a ping tells
+whether the daemon had to drop something; then it is asked again for what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from typing import Any, Generic, Protocol, TypeVar
+
+from jobd.client.deferred import DeferredBase
+from jobd.model.errors import BY_NAME, JobdError, UsageError, WaitTimeout
+from jobd.model.messages import (
+    Ended,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    Submit,
+    Submitted,
+    Watch,
+    Welcome,
+    decode_replies,
+    encode,
+)
+
+D = TypeVar("D", bound=DeferredBase[Any])
+
+PING_S = 5.0
+ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
+"""After so much the daemon is told that it was read; large answers stop coming for those who never do."""
+
+
+class Waitable(Protocol):
+    """Something that is done some day: a request, a deferred result, one of several of those."""
+
+    @property
+    def patient(self) -> bool:
+        """Whether it may take as long as the caller says, not only as an answer may."""
+
+    def done(self) -> bool:
+        """Whether it is."""
+
+    def call_when_done(self, waiter: Callable[[Any], object], /) -> None:
+        """Have ``waiter`` called once it is done, at once if it is; the client's lock is held."""
+
+    def late(self, timeout_s: float | None, /) -> WaitTimeout:
+        """Return the error that says what has not happened in time."""
+
+
+class Pending:
+    """A request that is not answered yet, and what has come so far."""
+
+    __slots__ = ("_waiters", "error", "frame", "over", "patient", "replies", "rid", "stream")
+
+    sent = False
+    """Whether whoever made it has sent it, too."""
+
+    def __init__(
+        self, rid: int, frame: bytes, *, stream: bool = False, patient: bool = False
+    ) -> None:
+        """Prepare; ``patient``: the answer may take as long as it likes."""
+        self.rid = rid
+        self.frame = frame
+        self.stream = stream
+        self.patient = patient
+        self.replies: list[Message] = []
+        self.error: JobdError | None = None
+        self.over = False
+        self._waiters: list[Callable[[Any], object]] | None = None
+
+    def done(self) -> bool:
+        """Whether it has been answered, or refused."""
+        return self.over
+
+    def call_when_done(self, waiter: Callable[[Any], object]) -> None:
+        """Have ``waiter`` called once this is done; the client's lock is held."""
+        if self.over:
+            waiter(self)
+        else:
+            self._waiters = [*(self._waiters or ()), waiter]
+
+    def late(self, timeout_s: float | None) -> WaitTimeout:
+        """Return the error that says that there is no answer yet."""
+        problem = f"the daemon has not answered within {timeout_s:g} s"
+        return WaitTimeout(problem, "it may be busy: ask again")
+
+    def take(self, reply: Message) -> None:
+        """Take in a reply."""
+        if isinstance(reply, Refused):
+            self.error = BY_NAME.get(reply.error, JobdError)(reply.message, reply.hint)
+            self.over = True
+        else:
+            self.replies.append(reply)
+            self.over = not (self.stream and reply.more)  # type: ignore[attr-defined]  # streams have it
+
+    def fire(self) -> None:
+        """Call those who wait."""
+        if self._waiters is not None:
+            for waiter in self._waiters:
+                waiter(self)
+
+
+class Submission(Pending):
+    """A submit; until it is answered, its deferred results live."""
+
+    __slots__ = ("deferreds", "function", "seen", "uid")
+
+    sent = True
+
+    def __init__(self, rid: int, frame: bytes, uid: bytes, function: str) -> None:
+        super().__init__(rid, frame, patient=True)
+        self.uid = uid
+        self.function = function
+        self.deferreds: list[DeferredBase[Any]] = []
+        self.seen = False
+
+    def refusal(self) -> JobdError | None:
+        """Return why it was refused, if it was; whoever asks has seen it."""
+        self.seen = True
+        return self.error
+
+
+class Farewell(Pending):
+    """A request to stop: it is done when the daemon hangs up."""
+
+    __slots__ = ()
+
+    def late(self, timeout_s: float | None) -> WaitTimeout:
+        """Return the error that says that the daemon is still there."""
+        return WaitTimeout(
+            f"the daemon has not ended within {timeout_s:g} s", "it goes on draining"
+        )
+
+    def take(self, reply: Message) -> None:
+        """Take in a reply; that it has been accepted is not the end."""
+        if isinstance(reply, Refused):
+            super().take(reply)
+
+
+class Core(Generic[D]):
+    """The client's half of the protocol; ``kind`` is the class of its deferred results.
+
+    It does not know the client: a cycle of references would keep one that is dropped.
+    Nothing here may be called by two threads at once, but ``next_rid``.
+    """
+
+    def __init__(self, kind: type[D]) -> None:
+        self._kind = kind
+        self.next_rid = count(1).__next__
+        self.pending: dict[int, Pending] = {}
+        self.submits = 0
+        self._session = os.urandom(8)
+        self._failed: list[Submission] = []
+        self._live: dict[int, weakref.ref[D]] = {}
+        self._received = 0
+        self._unacknowledged = 0
+        self.welcome: Welcome
+        self.farewell: Farewell | None = None
+
+    # -- asking --
+
+    def submit(self, client: object, request: Submit) -> tuple[Submission, list[D]]:
+        """Give a submit its numbers and register it; its frame is then to be sent, in this order.
+
+        Raises:
+            UsageError: it makes too large a message.
+        """
+        request.rid = self.next_rid()
+        request.uid = self._session + (self.submits + 1).to_bytes(8, "big")
+        frame = encode([request])
+        size = len(request.args)
+        if len(frame) > self.welcome.max_message_bytes:
+            raise UsageError(
+                f"these {size} calls make a message of {len(frame)} bytes, "
+                f"over the limit of {self.welcome.max_message_bytes}",
+                "submit them in several parts, or pass file names",
+            )
+        self.submits += 1
+        submission = Submission(request.rid, frame, request.uid, request.function)
+        kind, watch = self._kind, request.watch
+        deferreds = [kind(client, submission, index, 0, watch) for index in range(size)]
+        submission.deferreds = [*deferreds]  # the caller may do as he likes with his
+        self.pending[request.rid] = submission
+        return submission, deferreds
+
+    def submissions(self) -> list[Submission]:
+        """Return the submits that are not answered."""
+        return [p for p in list(self.pending.values()) if isinstance(p, Submission)]
+
+    def take_failure(self) -> JobdError | None:
+        """Return, once, why a submit was refused that nobody has looked at."""
+        unseen = [s.error for s in self._failed if not s.seen]
+        self._failed.clear()
+        return unseen[0] if unseen else None
+
+    def attach(self, client: object, number: int) -> D:
+        """Return a deferred result of a job that anybody has submitted."""
+        known = self._live.get(number)
+        deferred = known() if known else None
+        if deferred is None:
+            deferred = self._kind(client, None, 0, number)
+            self._live[number] = weakref.ref(deferred, self._drop(number))
+        return deferred
+
+    def ping(self) -> bytes:
+        """Return the frame that acknowledges what was received, and asks whether something was dropped."""
+        self._unacknowledged = 0
+        return encode([Ping(0, self._received)])
+
+    @property
+    def owes_ping(self) -> bool:
+        """Whether so much was received that the daemon should be told."""
+        return self._unacknowledged > ACKNOWLEDGE_BYTES
+
+    # -- the connection --
+
+    def begin(self, pending: Pending) -> None:
+        """Register a request, which is then to be sent."""
+        self.pending[pending.rid] = pending
+
+    def hung_up(self) -> bool:
+        """Take in that the daemon is gone; return whether that was asked for."""
+        if self.farewell is None:
+            return False
+        self.farewell.over = True
+        self.farewell.fire()
+        return True
+
+    def connected(self, welcome: Welcome) -> None:
+        """Begin to count what comes over a new connection."""
+        self.welcome = welcome
+        self._received = 1  # the frame with the welcome
+        self._unacknowledged = 0
+
+    def repeat(self) -> Iterator[bytes]:
+        """Yield frames to send again: what was not answered, submits with their old keys, and watches."""
+        for _, pending in sorted(self.pending.items()):
+            pending.replies.clear()
+            yield pending.frame
+        live = [(n, ref()) for n, ref in list(self._live.items())]
+        waiting = [n for n, d in live if d is not None and d._watched and d._ended is None]  # noqa: SLF001  # ours
+        if waiting:
+            yield encode([Watch(0, waiting)])
+
+    def take(self, frame: bytes) -> Iterable[bytes]:
+        """Take in a frame; return what is to be sent because of it: usually nothing."""
+        self._received += 1
+        self._unacknowledged += len(frame)
+        again: Iterable[bytes] = ()
+        live = self._live
+        for reply in decode_replies(frame):
+            if type(reply) is Ended:
+                ref = live.pop(reply.id, None)
+                deferred = ref() if ref else None
+                if deferred is not None:
+                    deferred._ended = reply  # noqa: SLF001  # ours
+                    if deferred._waiters is not None:  # noqa: SLF001  # ours
+                        deferred.fire()
+            elif type(reply) is Submitted:
+                self._submitted(reply)
+            else:
+                if type(reply) is Pong and reply.sent != self._received:
+                    self._received = reply.sent
+                    again = self.repeat()
+                self._answered(reply)
+        return again
+
+    def _submitted(self, reply: Submitted) -> None:
+        submission = self.pending.pop(reply.rid, None)
+        if not isinstance(submission, Submission):
+            return
+        submission.take(reply)
+        live, first = self._live, reply.first
+        for deferred in submission.deferreds:
+            number = deferred._id = first + deferred._index  # noqa: SLF001  # ours
+            live[number] = weakref.ref(deferred)  # type: ignore[arg-type]  # made by `new`
+        submission.deferreds = []
+        submission.frame = b""
+        submission.fire()
+
+    def _answered(self, reply: Any) -> None:
+        pending = self.pending.get(reply.rid)
+        if pending is None:
+            return
+        pending.take(reply)
+        if pending.over:
+            del self.pending[reply.rid]
+            pending.fire()
+            if isinstance(pending, Submission):
+                self._failed.append(pending)
+                for deferred in pending.deferreds:
+                    deferred.fire()
+
+    def _drop(self, number: int) -> Callable[[object], None]:
+        """Return what forgets an attached deferred result once nobody holds it."""
+        live = self._live
+
+        def drop(ref: object) -> None:
+            if live.get(number) is ref:
+                del live[number]
+
+        return drop

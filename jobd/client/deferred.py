@@ -1,0 +1,133 @@
+"""What a submit gives back: the part of a deferred result that is the same for every driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from jobd import payload
+from jobd.model.errors import JobCancelled, JobCrashed, JobError, JobFailed, NotFound, WaitTimeout
+from jobd.model.messages import Ended
+from jobd.model.states import NAMES, State
+
+if TYPE_CHECKING:
+    from jobd.client.core import Submission
+
+T = TypeVar("T")
+
+
+class DeferredBase(Generic[T]):
+    """A job's id, once that is known, and its end, once that has been heard of."""
+
+    patient = True
+
+    __slots__ = (
+        "__weakref__",
+        "_client",
+        "_ended",
+        "_id",
+        "_index",
+        "_submission",
+        "_waiters",
+        "_watched",
+    )
+
+    def __init__(
+        self,
+        client: Any,
+        submission: Submission | None,
+        index: int,
+        id: int = 0,
+        watched: bool = False,  # noqa: FBT001, FBT002  # by position: one is made for every job
+    ) -> None:
+        self._client = client
+        self._submission = submission
+        self._index = index
+        self._id = id
+        self._watched = watched
+        self._ended: Ended | None = None
+        self._waiters: list[Callable[[Any], object]] | None = None
+
+    def done(self) -> bool:
+        """Whether the job's end, or that it was refused, has been heard of; never waits."""
+        return self._ended is not None or (
+            self._submission is not None and self._submission.error is not None
+        )
+
+    def input_of(self) -> int | bytes:
+        """Return what a submit calls this job that has it as an input."""
+        if self._id:
+            return self._id
+        assert self._submission is not None
+        return self._submission.uid + self._index.to_bytes(8, "big")
+
+    def call_when_done(self, waiter: Callable[[Any], object]) -> None:
+        """Have ``waiter`` called once this is done, at once if it is; the client's lock is held."""
+        if self.done():
+            waiter(self)
+        elif self._waiters is None:
+            self._waiters = [waiter]
+        else:
+            self._waiters.append(waiter)
+
+    def late(self, timeout_s: float | None) -> WaitTimeout:
+        """Return the error that says that the job has not ended."""
+        who = self._id or "(not acknowledged yet)"
+        problem = f"job {who} has not ended within {timeout_s:g} s"
+        return WaitTimeout(problem, "it goes on; ask again later")
+
+    def fire(self) -> None:
+        """Call those who wait."""
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                waiter(self)
+
+    def __repr__(self) -> str:
+        words = [f"jobd.{type(self).__name__}", str(self._id or "(not acknowledged)")]
+        if self._submission is not None:
+            words.append(self._submission.function)
+            if self._submission.error is not None:
+                words.append(f"refused: {self._submission.error}")
+        if self._ended is not None:
+            words.append(_ending(self._ended))
+        return f"<{' '.join(words)}>"
+
+
+def _ending(ended: Ended) -> str:
+    name = NAMES[ended.state]
+    if ended.error is not None:
+        text = f"{ended.error.type}: {ended.error.message}".splitlines()[0]
+        return f"{name}: {text}"
+    return f"{name}: {ended.cause}" if ended.cause else name
+
+
+def value_of(ended: Ended) -> Any:
+    """Return what a job returned, or raise what tells how else it ended.
+
+    Raises:
+        JobError: it ended without a result.
+        NotFound: its result is not kept any more.
+    """
+    if ended.state is not State.SUCCEEDED:
+        raise error_of(ended)
+    if ended.value is None:
+        raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
+    return payload.decode(ended.value)
+
+
+def error_of(ended: Ended) -> JobError:
+    """Return the exception that tells how a job ended."""
+    error = ended.error
+    kind = error.type if error else ""
+    trace = error.traceback if error else ""
+    see = f"see 'jobd logs {ended.id}'"
+    if ended.state is State.CANCELLED:
+        why = f": {ended.cause}" if ended.cause else ""
+        return JobCancelled(f"job {ended.id} was cancelled{why}", "", id=ended.id)
+    if ended.state is State.CRASHED:
+        return JobCrashed(
+            f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace
+        )
+    text = f"{kind}: {error.message}" if error and error.message else kind
+    return JobFailed(f"job {ended.id} failed: {text}", see, id=ended.id, type=kind, traceback=trace)

@@ -1,0 +1,501 @@
+"""The client for threads.
+
+``submit`` sends at once and does not wait: a thousand submits are on their way
+before the first is answered.  The answer, that the job is durable, is waited for
+by ``Deferred.id``, ``Deferred.result`` and ``Client.flush``, which leaving the
+``with`` block does too; a submit that was refused raises there.
+
+Threads may share a client.  One of those that wait reads the socket, for all.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Self, TypeVar
+
+from jobd import payload
+from jobd.client import verbs
+from jobd.client.core import PING_S, Core, Pending
+from jobd.client.deferred import DeferredBase, value_of
+from jobd.client.link import RECONNECT_S, connect, default_socket
+from jobd.client.verbs import Arrivals, Steps
+from jobd.model.errors import DaemonUnreachable, JobError, UsageError
+from jobd.model.job import JobInfo
+from jobd.model.messages import Ended, Fetched, StatusInfo, Submit, Welcome
+from jobd.model.selector import Selector
+from jobd.zmtp import Disconnected
+
+Shape = tuple[int, tuple[str, ...]]
+"""A count of positional arguments, and the names of keyword arguments."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+READ_EVERY = 64
+"""After so many submits a look at what has come, so that the daemon need not drop it."""
+
+BULK = 10_000
+"""Calls that ``map`` sends in one message."""
+
+
+class Deferred(DeferredBase[T]):
+    """A deferred result: a job's id, and its value once there is one."""
+
+    __slots__ = ()
+    _client: Client
+
+    @property
+    def id(self) -> int:
+        """The job's id; waits until the job is durable.
+
+        Raises:
+            JobdError: the submit was refused.
+        """
+        return self._id or self._client._identify(self)  # noqa: SLF001  # a part of its client
+
+    @property
+    def state(self) -> str:
+        """The name of the state that the job is in now, as ``jobd ls`` shows it; asks the daemon.
+
+        Raises:
+            JobdError: the submit was refused.
+        """
+        return self._client._run(verbs.state(self._client._core, self))  # noqa: SLF001  # as above
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the function returned, waiting up to ``timeout`` seconds (None: for ever).
+
+        Raises:
+            JobFailed, JobCrashed, JobCancelled: the job ended without a result.
+            WaitTimeout: it has not ended in time; it goes on.
+        """
+        ended = self._ended
+        if ended is not None and ended.inline:
+            return value_of(ended)  # type: ignore[no-any-return]  # T is what the user says
+        value: T = self._client._run(verbs.result(self._client._core, self), timeout)  # noqa: SLF001  # as above
+        return value
+
+    def exception(self, timeout: float | None = None) -> JobError | None:
+        """Return what ``result`` raises because of how the job ended, or None if it succeeded.
+
+        Raises:
+            WaitTimeout: it has not ended within ``timeout`` seconds; it goes on.
+        """
+        return self._client._run(verbs.exception(self._client._core, self), timeout)  # noqa: SLF001  # as above
+
+    def cancel(self, reason: str = "") -> bool:
+        """Cancel the job, or stop it if it runs; return False if it had ended already."""
+        return self._client._run(verbs.cancel_one(self._client._core, self, reason))  # noqa: SLF001  # as above
+
+
+class Client:
+    """A connection to a daemon on this machine.
+
+    Args:
+        socket: the daemon's socket; None: as the settings say (``JOBD_SOCKET`` …).
+        timeout_s: how long to wait for an answer, or for a daemon that restarts.
+
+    Raises:
+        DaemonUnreachable: no daemon answers there.
+        Denied: the socket is somebody else's.
+    """
+
+    def __init__(self, socket: str | None = None, *, timeout_s: float = 30.0) -> None:
+        self.socket = socket or default_socket()
+        self.timeout_s = timeout_s
+        self._condition = threading.Condition()
+        self._core: Core[Deferred[Any]] = Core(Deferred)
+        self._reading = False
+        self._reconnecting = False
+        self._ping_at = 0.0
+        self._closed = False
+        self._connect(timeout_s)
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the daemon said of itself when this client connected to it."""
+        return self._core.welcome
+
+    # -- submitting --
+
+    def submit(self, function: str, /, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Submit a call of ``module:func``; every argument is the function's own.
+
+        Raises:
+            UsageError: an argument cannot travel.
+        """
+        call = _encode_call(args, kwargs)
+        return self.submit_encoded(function, [call], [(len(args), tuple(kwargs))], watch=True)[0]
+
+    def submit_many(self, function: str, calls: Iterable[Sequence[Any]], /) -> list[Deferred[Any]]:
+        """Submit one call for each sequence of positional arguments: all are queued or none.
+
+        One message and one commit, whatever their number (up to the daemon's ``max_message_bytes``).
+        """
+        arguments = [tuple(call) for call in calls]
+        if not arguments:
+            return []
+        shapes: list[Shape] = [(count, ()) for count in sorted({len(call) for call in arguments})]
+        return self.submit_encoded(
+            function, [_encode_call(call, {}) for call in arguments], shapes, watch=True
+        )
+
+    def map(
+        self, function: str, iterable: Iterable[Any], /, timeout: float | None = None
+    ) -> Iterator[Any]:
+        """Submit a call for each item and yield the results in order.
+
+        All are submitted before this returns, in messages of ten thousand.  ``timeout`` is in
+        seconds, for the whole, from now.
+        """
+        deadline = _deadline(timeout)
+        deferreds: list[Deferred[Any]] = []
+        items = iter(iterable)
+        while chunk := [(item,) for item in islice(items, BULK)]:
+            deferreds += self.submit_many(function, chunk)
+        return self._results(deferreds, deadline)
+
+    def _results(self, deferreds: list[Deferred[Any]], deadline: float | None) -> Iterator[Any]:
+        deferreds.reverse()
+        while deferreds:
+            yield deferreds.pop().result(_left(deadline))
+
+    def submit_encoded(
+        self,
+        function: str,
+        calls: list[bytes],
+        shapes: list[Shape],
+        *,
+        check: bool = True,
+        watch: bool = False,
+    ) -> list[Deferred[Any]]:
+        """Submit calls whose arguments are encoded already (``jobd.payload.encode_call``).
+
+        ``shapes`` has each count of positional arguments and names of keyword arguments that
+        occurs; ``watch`` has the ends pushed without being asked for one by one.
+        """
+        core = self._core
+        with self._condition:
+            self._refuse_closed()
+            request = Submit(0, b"", function, calls, shapes, check, watch)
+            submission, deferreds = core.submit(self, request)
+            self._send(submission.frame)
+            if not core.submits % READ_EVERY and not (self._reading or self._reconnecting):
+                self._read(0.0)
+            return deferreds
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until every submit is durable.
+
+        Raises:
+            JobdError: one was refused, and nobody has looked at it.
+        """
+        self._run(verbs.flush(self._core), timeout)
+
+    # -- results --
+
+    def attach(self, number: int) -> Deferred[Any]:
+        """Return the deferred result of a job that anybody has submitted."""
+        with self._condition:
+            return self._core.attach(self, number)
+
+    def result(self, number: int, timeout: float | None = None) -> Any:
+        """Return the value of a job, waiting up to ``timeout`` seconds (None: for ever).
+
+        Raises:
+            NotFound: there is no such job.
+            JobFailed, JobCrashed, JobCancelled, WaitTimeout: as ``Deferred.result``.
+        """
+        return self.attach(number).result(timeout)
+
+    def wait(self, numbers: Iterable[int], timeout_s: float | None = None) -> dict[int, Ended]:
+        """Wait until these jobs have ended, and return how; told by the daemon, never polled.
+
+        Raises:
+            NotFound: one of them does not exist.
+            WaitTimeout: one has not ended in time.
+        """
+        deferreds = [self.attach(number) for number in numbers]
+        return self._run(verbs.ends(self._core, deferreds), timeout_s)
+
+    def as_completed(
+        self, deferreds: Iterable[Deferred[T]], timeout: float | None = None
+    ) -> Iterator[Deferred[T]]:
+        """Yield deferred results as they get done, refused ones too; each once.
+
+        Raises:
+            WaitTimeout: ``timeout`` seconds after the call some are not done.
+            NotFound: one that was attached does not exist.
+        """
+        return self._arrivals(list(dict.fromkeys(deferreds)), _deadline(timeout))
+
+    def _arrivals(
+        self, deferreds: list[Deferred[T]], deadline: float | None
+    ) -> Iterator[Deferred[T]]:
+        self._run(verbs.watch(self._core, deferreds))
+        arrivals: Arrivals[Deferred[T]] = Arrivals()
+        with self._condition:
+            for deferred in deferreds:
+                arrivals.expect(deferred)
+        for _ in deferreds:
+            yield self._run(verbs.arrival(arrivals), _left(deadline))
+
+    def fetch(self, number: int) -> Fetched:
+        """Return a job's state as it is now, and its result if it has one."""
+        return self._run(verbs.fetch(self._core, number))
+
+    # -- the other verbs --
+
+    def find(self, selector: Selector) -> list[JobInfo]:
+        """Return the selected jobs with all details, the newest first."""
+        return self._run(verbs.find(self._core, selector))
+
+    def page(self, selector: Selector, limit: int, before: int = 0) -> tuple[list[JobInfo], bool]:
+        """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
+        return self._run(verbs.page(self._core, selector, limit, before))
+
+    def cancel(self, selector: Selector, reason: str = "") -> list[tuple[int, str]]:
+        """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``."""
+        return self._run(verbs.cancel(self._core, selector, reason))
+
+    def retry(self, selector: Selector) -> list[tuple[int, str]]:
+        """Queue jobs again that ended without a result; return what became of each."""
+        return self._run(verbs.retry(self._core, selector))
+
+    def status(self) -> StatusInfo:
+        """Return how the daemon is."""
+        return self._run(verbs.status(self._core))
+
+    def logs(self, number: int, *, attempt: int = 0, follow: bool = False) -> Iterator[bytes]:
+        """Yield what an attempt (0: the latest) wrote; with ``follow`` until the job has ended."""
+        reader = verbs.LogReader(self._core, number, attempt, follow=follow)
+        while not reader.over:
+            if data := self._run(reader.read()):
+                yield data
+
+    def ping(self) -> float:
+        """Return how many seconds the daemon takes to answer."""
+        began = time.monotonic()
+        self._run(verbs.ping(self._core))
+        return time.monotonic() - began
+
+    def reload(self) -> None:
+        """Have every worker replaced as soon as its job is done."""
+        self._run(verbs.reload(self._core))
+
+    def stop(self, drain_s: float | None = None, timeout: float | None = None) -> None:
+        """End the daemon, and wait until it has ended; running jobs get ``drain_s`` seconds."""
+        self._run(verbs.stop(self._core, drain_s), timeout)
+
+    # -- closing --
+
+    def close(self) -> None:
+        """Wait until every submit is durable, and disconnect."""
+        if self._closed:
+            return
+        try:
+            self.flush(self.timeout_s)
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._closed = True
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self.close()
+        else:
+            self._hang_up()  # Ctrl-C: what was sent is on its way, nothing more is waited for
+
+    def __repr__(self) -> str:
+        return f"<jobd.Client {self.socket}{' closed' if self._closed else ''}>"
+
+    # -- the connection --
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise DaemonUnreachable("this client is closed", "make a new one")
+
+    def _connect(self, timeout_s: float) -> None:
+        self._transport, welcome = connect(self.socket, timeout_s)
+        self._core.connected(welcome)
+        self._poll = select.poll()
+        self._poll.register(self._transport.fileno(), select.POLLIN)
+        self._ping_at = time.monotonic() + PING_S
+
+    def _reconnect(self) -> None:
+        """Connect again, for as long as ``timeout_s``, and repeat what was not answered.
+
+        The lock is given up between two attempts: threads that come meanwhile wait for the end.
+        """
+        if self._core.hung_up():
+            self._hang_up()
+            return
+        if self._reconnecting:
+            self._await_reconnection()
+            return
+        self._reconnecting = True
+        try:
+            self._find_daemon()
+        finally:
+            self._reconnecting = False
+            self._condition.notify_all()
+
+    def _await_reconnection(self) -> None:
+        while self._reconnecting:
+            self._condition.wait()
+        self._refuse_closed()
+
+    def _find_daemon(self) -> None:
+        self._transport.close()
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                self._connect(deadline - time.monotonic())
+                self._repeat(self._core.repeat())
+            except (DaemonUnreachable, Disconnected):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._closed:
+                    self._closed = True
+                    raise DaemonUnreachable(
+                        f"the daemon at {self.socket} went away and did not come back "
+                        f"within {self.timeout_s:g} s",
+                        "start it with 'jobd start'",
+                    ) from None
+                self._condition.wait(min(left, RECONNECT_S))
+            else:
+                return
+
+    def _repeat(self, frames: Iterable[bytes]) -> None:
+        deadline = time.monotonic() + self.timeout_s
+        for frame in frames:
+            self._transport.send(frame, deadline)
+
+    def _send(self, frame: bytes) -> None:
+        if self._reconnecting:
+            self._await_reconnection()  # it has sent all that is not answered, this included
+            return
+        try:
+            self._transport.send(frame, time.monotonic() + self.timeout_s)
+            if self._reading:  # sending may have read: then the thread that waits would not wake
+                self._take(self._transport.receive(0))
+                self._condition.notify_all()
+        except Disconnected:
+            self._reconnect()
+        except TimeoutError:
+            raise DaemonUnreachable(
+                f"the daemon at {self.socket} takes no more requests",
+                "is it stopped, or very busy?",
+            ) from None
+
+    # -- waiting --
+
+    def _identify(self, deferred: Deferred[Any]) -> int:
+        return self._run(verbs.identify(deferred), self.timeout_s)
+
+    def _run(self, steps: Steps[R], timeout_s: float | None = None) -> R:
+        """Carry out a verb, whose waits for jobs may take ``timeout_s`` in all (None: for ever).
+
+        Raises:
+            WaitTimeout: something was not done in time.
+        """
+        deadline = _deadline(timeout_s)
+        try:
+            while True:
+                step = next(steps)
+                if isinstance(step, Pending) and not step.sent:
+                    self._begin(step)
+                limit = _left(deadline) if step.patient else self.timeout_s
+                if not step.done() and not self._await(step.done, limit):
+                    raise step.late(timeout_s if step.patient else limit)
+        except StopIteration as end:
+            value: R = end.value
+            return value
+
+    def _begin(self, pending: Pending) -> None:
+        with self._condition:
+            self._refuse_closed()
+            self._core.begin(pending)
+            self._send(pending.frame)
+
+    def _await(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
+        """Read, or let another thread read for us, until something is so; return False when it is late."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._condition:
+            while not is_over():
+                left = PING_S if deadline is None else deadline - time.monotonic()
+                if left <= 0 and not self._last_look(is_over):
+                    return False
+                if self._reading or self._reconnecting:
+                    self._condition.wait(left)
+                else:
+                    self._read(min(left, PING_S))
+        return True
+
+    def _last_look(self, is_over: Callable[[], bool]) -> bool:
+        if not (self._reading or self._reconnecting):
+            self._read(0.0)
+        return is_over()
+
+    def _read(self, timeout: float) -> None:
+        """Read what comes within ``timeout``; the lock is held, but not while waiting."""
+        self._refuse_closed()
+        self._ping_if_due()
+        self._reading = True
+        try:
+            frames = self._receive(timeout)
+        finally:
+            self._reading = False
+            self._condition.notify_all()
+        self._take(frames)
+
+    def _receive(self, timeout: float) -> list[bytes]:
+        """Receive; other threads may send meanwhile, so the wait itself touches nothing of the transport."""
+        if timeout > 0:
+            poll = self._poll
+            self._condition.release()
+            try:
+                poll.poll(timeout * 1000)
+            finally:
+                self._condition.acquire()
+        try:
+            return self._transport.receive(0)
+        except Disconnected:
+            self._reconnect()
+            return []
+
+    def _take(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            for again in self._core.take(frame):
+                self._send(again)
+
+    def _ping_if_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._ping_at or self._core.owes_ping:
+            self._ping_at = now + PING_S
+            self._send(self._core.ping())
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    try:
+        return payload.encode_call(args, kwargs)
+    except payload.Unencodable as error:
+        raise UsageError(
+            f"an argument cannot travel to the worker: {error}", "pass plain data"
+        ) from error

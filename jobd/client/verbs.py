@@ -1,0 +1,328 @@
+"""What a client can be asked for, once for all drivers.
+
+Each verb is a generator that yields what it has to wait for, a request or a deferred
+result, goes on when that is done, and returns its answer.  A driver sends the request that
+it is given, waits in its own way, and enforces the deadlines: for the answer to a request
+the client's own, for the end of a job the caller's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Generic, TypeVar
+
+from jobd.client.core import Core, Farewell, Pending, Waitable
+from jobd.client.deferred import DeferredBase, error_of, value_of
+from jobd.model.errors import JobError, NotFound, UsageError, WaitTimeout
+from jobd.model.job import JobInfo
+from jobd.model.messages import (
+    Answers,
+    Cancel,
+    Ended,
+    Fetch,
+    Fetched,
+    Find,
+    Jobs,
+    List,
+    LogData,
+    Logs,
+    Message,
+    Ping,
+    Pong,
+    Reload,
+    Retry,
+    Status,
+    StatusInfo,
+    Stop,
+    Watch,
+    Watching,
+    encode,
+)
+from jobd.model.selector import Selector
+from jobd.model.states import NAMES, State
+
+R = TypeVar("R")
+M = TypeVar("M", bound=Message)
+D = TypeVar("D", bound=DeferredBase[Any])
+Steps = Generator[Waitable, None, R]
+AnyCore = Core[Any]
+AnyDeferred = DeferredBase[Any]
+
+LOG_CHUNK = 256 * 1024
+LONGEST_DRAIN_S = 1e9
+
+
+def _replies(request: Any, *, stream: bool = False, patient: bool = False) -> Steps[list[Message]]:
+    pending = Pending(request.rid, encode([request]), stream=stream, patient=patient)
+    yield pending
+    if pending.error is not None:
+        raise pending.error
+    return pending.replies
+
+
+def _ask(request: Any, kind: type[M], *, patient: bool = False) -> Steps[M]:
+    (reply,) = yield from _replies(request, patient=patient)
+    assert isinstance(reply, kind)
+    return reply
+
+
+def _answers(request: Any) -> Steps[list[tuple[int, str]]]:
+    replies = yield from _replies(request, stream=True, patient=True)
+    return [answer for reply in replies if isinstance(reply, Answers) for answer in reply.answers]
+
+
+# -- one deferred result ------------------------------------------------------
+
+
+def identify(deferred: AnyDeferred) -> Steps[int]:
+    """Return a job's id once it is durable.
+
+    Raises:
+        JobdError: the submit was refused.
+    """
+    submission = deferred._submission  # noqa: SLF001  # ours
+    if not deferred._id and submission is not None:  # noqa: SLF001  # ours
+        yield submission
+        if (error := submission.refusal()) is not None:
+            raise error
+    return deferred._id  # noqa: SLF001  # ours
+
+
+def watch(core: AnyCore, deferreds: Iterable[AnyDeferred]) -> Steps[None]:
+    """Have the ends pushed of those jobs of which that is not asked yet.
+
+    Raises:
+        NotFound: one of them does not exist.
+    """
+    missing = [d for d in deferreds if not d._watched]  # noqa: SLF001  # ours
+    if not missing:
+        return
+    for deferred in missing:
+        yield from identify(deferred)
+    numbers = [deferred._id for deferred in missing]  # noqa: SLF001  # ours
+    reply = yield from _ask(Watch(core.next_rid(), numbers), Watching)
+    if reply.unknown:
+        raise NotFound(f"there is no job {reply.unknown[0]}", "see 'jobd ls'")
+    for deferred in missing:
+        deferred._watched = True  # noqa: SLF001  # ours
+
+
+def end(core: AnyCore, deferred: AnyDeferred) -> Steps[Ended]:
+    """Return how a job ended, once it has.
+
+    Raises:
+        JobdError: the submit was refused.
+    """
+    if not deferred.done():
+        yield from watch(core, [deferred])
+        yield deferred
+    ended, submission = deferred._ended, deferred._submission  # noqa: SLF001  # ours
+    if ended is None:
+        assert submission is not None
+        error = submission.refusal()
+        assert error is not None
+        raise error
+    return ended
+
+
+def result(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
+    """Return what the function returned, or raise why it did not."""
+    ended = yield from end(core, deferred)
+    if not ended.inline:
+        fetched = yield from fetch(core, ended.id)
+        ended = Ended(fetched.id, fetched.state, fetched.value, fetched.error, fetched.cause)
+    return value_of(ended)
+
+
+def exception(core: AnyCore, deferred: AnyDeferred) -> Steps[JobError | None]:
+    """Return what ``result`` would raise because of how the job ended, or None."""
+    ended = yield from end(core, deferred)
+    return None if ended.state is State.SUCCEEDED else error_of(ended)
+
+
+def state(core: AnyCore, deferred: AnyDeferred) -> Steps[str]:
+    """Return the name of the state that a job is in now."""
+    if deferred._ended is not None:  # noqa: SLF001  # ours
+        return NAMES[deferred._ended.state]  # noqa: SLF001  # ours
+    number = yield from identify(deferred)
+    (info,) = yield from find(core, one(number))
+    return NAMES[info.state]
+
+
+def cancel_one(core: AnyCore, deferred: AnyDeferred, reason: str) -> Steps[bool]:
+    """Cancel one job; return whether it had not ended yet."""
+    number = yield from identify(deferred)
+    ((_, answer),) = yield from cancel(core, one(number), reason)
+    return answer != "already finished"
+
+
+def one(number: int) -> Selector:
+    """Select one job."""
+    return Selector([(number, number)])
+
+
+# -- several of them ----------------------------------------------------------
+
+
+def ends(core: AnyCore, deferreds: list[D]) -> Steps[dict[int, Ended]]:
+    """Return how jobs ended, once all have."""
+    yield from watch(core, [d for d in deferreds if not d.done()])
+    found = {}
+    for deferred in deferreds:
+        ended = yield from end(core, deferred)
+        found[ended.id] = ended
+    return found
+
+
+def flush(core: AnyCore) -> Steps[None]:
+    """Return once every submit is durable.
+
+    Raises:
+        JobdError: one was refused, and nobody has looked at it.
+    """
+    yield from core.submissions()
+    error = core.take_failure()
+    if error is not None:
+        raise error
+
+
+class Arrivals(Generic[D]):
+    """Deferred results in the order in which they get done; itself something to wait for."""
+
+    patient = True
+
+    def __init__(self) -> None:
+        self._ready: deque[D] = deque()
+        self._waiters: list[Callable[[Arrivals[D]], object]] = []
+
+    def expect(self, deferred: D) -> None:
+        """Have one more to arrive; the client's lock is held."""
+        deferred.call_when_done(self._arrive)
+
+    def pop(self) -> D:
+        """Return the next one that is done."""
+        return self._ready.popleft()
+
+    def done(self) -> bool:
+        """Whether there is one."""
+        return bool(self._ready)
+
+    def call_when_done(self, waiter: Callable[[Arrivals[D]], object]) -> None:
+        """Have ``waiter`` called once there is one; the client's lock is held."""
+        if self._ready:
+            waiter(self)
+        else:
+            self._waiters.append(waiter)
+
+    def late(self, timeout_s: float | None) -> WaitTimeout:
+        """Return the error that says that none of those left has ended."""
+        problem = f"none of the jobs left has ended within {timeout_s:g} s"
+        return WaitTimeout(problem, "they go on; ask again later")
+
+    def _arrive(self, deferred: Any) -> None:
+        self._ready.append(deferred)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter(self)
+
+
+def arrival(arrivals: Arrivals[D]) -> Steps[D]:
+    """Return the next one that is done, once there is one."""
+    yield arrivals
+    return arrivals.pop()
+
+
+# -- the other verbs ----------------------------------------------------------
+
+
+def fetch(core: AnyCore, number: int) -> Steps[Fetched]:
+    """Return a job's state as it is now, and its result if it has one."""
+    return _ask(Fetch(core.next_rid(), number), Fetched)
+
+
+def find(core: AnyCore, selector: Selector) -> Steps[list[JobInfo]]:
+    """Return the selected jobs with all details, the newest first."""
+    replies = yield from _replies(Find(core.next_rid(), selector), stream=True, patient=True)
+    return [info for reply in replies if isinstance(reply, Jobs) for info in reply.jobs]
+
+
+def page(
+    core: AnyCore, selector: Selector, limit: int, before: int
+) -> Steps[tuple[list[JobInfo], bool]]:
+    """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
+    reply = yield from _ask(List(core.next_rid(), selector, before, limit), Jobs)
+    return reply.jobs, reply.more
+
+
+def cancel(core: AnyCore, selector: Selector, reason: str) -> Steps[list[tuple[int, str]]]:
+    """Cancel jobs; return what became of each."""
+    return _answers(Cancel(core.next_rid(), selector, reason))
+
+
+def retry(core: AnyCore, selector: Selector) -> Steps[list[tuple[int, str]]]:
+    """Queue jobs again; return what became of each."""
+    return _answers(Retry(core.next_rid(), selector))
+
+
+def status(core: AnyCore) -> Steps[StatusInfo]:
+    """Return how the daemon is."""
+    return _ask(Status(core.next_rid()), StatusInfo)
+
+
+def ping(core: AnyCore) -> Steps[Pong]:
+    """Return an answer, whatever it says."""
+    return _ask(Ping(core.next_rid()), Pong)
+
+
+def reload(core: AnyCore) -> Steps[Message]:
+    """Have every worker replaced as soon as its job is done."""
+    return _ask(Reload(core.next_rid()), Message)
+
+
+def stop(core: AnyCore, drain_s: float | None) -> Steps[None]:
+    """End the daemon; return once it has ended."""
+    if drain_s is not None and not 0 <= drain_s <= LONGEST_DRAIN_S:
+        raise UsageError(f"{drain_s} is no time to drain", "give seconds, 0 or more")
+    rid = core.next_rid()
+    farewell = core.farewell = Farewell(rid, encode([Stop(rid, drain_s)]), patient=True)
+    yield farewell
+    if farewell.error is not None:
+        core.farewell = None
+        raise farewell.error
+
+
+class LogReader:
+    """Reads what attempts of a job wrote, piece by piece."""
+
+    def __init__(self, core: AnyCore, number: int, attempt: int, *, follow: bool) -> None:
+        """Begin with ``attempt`` (0: the latest); with ``follow`` go on until the job has ended."""
+        self.over = False
+        self._core = core
+        self._number = number
+        self._attempt = attempt
+        self._offset = 0
+        self._follow = follow
+
+    def read(self) -> Steps[bytes]:
+        """Return the next piece; it may be empty."""
+        request = Logs(
+            self._core.next_rid(),
+            self._number,
+            self._attempt,
+            self._offset,
+            LOG_CHUNK,
+            self._follow,
+        )
+        reply = yield from _ask(request, LogData, patient=self._follow)
+        self._offset += len(reply.data)
+        self._attempt = reply.attempt
+        data = reply.data
+        if reply.end:
+            self.over = reply.over or not self._follow
+            self._attempt, self._offset = reply.attempt + 1, 0
+            if reply.dropped:
+                data += b"\n[jobd: truncated, %d more bytes were not kept]\n" % reply.dropped
+        elif not data and not self._follow:
+            self.over = True
+        return data
