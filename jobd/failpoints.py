@@ -21,6 +21,7 @@ NAMES = (
     "batch.told",
     "dispatch.sent",
     "outcomes.received",
+    "produced.received",
     "worker.spawned",
     "worker.dead",
     "cancel.decided",
@@ -35,6 +36,7 @@ WORKER_NAMES = (
     "worker.started",
     "job.taken",
     "job.ended",
+    "produced.sending",
     "outcomes.sending",
     "outcomes.sent",
 )

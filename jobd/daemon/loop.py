@@ -25,6 +25,7 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
 from jobd.daemon.requests import Requests, Steps
+from jobd.daemon.streams import StreamService
 from jobd.failpoints import hit
 from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreFailed
 from jobd.model.messages import FrameError
@@ -32,11 +33,14 @@ from jobd.model.orders import (
     Adopt,
     Alive,
     Checked,
+    CloseStream,
     GiveBack,
     GivenBack,
+    Grant,
     Handover,
     Order,
     Outcomes,
+    Produced,
     Ready,
     Report,
     Retire,
@@ -78,7 +82,7 @@ LONGEST_DRAIN_S = 30 * 86_400.0
 CLOSE_S = 15.0
 """What the end may take when no job runs any more: the last commit, the zygote, the checkpoint."""
 
-AT_ONCE = (GiveBack, StopJob, Adopt)
+AT_ONCE = (GiveBack, StopJob, Adopt, Grant, CloseStream)
 """Orders that go to a worker's control thread; the others wait for their turn in its main thread."""
 
 
@@ -107,6 +111,7 @@ class Daemon:
         self.now_s = time.monotonic()
         self.tasks: deque[Steps] = deque()
         self.clients = Clients(Outbox(client_router))
+        self.streams = StreamService(self)
         self.requests = Requests(self)
         self.committer = Committer(store.commit)
         self.checks = Checks(
@@ -236,11 +241,18 @@ class Daemon:
             scheduler.refill(*self.store.backlog(cursor, high, REFILL))
         self._act()
         self._write()
-        for peer in self.clients.flush():
-            scheduler.window.forget_peer(peer)
-            self.requests.forget(peer)
-        self._workers.flush()
+        self._flush()
         return self._is_over()
+
+    def _flush(self) -> None:
+        """Send what was gathered for clients and workers."""
+        if self.scheduler.streams.due:
+            self.streams.serve()
+        for peer in self.clients.flush():
+            self.scheduler.window.forget_peer(peer)
+            self.requests.forget(peer)
+            self.streams.check(peer)
+        self._workers.flush()
 
     def _poll(self) -> dict[object, int]:
         wanted = set(self.pool.fds())
@@ -253,7 +265,7 @@ class Daemon:
         return dict(self._poller.poll(self._timeout_ms()))
 
     def _timeout_ms(self) -> int:
-        if self.tasks:
+        if self.tasks or self.streams.has_more:
             return 0
         scheduler = self.scheduler
         times = [self._housekeeping_at]
@@ -284,7 +296,15 @@ class Daemon:
                 self.pool.kill(uid, 0, 0)
                 continue
             for report in reports:
-                self._take_report(uid, report)
+                if type(report) is Produced:
+                    self._take_items(uid, report)
+                else:
+                    self._take_report(uid, report)
+
+    def _take_items(self, uid: str, report: Produced) -> None:
+        hit("produced.received")
+        self._received[uid] = max(report.number, self._received.get(uid, 0))
+        self.scheduler.produced(uid, report)
 
     def _take_report(self, uid: str, report: Report) -> None:
         scheduler = self.scheduler
@@ -469,6 +489,7 @@ class Daemon:
             now = self.pool.now(worker.uid)
             if now.job:
                 logs.punch(self.logs_dir, worker.uid, now, limit)
+        self.streams.probe()
         self._end_the_stuck()
         self.pool.sweep()
 

@@ -33,6 +33,10 @@ class Outbox:
         else:
             waiting.append(message)
 
+    def reaches(self, peer: bytes) -> tuple[bool, bool]:
+        """Send a frame of nothing; return whether the peer is connected, and whether it gets it."""
+        return self._router.reaches(peer, encode([]))
+
     def flush(self) -> list[bytes]:
         """Send everything; return the peers that could not be reached."""
         if not self._waiting:
@@ -70,6 +74,13 @@ class Clients:
         self.outbox.put(peer, message)
         if size:
             self._gathered[peer] = self._gathered.get(peer, 0) + size
+
+    def reaches(self, peer: bytes) -> bool:
+        """Whether this client is connected, be it slow or stopped."""
+        connected, delivered = self.outbox.reaches(peer)
+        if delivered:
+            self._sent[peer] = self._sent.get(peer, 0) + 1
+        return connected
 
     def is_behind(self, peer: bytes) -> bool:
         """Whether this client has to read before it gets more."""

@@ -26,12 +26,14 @@ from jobd.model.messages import (
     Fetch,
     Fetched,
     Find,
+    Follow,
     FrameError,
     Hello,
     Jobs,
     List,
     LogData,
     Logs,
+    More,
     Ping,
     Pong,
     Refused,
@@ -43,6 +45,7 @@ from jobd.model.messages import (
     Stop,
     Submit,
     Submitted,
+    Unfollow,
     Watch,
     Watching,
     Welcome,
@@ -106,6 +109,9 @@ class Requests:
             Stop: self._stop,
             Reload: self._reload,
             Ping: self._ping,
+            Follow: daemon.streams.follow,
+            More: daemon.streams.more,
+            Unfollow: daemon.streams.unfollow,
         }
 
     def take(self, peer: bytes, frame: bytes) -> None:

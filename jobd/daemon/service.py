@@ -212,9 +212,9 @@ def _recover_lease(
         if job is None or job.state >= 10 or attempt <= job.attempt:
             scheduler.forget_attempt(lease)
         elif death is None:
-            scheduler.resume(lease.worker, job, attempt, lease)
+            scheduler.resume(lease.worker, job, attempt, lease, store.kept_items(number))
         else:
-            scheduler.interrupted(job, attempt, death, lease)
+            scheduler.interrupted(job, attempt, death, lease, store.kept_items(number))
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:

@@ -7,6 +7,8 @@ daemon never looks into them (jobd.payload knows the codecs).
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from jobd.model.states import Event, State
@@ -104,7 +106,7 @@ class JobOptions(msgspec.Struct, frozen=True, array_like=True):
 
     queue: str = "default"
     name: str = ""
-    bound: int = 100
+    bound: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 100
     """Items that a stream may be ahead of its consumers."""
 
 

@@ -159,6 +159,40 @@ class Ping(Message, tag=13):
     seen: int = 0
 
 
+Credit = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+"""A count of items that a follower takes without having consumed those before."""
+
+
+class Follow(Message, tag=16):
+    """Push the items of a stream after number ``after``, ``credit`` of them at most before a ``More``.
+
+    What is not kept any more is passed over.  Sent again with the same ``rid``, it goes on from
+    ``after``.
+    """
+
+    rid: int
+    id: Number
+    after: Number
+    credit: Credit
+
+
+class More(Message, tag=17):
+    """The follower ``rid`` has consumed item ``seq`` and those before, and takes ``credit`` after it."""
+
+    rid: int
+    id: Number
+    seq: Number
+    credit: Credit
+
+
+class Unfollow(Message, tag=18):
+    """The follower ``rid`` wants no more; with ``close``, a stream that has no other one is ended."""
+
+    rid: int
+    id: Number
+    close: bool
+
+
 Request = (
     Hello
     | Submit
@@ -173,6 +207,9 @@ Request = (
     | Stop
     | Reload
     | Ping
+    | Follow
+    | More
+    | Unfollow
 )
 
 
@@ -309,6 +346,19 @@ class Pong(Message, tag=12):
     sent: int
 
 
+class Items(Message, tag=14):
+    """What a stream has produced, from item number ``first``, for the follower ``rid``.
+
+    ``over``: there is no more, the job has ended.
+    """
+
+    rid: int
+    id: int
+    first: int
+    values: list[bytes]
+    over: bool
+
+
 Reply = (
     Welcome
     | Submitted
@@ -322,6 +372,7 @@ Reply = (
     | LogData
     | Accepted
     | Pong
+    | Items
 )
 
 

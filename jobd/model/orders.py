@@ -66,7 +66,23 @@ class Check(Message, tag=7):
     shapes: list[tuple[int, tuple[str, ...]]]
 
 
-Order = Run | Recorded | GiveBack | StopJob | Retire | Adopt | Check
+class Grant(Message, tag=9):
+    """A stream may produce up to item number ``credit``; items up to ``recorded`` are durable."""
+
+    id: int
+    attempt: int
+    credit: int
+    recorded: int
+
+
+class CloseStream(Message, tag=10):
+    """Nobody consumes this stream any more: close the generator as soon as it yields."""
+
+    id: int
+    attempt: int
+
+
+Order = Run | Recorded | GiveBack | StopJob | Retire | Adopt | Check | Grant | CloseStream
 
 
 # -- worker to daemon ---------------------------------------------------------
@@ -120,7 +136,21 @@ class Checked(Message, tag=6):
     hint: str
 
 
-Report = Ready | Outcomes | GivenBack | Alive | Handover | Checked
+class Produced(Message, tag=9):
+    """Items of a stream, from number ``first`` (they count from 1); none: it has just begun.
+
+    ``number`` counts the frame among those of outcomes, so that a death is judged after it.
+    The worker keeps them until a ``Grant`` says that they are durable.
+    """
+
+    number: int
+    id: int
+    attempt: int
+    first: int
+    values: list[bytes]
+
+
+Report = Ready | Outcomes | GivenBack | Alive | Handover | Checked | Produced
 
 
 decode_orders = msgspec.msgpack.Decoder(list[Order]).decode

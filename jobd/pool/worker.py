@@ -8,7 +8,8 @@ not started, a new daemon.  What both touch is under one lock:
 - ``_pending``: tasks that have not started,
 - ``_current``: the one that runs,
 - ``_held``: outcomes that were not sent yet,
-- ``_unrecorded``: frames of outcomes that the daemon has not said to be durable.
+- ``_unrecorded``: frames of outcomes that the daemon has not said to be durable,
+- ``_stream``: what a generator produces, until its outcome is on its way.
 
 Outcomes of short jobs are sent together, but never kept while a job runs that
 may be long.  A frame is kept until it is recorded, because the daemon may die
@@ -31,8 +32,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import CoroutineType, FrameType
-from typing import NoReturn
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any, NoReturn
 
 from jobd import payload
 from jobd.failpoints import hit
@@ -41,10 +42,13 @@ from jobd.model.messages import Message, encode
 from jobd.model.orders import (
     Adopt,
     Alive,
+    CloseStream,
     GiveBack,
     GivenBack,
+    Grant,
     Handover,
     Outcomes,
+    Produced,
     Ready,
     Recorded,
     Retire,
@@ -59,6 +63,7 @@ from jobd.pool.link import Gone, Link
 from jobd.pool.protocol import Settings
 from jobd.pool.resolve import resolve
 from jobd.pool.scoreboard import Scoreboard, log_name
+from jobd.pool.streams import ConsumerGone, Stream
 from jobd.zmtp import Disconnected
 
 HOLD_S = 0.001
@@ -71,6 +76,9 @@ MAY_BE_LONG_S = 0.0005
 _SIGTERM = int(signal.SIGTERM)
 LOG_ROTATE_BYTES = 64 * 1024 * 1024
 STOPPED_MEMORY = 1_000
+RECONNECT_S = 1.0
+"""How long to try to reach a daemon that has just spoken to our other socket."""
+
 FILES_LOST = 70
 """The exit code of a worker whose job has closed or replaced the files that the worker needs."""
 
@@ -94,6 +102,9 @@ class Worker:
         self._current: Task | None = None
         self._held: list[Outcome] = []
         self._unrecorded: dict[int, bytes] = {}
+        self._stream: Stream | None = None
+        self._moved = False
+        """The next daemon knows our control socket, and the job socket still leads to the dead one."""
         self._seq = 0
         self._stop_early: deque[tuple[int, int]] = deque(maxlen=STOPPED_MEMORY)
         """Attempts to stop that had not arrived yet: the two sockets have no common order."""
@@ -168,8 +179,14 @@ class Worker:
     def _repeat(self) -> None:
         """Send again what is not recorded: the last frame may have gone to a daemon that was dead."""
         with self._lock:
-            for frame in self._unrecorded.values():
+            self._moved = False
+            for frame in self._all_unrecorded():
                 self._jobs.send(frame)
+
+    def _all_unrecorded(self) -> list[bytes]:
+        """Return the frames that the daemon has not said to be durable; the lock is held."""
+        produced = self._stream.unrecorded() if self._stream else ()
+        return [*self._unrecorded.values(), *(encode([message]) for message in produced)]
 
     def _obey(self, order: Message) -> None:
         match order:
@@ -209,6 +226,10 @@ class Worker:
         with self._lock:
             self._current = None
             self._held.append(outcome)
+            if self._stream is not None:
+                self._send_held()  # at once: on the other socket it might overtake the last items
+                self._stream.close()
+                self._stream = None
         large = outcome.value is not None and len(outcome.value) > HELD_BYTES
         if large or not self._pending or time.monotonic() - self._sent_at > HOLD_S:
             self._send_held()
@@ -232,7 +253,7 @@ class Worker:
             try:
                 self._in_job = True
                 return Verdict.RETURNED, self._result(task), None
-            except Stopped:
+            except (Stopped, ConsumerGone):
                 self._in_job = False
                 return Verdict.STOPPED, None, None
             except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
@@ -252,19 +273,69 @@ class Worker:
         if self._told_to_stop:
             raise Stopped
         value = function(*args, **kwargs)
-        if type(value) is CoroutineType:
-            value = asyncio.run(value)
+        if type(value) in _TO_RUN:
+            value = self._run_on(task, value, as_json=as_json)
         self._in_job = False
+        return self._encode(value, as_json=as_json)
+
+    def _encode(self, value: object, *, as_json: bool, what: str = "its result") -> bytes:
         try:
             data = payload.encode(value, shown_as=safe_repr, lossy=as_json)
         except payload.Unencodable as error:
-            raise ResultNotSerialisable(f"its result cannot travel: {error}") from None
+            raise ResultNotSerialisable(f"{what} cannot travel: {error}") from None
         if len(data) > self._settings.max_payload_bytes:
             raise ResultTooLarge(
-                f"its result has {len(data)} bytes, over the limit of "
+                f"{what} has {len(data)} bytes, over the limit of "
                 f"{self._settings.max_payload_bytes} (limits.max_payload_bytes)"
             )
         return data
+
+    def _run_on(self, task: Task, value: Any, *, as_json: bool) -> object:
+        """Run what the function has only begun: a coroutine, a generator, or an asynchronous one."""
+        if type(value) is CoroutineType:
+            return asyncio.run(value)
+        stream = Stream(
+            (task.id, task.attempt),
+            encode=lambda item: self._encode(item, as_json=as_json, what="an item of its stream"),
+            send=self._send_produced,
+            enter=self._enter_job,
+            leave=self._leave_job,
+        )
+        self._in_job = False
+        with self._lock:
+            self._stream = stream
+        if type(value) is GeneratorType:
+            return stream.run(value)
+        asyncio.run(stream.run_async(value))
+        return None
+
+    def _enter_job(self) -> None:
+        """From now on a stop may raise; one that came before does at once."""
+        self._in_job = True
+        if self._told_to_stop:
+            self._in_job = False
+            raise Stopped
+
+    def _leave_job(self) -> None:
+        self._in_job = False
+
+    def _send_produced(self, message: Produced) -> None:
+        """Send what a stream has produced, on the job socket, where all of it keeps its order."""
+        with self._lock:
+            assert self._stream is not None
+            self._seq += 1
+            message.number = self._seq
+            self._stream.keep(message)
+            self._board.sent(self._seq)
+            hit("produced.sending")
+            if not self._moved:
+                self._jobs.send(encode([message]))
+                return
+            try:
+                self._jobs.reconnect(RECONNECT_S)
+            except Gone:
+                return  # this daemon is dead too; the next one will ask for what was kept
+            self._repeat()
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM comes from our control thread, or from outside; it ends the job that runs."""
@@ -290,9 +361,12 @@ class Worker:
         if not self._held:
             return b""
         self._seq += 1
-        frame = encode([Outcomes(self._seq, self._held)])
+        outcomes = Outcomes(self._seq, self._held)
+        frame = encode([outcomes])
         self._held = []
-        self._unrecorded[self._seq] = frame
+        # What a stream has sent is kept with its outcome, and recorded with it.
+        produced = self._stream.unrecorded() if self._stream else []
+        self._unrecorded[self._seq] = encode([*produced, outcomes]) if produced else frame
         self._board.sent(self._seq)
         return frame
 
@@ -427,6 +501,12 @@ class Worker:
                     self._stop(number, attempt)
                 case Adopt(boot):
                     self._hand_over(boot)
+                case Grant(number, attempt, credit, recorded):
+                    if self._stream is not None and self._stream.job == (number, attempt):
+                        self._stream.granted(credit, recorded)
+                case CloseStream(number, attempt):
+                    if self._stream is not None and self._stream.job == (number, attempt):
+                        self._stream.closed()
 
     def _give_back(self, upto: int = 0) -> None:
         """Give back what has not started, and orders up to number ``upto`` that are still unread."""
@@ -459,12 +539,16 @@ class Worker:
             return
         self._boot = boot
         self._take_held()
-        for frame in self._unrecorded.values():
+        for frame in self._all_unrecorded():
             self._control.send(frame)
+        self._moved = True
         self._pending.clear()
         task = self._current
         running = (task.id, task.attempt) if task else (0, 0)
         self._control.send(encode([Handover(os.getpid(), running)]))
+
+
+_TO_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 
 class ResultNotSerialisable(TypeError):

@@ -3,14 +3,17 @@
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.core import Effects, Options, Scheduler, ended_message, refusal
 from jobd.scheduler.roster import Death, Phase, Worker
+from jobd.scheduler.streams import Follower, Streams
 
 __all__ = [
     "Batch",
     "Death",
     "Effects",
+    "Follower",
     "Options",
     "Phase",
     "Scheduler",
+    "Streams",
     "Worker",
     "ended_message",
     "refusal",

@@ -59,6 +59,12 @@ class Batch:
         self.replies: list[tuple[bytes, Reply]] = []
         self.recorded: list[tuple[str, int]] = []
         """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
+        self.items: list[tuple[int, int, bytes]] = []
+        """What streams have produced: (job, number, value)."""
+        self.cleared: list[int] = []
+        """Jobs whose items are deleted, before these are added: they begin anew."""
+        self.dropped: dict[int, int] = {}
+        """Items that nobody needs any more: up to which number, by job."""
         self.sessions: dict[bytes, bytes] = {}
         """The highest key of each client's session: its last 8 bytes, by its first 8."""
         self.urgent = False
@@ -78,6 +84,7 @@ class Batch:
             or self.replies
             or self.orders
             or self.recorded
+            or self.items
         )
 
     def pack(  # noqa: PLR0913, PLR0917  # all that a record is made of

@@ -22,12 +22,22 @@ import msgspec
 from jobd.model.errors import JobdError, QueueFull, Stopping
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Parcel, Verdict
 from jobd.model.messages import INLINE_BYTES, Ended, Refused, Reply, Submit, Submitted
-from jobd.model.orders import GiveBack, Order, Recorded, Retire, Run, StopJob, Task
+from jobd.model.orders import (
+    GiveBack,
+    Order,
+    Produced,
+    Recorded,
+    Retire,
+    Run,
+    StopJob,
+    Task,
+)
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
+from jobd.scheduler.streams import Stream, Streams
 from jobd.scheduler.window import Window
 
 BUDGET_US = 2_000.0
@@ -93,12 +103,15 @@ class Scheduler:
         # One more than there are: the store is looked through once, for parcels that are over.
         self.window = Window(self.ledger.counts[State.QUEUED] + (next_id > 1))
         self.workers: dict[str, Worker] = {}
+        self.streams = Streams(self.ledger)
         self.draining = False
         self.degraded = False
         """The disk was full: nothing starts before its record is stored."""
         self._forecast = Forecast()
         self._effects = Effects()
         self._deadlines: dict[tuple[str, int, int], int] = {}
+        self._closing: dict[tuple[str, int, int], int] = {}
+        """Streams that nobody consumes any more: until when they may take to come to their next item."""
         self._next_worker = 1
         self._failed_starts = 0
         self._spawn_at = 0
@@ -116,17 +129,25 @@ class Scheduler:
     def take_effects(self) -> Effects:
         """Decide what can be decided, and return what is to be done now."""
         self._staff()
+        if self._closing:
+            self._stop_closing()
         self._kill_overdue()
         if len(self.window):
             self._dispatch()
         self._ask_back()
         effects, self._effects = self._effects, Effects()
+        streams = self.streams
+        if streams.orders or streams.replies:
+            effects.orders += streams.orders
+            effects.replies += streams.replies
+            streams.orders, streams.replies = [], []
         return effects
 
     def wake_at(self) -> int | None:
         """Return when ``take_effects`` has to be called next without an event, or None."""
         times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
         times += self._deadlines.values()
+        times += self._closing.values()
         batch = self.ledger.batch
         if batch and not batch.urgent:
             times.append(batch.patient_until)
@@ -161,6 +182,8 @@ class Scheduler:
             for peer, rid in submission.tell:
                 replies.append((peer, Submitted(rid, submission.first, submission.count)))
         self._tell_ends(batch)
+        if batch.items:
+            self.streams.committed(batch)
         replies += batch.replies
         for uid, run in batch.orders:
             self._issue_late(uid, run)
@@ -171,6 +194,7 @@ class Scheduler:
 
     def _tell_ends(self, batch: Batch) -> None:
         jobs, reopened, replies = self.window.jobs, self.ledger.batch.jobs, self._effects.replies
+        streams = self.streams.live
         for number, job in batch.jobs.items():
             if number in reopened:
                 continue
@@ -180,6 +204,8 @@ class Scheduler:
                     for peer in job.watchers:
                         replies.append((peer, ended))
                 jobs.pop(number, None)
+                if streams and number in streams:
+                    self.streams.ended(number)
             elif job.state is State.QUEUED and number in batch.spill:
                 self.window.spill(job)
 
@@ -190,6 +216,7 @@ class Scheduler:
         for submission in self.ledger.lost():
             self.window.drop(submission.first, submission.count)
             self.ledger.forget_jobs(submission.first, submission.count)
+            self.streams.void(range(submission.first, submission.first + submission.count))
             for peer, rid in submission.tell:
                 self._effects.replies.append((peer, refusal(rid, error)))
         self._recall()
@@ -296,6 +323,7 @@ class Scheduler:
         job.crashes, job.cause, job.stop = 0, "", None
         job.error, job.value, job.log = None, None, None
         job.started_at = job.ended_at = 0
+        self.streams.restart(job.id)
         self.ledger.store(job)
         if self.window.is_full:
             self.ledger.batch.spill.add(job.id)
@@ -326,19 +354,31 @@ class Scheduler:
         """A worker of a dead daemon lives and counts as one of ours until it has finished."""
         self.workers[uid] = Worker(uid, Phase.ORPHAN, pid, adopted=True)
 
-    def resume(self, uid: str, job: Job, attempt: int, lease: Lease) -> None:
-        """At start: this stored job was leased to an orphan that lives."""
+    def resume(
+        self, uid: str, job: Job, attempt: int, lease: Lease, kept: tuple[int, int] | None = None
+    ) -> None:
+        """At start: this stored job was leased to an orphan that lives; ``kept`` are its items, if any."""
         self.window.recover(job)
         job.attempt = attempt - 1
         self._hand(self.workers[uid], job)
         job.lease = lease
+        self.streams.resume(uid, job, kept)
         if job.stop is not None:
             self._stop(job, job.stop)
 
-    def interrupted(self, job: Job, attempt: int, death: Death, lease: Lease) -> None:
-        """At start: this stored job was leased to a worker that is gone."""
+    def interrupted(
+        self,
+        job: Job,
+        attempt: int,
+        death: Death,
+        lease: Lease,
+        kept: tuple[int, int] | None = None,
+    ) -> None:
+        """At start: this stored job was leased to a worker that is gone; ``kept`` are its items, if any."""
         self.window.recover(job)
         job.attempt = attempt
+        if kept is not None:
+            self.streams.load(job, kept)
         job.state = transition(job.state, Event.ASSIGN)
         self.forget_attempt(lease)
         self._outlived(job, death)
@@ -378,6 +418,15 @@ class Scheduler:
                 self._ended(worker, job, outcome)
         worker.stall_at = self._now + STALL_US
         worker.stalled = False
+
+    def produced(self, uid: str, report: Produced) -> None:
+        """A worker hands in what a stream has produced."""
+        worker = self.workers.get(uid)
+        job = worker.assigned.get(report.id) if worker else None
+        if job is None or job.attempt != report.attempt or job.void:
+            self.streams.close(uid, report.id, report.attempt)  # nobody was promised anything of it
+        else:
+            self.streams.produced(uid, job, report.first, report.values)
 
     def given_back(
         self, uid: str, attempts: list[tuple[int, int]], read: int = 0, upto: int = 0
@@ -432,6 +481,31 @@ class Scheduler:
     def failed_starts(self) -> int:
         """How many workers in a row have died without having worked."""
         return self._failed_starts
+
+    # -- streams --
+
+    def unfollow(self, peer: bytes, rid: int, number: int, *, close: bool) -> None:
+        """A client follows a stream no longer; with ``close``, one that nobody else does is ended."""
+        left = self.streams.unfollow(peer, rid, number)
+        if close and left is not None:
+            self._close(left)
+
+    def _close(self, stream: Stream) -> None:
+        """End a stream: at its next item, or after a while whatever it is at."""
+        job = self.window.jobs.get(stream.job)
+        if job is None or job.lease is None or job.stop is not None:
+            return
+        job.stop, job.cause = Event.CANCEL, "its last consumer is gone"
+        self.ledger.store(job)
+        key = (stream.worker, job.id, job.attempt)
+        self._closing[key] = self._now + self.options.kill_grace_us
+        self.streams.close(*key)
+
+    def _stop_closing(self) -> None:
+        due = [key for key, at in self._closing.items() if self._now >= at]
+        for key in due:
+            del self._closing[key]
+            self._stop(self.workers[key[0]].assigned[key[1]], Event.CANCEL)
 
     # -- the end of the daemon --
 
@@ -604,6 +678,7 @@ class Scheduler:
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         if job.stop is not None:
             self._deadlines.pop((worker.uid, job.id, job.attempt), None)
+            self._closing.pop((worker.uid, job.id, job.attempt), None)
         lease = job.lease
         job.lease = None
         if lease is not None:
@@ -649,7 +724,7 @@ class Scheduler:
         job.crashes += 1
         job.cause = cause
         job.error = ErrorInfo("", f"its worker died: {cause}", tail)
-        if job.crashes > self.options.max_crashes:
+        if job.crashes > self.options.max_crashes or self.streams.has_items(job.id):
             self._finish(job, Event.CRASH)
         else:
             job.earlier = [*(job.earlier or ()), self._attempt(job, State.CRASHED)]
@@ -682,6 +757,13 @@ class Scheduler:
         if job.stop is Event.CANCEL:
             self._finish(job, Event.CANCEL)
             return
+        if self.streams.live:
+            if self.streams.has_items(job.id):
+                job.stop, job.cause = None, "stopped in the middle of its stream"
+                job.error = ErrorInfo("", "a stream that was consumed cannot be put back", "")
+                self._finish(job, Event.CRASH)
+                return
+            self.streams.put_back(job.id)
         job.state = transition(job.state, Event.PUT_BACK)
         job.stop = None
         job.started_at = job.ended_at = 0

@@ -143,6 +143,11 @@ class Ledger:
         batch.orders[:0] = failed.orders
         batch.replies[:0] = failed.replies
         batch.recorded[:0] = failed.recorded
+        if failed.items or failed.dropped or failed.cleared:
+            again = set(batch.cleared)
+            batch.items[:0] = [item for item in failed.items if item[0] not in again]
+            batch.dropped = {**failed.dropped, **batch.dropped}
+            batch.cleared[:0] = failed.cleared
         batch.urgent = True
 
 

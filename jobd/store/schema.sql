@@ -54,6 +54,15 @@ CREATE TABLE attempts (
     PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
 
+-- What streams have produced and nobody was sure to have consumed, and a little more.  Item 0 has no value:
+-- it says that the job is a stream.
+CREATE TABLE items (
+    job   INTEGER NOT NULL,
+    seq   INTEGER NOT NULL CHECK (seq >= 0),
+    value BLOB    NOT NULL,
+    PRIMARY KEY (job, seq)
+) STRICT;
+
 -- Attempts that a worker may have started: what was running when everything went down.
 CREATE TABLE leases (
     id       INTEGER PRIMARY KEY,

@@ -58,6 +58,8 @@ _SESSION = (
     "ON CONFLICT (session) DO UPDATE SET high = max(high, excluded.high)"
 )
 
+_DROP_ITEMS = "DELETE FROM items WHERE job = ? AND seq BETWEEN 1 AND ?"
+
 _STATES = [State(n) if n in set(State) else None for n in range(16)]
 
 _DISK_ERRORS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -73,6 +75,9 @@ _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
 
 BACKLOG_BYTES = 16 * 1024 * 1024
 """What is loaded of the queue at a time; more by one parcel at most."""
+
+ITEMS_BYTES = 1024 * 1024
+"""What is read of a stream at a time; more by one item at most."""
 
 SCAN = 20_000
 """Ids that one question looks at, at most, so that no turn of the loop is long."""
@@ -139,6 +144,9 @@ class Store:
             leases = [(x.id, x.worker, _pack(x.attempts)) for x in batch.leases.values()]
             many("INSERT INTO leases VALUES (?, ?, ?)", leases)
             many("DELETE FROM leases WHERE id = ?", [(n,) for n in batch.ended_leases])
+            many("DELETE FROM items WHERE job = ?", [(n,) for n in batch.cleared])
+            many("REPLACE INTO items VALUES (?, ?, ?)", batch.items)
+            many(_DROP_ITEMS, list(batch.dropped.items()))
             if any(
                 parcel.open for parcel in batch.parcels
             ):  # else the index of submits has them all
@@ -238,6 +246,29 @@ class Store:
         """Return the earlier attempts of a job, the first one first."""
         rows = self._all("SELECT record FROM attempts WHERE job = ? ORDER BY number", (number,))
         return [_unpack_attempt(row[0]) for row in rows]
+
+    def kept_items(self, job: int) -> tuple[int, int] | None:
+        """Return the numbers of the first and the last kept item of a stream; None if it is none."""
+        seqs = "SELECT seq FROM items WHERE job = ?"
+        last = self._one(f"{seqs} ORDER BY seq DESC LIMIT 1", (job,))
+        first = self._one(f"{seqs} AND seq > 0 ORDER BY seq LIMIT 1", (job,))
+        return (first[0] if first else 1, last[0]) if last else None
+
+    def items(self, job: int, first: int, last: int) -> list[bytes]:
+        """Return these items of a stream, or the first of them: about ``ITEMS_BYTES``."""
+        found: list[bytes] = []
+        size = 0
+        sql = "SELECT value FROM items WHERE job = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+        try:
+            with closing(self._reader.execute(sql, (job, first, last))) as rows:
+                for (value,) in rows:
+                    found.append(value)
+                    size += len(value)
+                    if size >= ITEMS_BYTES:
+                        break
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+        return found
 
     def backlog(
         self, cursor: int, high: int, wanted: int

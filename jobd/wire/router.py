@@ -63,13 +63,21 @@ class Router:
 
     def send(self, peer: bytes, frame: bytes) -> bool:
         """Send a frame; return False if the peer is gone or does not keep up."""
+        return self._send(peer, frame) == 0
+
+    def reaches(self, peer: bytes, frame: bytes) -> tuple[bool, bool]:
+        """Send a frame; return whether the peer is connected, and whether it gets the frame."""
+        errno = self._send(peer, frame)
+        return errno != zmq.EHOSTUNREACH, errno == 0
+
+    def _send(self, peer: bytes, frame: bytes) -> int:
         try:
             self._socket.send_multipart((peer, frame), zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
-                return False
+                return error.errno
             raise
-        return True
+        return 0
 
     def close(self) -> None:
         """Close, and remove the path."""

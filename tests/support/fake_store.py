@@ -51,6 +51,9 @@ class Pending(NamedTuple):
     ended_parcels: list[int]
     leases: list[Lease]
     ended_leases: list[int]
+    items: list[tuple[int, int, bytes]]
+    cleared: list[int]
+    dropped: dict[int, int]
     sessions: dict[bytes, bytes]
     counts: list[int]
     next_id: int
@@ -76,6 +79,8 @@ class FakeStore:
         self.parcels: dict[int, ParcelRow] = {}
         self.records: dict[tuple[int, int], Attempt] = {}
         self.leased: dict[int, Lease] = {}
+        self.produced: dict[int, dict[int, bytes]] = {}
+        """The items of each stream, by job and number."""
         self.sessions: dict[bytes, bytes] = {}
         self.tally = [0] * 16
         self.next = 1
@@ -101,6 +106,9 @@ class FakeStore:
             list(batch.ended_parcels),
             [Lease(x.id, x.worker, list(x.attempts), 0) for x in batch.leases.values()],
             list(batch.ended_leases),
+            list(batch.items),
+            list(batch.cleared),
+            dict(batch.dropped),
             dict(batch.sessions) if any(parcel.open for parcel in batch.parcels) else {},
             list(batch.counts),
             batch.next_id,
@@ -121,6 +129,7 @@ class FakeStore:
             self._put_parcel(parcel)
         ended = [self._drop_parcel(first) for first in pending.ended_parcels]
         self._put_leases(pending)
+        self._put_items(pending)
         for session, high in pending.sessions.items():
             self.sessions[session] = max(high, self.sessions.get(session, high))
         self.tally, self.next = pending.counts, pending.next_id
@@ -177,7 +186,26 @@ class FakeStore:
         for number in pending.ended_leases:
             self.leased.pop(number, None)
 
+    def _put_items(self, pending: Pending) -> None:
+        for number in pending.cleared:
+            self.produced.pop(number, None)
+        for number, seq, value in pending.items:
+            self.produced.setdefault(number, {})[seq] = value
+        for number, upto in pending.dropped.items():
+            for seq in [seq for seq in self.produced[number] if 1 <= seq <= upto]:
+                del self.produced[number][seq]
+
     # -- reading --
+
+    def kept_items(self, job: int) -> tuple[int, int] | None:
+        """Return the numbers of the first and the last kept item of a stream."""
+        kept = self.produced.get(job)
+        return (min((n for n in kept if n), default=1), max(kept)) if kept else None
+
+    def items(self, job: int, first: int, last: int) -> list[bytes]:
+        """Return these items of a stream, or the first of them."""
+        kept = self.produced.get(job, {})
+        return [kept[n] for n in range(first, last + 1) if n in kept][:SCAN]
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state, as the last batch said."""

@@ -40,6 +40,9 @@ REQUESTS: list[Message] = [
     messages.Stop(1),
     messages.Reload(1),
     messages.Ping(1),
+    messages.Follow(1, 2, 3, 4),
+    messages.More(1, 2, 3, 4),
+    messages.Unfollow(1, 2, close=True),
 ]
 REPLIES: list[Message] = [
     messages.Welcome(1, 1, "0.1", 2, "boot", "/state", 3, 4, 5),
@@ -58,6 +61,7 @@ REPLIES: list[Message] = [
     messages.LogData(1, 2, b"text", 3, end=True, over=False, dropped=4),
     messages.Accepted(1),
     messages.Pong(1, 2),
+    messages.Items(1, 2, 3, [b"j1", b"j2"], over=True),
 ]
 ORDERS: list[Message] = [
     orders.Run("boot", [TASK], 7),
@@ -67,6 +71,8 @@ ORDERS: list[Message] = [
     orders.Retire(),
     orders.Adopt("boot"),
     orders.Check(1, "m:f", [(2, ("x", "y"))]),
+    orders.Grant(1, 2, 3, 4),
+    orders.CloseStream(1, 2),
 ]
 REPORTS: list[Message] = [
     orders.Ready(1, "boot"),
@@ -75,6 +81,7 @@ REPORTS: list[Message] = [
     orders.Alive(1, "boot"),
     orders.Handover(1, (2, 3)),
     orders.Checked(1, "message", "hint"),
+    orders.Produced(1, 2, 3, 4, [b"j1", b"j2"]),
 ]
 KINDS: list[tuple[str, Any, list[Message], Callable[[bytes], list[Any]]]] = [
     ("requests", messages.Request, REQUESTS, decode_requests),
