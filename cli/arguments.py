@@ -9,12 +9,15 @@
 ``NAME=@FILE``  the same by name
 ``:@FILE``      positional: the JSON in a file
 ``NAME:=@FILE`` the same by name
+``@job:ID``     the result of another job, or a part of it: ``@job:7.rows[0].name``;
+                by name too, and as a text anywhere in JSON
 ==============  ==============================================================
 
 A JSON scalar is a number, ``true``, ``false``, ``null`` or a text in double quotes,
 with no space around it: so ``5`` is a number, and ``'"5"'`` a text.  What stands
 before ``=`` is a name only if Python would take it for one; ``http://x/?q=1`` has
-none and is a text.  This module does no I/O: who calls it says how a file is read.
+none and is a text.  With ``raw`` what looks like a number or a result is a text.
+This module does no I/O: who calls it says how a file is read.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from typing import Any
 
 import msgspec
 
+from jobd.inputs import JobResult
 from jobd.model.errors import UsageError
+from jobd.model.path import PREFIX, parse_job
 
 Read = Callable[[str], bytes]
 """Reads a file by its name, ``-`` being stdin; raises UsageError if it cannot."""
@@ -69,6 +74,8 @@ def parse_arguments(
         _whole(args_json, "--args-json", list, "a JSON array", read),
         _whole(kwargs_json, "--kwargs-json", dict, "a JSON object", read),
     )
+    if not raw:
+        call = Call(_with_results(call.args), _with_results(call.kwargs))
     for word in words:
         _add(call, word, raw=raw, read=read)
     return call
@@ -77,7 +84,9 @@ def parse_arguments(
 def _add(call: Call, word: str, *, raw: bool, read: Read) -> None:
     """Parse one word into the call."""
     name, form, text = split_word(word)
-    value = _json(text, word, read) if form == ":=" else _plain(text, raw=raw, read=read)
+    value = _plain(text, raw=raw, read=read) if form == "=" else _json(text, word, read)
+    if form == ":=" and not raw:
+        value = _with_results(value)
     if not name:
         call.args.append(value)
     elif name in call.kwargs:
@@ -99,7 +108,9 @@ def split_word(word: str) -> tuple[str, str, str]:
 
 
 def _plain(text: str, *, raw: bool, read: Read) -> Any:
-    """Return what a word means that does not ask for JSON: a file's text, a scalar or itself."""
+    """Return what a word means that asks for no JSON: a result, a file's text, a scalar or itself."""
+    if text.startswith(PREFIX):
+        return text if raw else JobResult(*parse_job(text))
     if text.startswith("@"):
         return _content(text, read)
     return text if raw else _scalar(text)
@@ -117,12 +128,25 @@ def _scalar(text: str) -> Any:
         return text
 
 
+def _with_results(value: Any) -> Any:
+    """Return JSON with a reference for each text that names a result."""
+    if isinstance(value, str) and value.startswith(PREFIX):
+        return JobResult(*parse_job(value))
+    if isinstance(value, list):
+        return [_with_results(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_results(item) for key, item in value.items()}
+    return value
+
+
 def _json(text: str, word: str, read: Read) -> Any:
     """Return the JSON value that a word asks for.
 
     Raises:
         UsageError: it is no JSON.
     """
+    if text.startswith(PREFIX):
+        return text
     if text.startswith("@"):
         text = _content(text, read)
     try:
@@ -144,11 +168,6 @@ def _content(text: str, read: Read) -> str:
     Raises:
         UsageError: it names none, or the file has no text.
     """
-    if text.startswith("@job:"):
-        raise UsageError(
-            f"{text}: results as arguments are not supported yet",
-            f'pass its value: "$(jobd result {text[5:] or "ID"})"',
-        )
     if text == "@":
         raise UsageError("'@' names no file", "write @FILE, @- for stdin, or :'\"@\"' for the text")
     try:

@@ -67,7 +67,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "output_bytes": info.log_bytes,
     }
     if info.args is not None:
-        value["args"], value["kwargs"] = call_of(info.args)
+        value["args"], value["kwargs"] = call_of(info)
         value["earlier"] = [attempt_json(attempt) for attempt in info.earlier]
     return value
 
@@ -152,19 +152,15 @@ def status_json(status: StatusInfo) -> dict[str, Any]:
 # -- for people ---------------------------------------------------------------
 
 
-def call_of(args: bytes | None) -> tuple[list[Any] | None, dict[str, Any] | None]:
+def call_of(info: JobInfo) -> tuple[list[Any] | None, dict[str, Any] | None]:
     """Return a call's arguments by position and by name; None where JSON cannot say them."""
-    if args is not None:
-        text, is_json = payload.shown(args)
-        if is_json:
-            positional, named = msgspec.json.decode(text)
-            return positional, named
-    return None, None
+    call = None if info.args is None else payload.shown_call(info.args, info.inputs)
+    return call or (None, None)
 
 
 def call_text(info: JobInfo) -> str:
     """Return a job's call as Python would write it: ``math:factorial(20)``."""
-    args, kwargs = call_of(info.args)
+    args, kwargs = call_of(info)
     if args is None or kwargs is None:
         return one_line(f"{info.function}(…)")
     shown = [repr(value) for value in args] + [f"{key}={value!r}" for key, value in kwargs.items()]

@@ -9,6 +9,7 @@ from jobd import payload
 from jobd.cli import outcome
 from jobd.cli.arguments import Call, Read
 from jobd.cli.render import job_json
+from jobd.inputs import Input
 from jobd.model.errors import UsageError
 from jobd.model.selector import Selector
 
@@ -24,31 +25,31 @@ def submit(session: Session, client: Client, function: str, call: Call, *, check
         UsageError: the arguments cannot travel, or do not fit the function.
     """
     shape = (len(call.args), tuple(call.kwargs))
-    data = encode(call)
+    data, inputs = encode(call)
     session.submitting = True
-    (deferred,) = client.submit_encoded(function, [data], [shape], check=check)
+    (deferred,) = client.submit_encoded(function, [data], [shape], inputs=[inputs], check=check)
     session.attached = [deferred.id]
     session.submitting = False
     return deferred.id
 
 
-def encode(call: Call) -> bytes:
-    """Return a call's arguments as JSON; the result is wanted as JSON too.
+def encode(call: Call) -> tuple[bytes, list[Input]]:
+    """Return a call's arguments as JSON, and its inputs; the result is wanted as JSON too.
 
     Raises:
         UsageError: JSON cannot say them.
     """
     try:
-        data = payload.encode_call(tuple(call.args), call.kwargs, json=True)
+        data, inputs = payload.encode_call(tuple(call.args), call.kwargs, json=True)
     except payload.Unencodable as error:
         raise UsageError(f"an argument cannot travel: {error}", "pass plain data") from None
-    if not payload.shown(data)[1]:
+    if data[:1] == b"p":
         # What came from a command line is plain data. What JSON cannot say of it are bytes
         # that are no UTF-8, and a nesting beyond all reason: the codec has fallen back.
         raise UsageError(
             "an argument is not UTF-8, or is nested too deeply", "pass the name of a file"
         )
-    return data
+    return data, inputs
 
 
 def tell_id(session: Session, client: Client, number: int) -> int:

@@ -5,6 +5,9 @@ byte   what follows
 =====  ==========================================================================
 ``j``  JSON, and Python reads back exactly what was written
 ``J``  JSON that was asked for as JSON: tuples have become lists, keys strings
+``r``  a call with results of other jobs among its arguments: 4 bytes big-endian
+       length, that many bytes of JSON (where they go, see jobd.inputs), JSON
+``R``  the same, of a call whose result is wanted as JSON
 ``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5
 =====  ==========================================================================
 
@@ -16,17 +19,24 @@ workers and clients only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
 import msgspec
+
+from jobd.inputs import Feeding, Gathering, Input, Place, put, show_input
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
 NONE = b"jnull"
 _SCALARS = (str, int, bool, type(None))
+
+
+_ODD = (RuntimeError, ValueError, TypeError)
+"""Too deep for JSON, lone surrogates, changed meanwhile, or of a class that is nearly an int or a str:
+pickle may still say it."""
 
 
 class Unencodable(Exception):
@@ -88,9 +98,7 @@ def encode(
             return b"j" + _encode_json(value)
         if lossy and is_json(value):
             return b"J" + _encode_json(value)
-    except (RuntimeError, ValueError, TypeError):
-        # Too deep for JSON, lone surrogates, changed meanwhile, or of a class that is nearly
-        # an int or a str: pickle may still say it.
+    except _ODD:
         pass
     return _pickled(value, shown_as(value) if shown_as else "")
 
@@ -131,24 +139,83 @@ def unpickle(data: bytes | memoryview) -> Any:
 
 def encode_call(
     args: tuple[object, ...], kwargs: dict[str, object], *, json: bool = False
-) -> bytes:
+) -> tuple[bytes, list[Input]]:
     """Encode a call's arguments; ``json`` asks for the result as JSON.
+
+    Returns also the jobs whose results are among the arguments, each once, in the order in
+    which ``decode_call`` needs their values.
 
     Raises:
         Unencodable: an argument cannot travel.
     """
     if not args and not kwargs:
-        return _NO_ARGS_JSON if json else _NO_ARGS
-    data = encode([list(args), kwargs])
-    return b"J" + data[1:] if json and data[:1] == b"j" else data
+        return _NO_ARGS_JSON if json else _NO_ARGS, []
+    call = [list(args), kwargs]
+    try:
+        if is_exact(call):
+            return (b"J" if json else b"j") + _encode_json(call), []
+    except _ODD:
+        pass
+    with Gathering() as gathering:
+        data = _with_places(call, gathering, json=json) or _pickled(call, "")
+    return data, gathering.inputs
 
 
-def decode_call(data: bytes) -> tuple[list[Any], dict[str, Any], bool]:
-    """Return positional arguments, keyword arguments, and whether the result is wanted as JSON."""
+def _with_places(call: list[Any], gathering: Gathering, *, json: bool) -> bytes:
+    """Encode a call that is JSON but for references; empty if it is not, or has none."""
+    places: list[Place] = []
+    try:
+        plain = gathering.lift(call, [], places)
+        if not places or not is_exact(plain):
+            return b""
+        header = _encode_json(places)
+        data = _encode_json(plain)
+    except _ODD:
+        return b""
+    return (b"R" if json else b"r") + len(header).to_bytes(4, "big") + header + data
+
+
+def _without_places(data: bytes) -> tuple[list[Place], list[Any]]:
+    end = 5 + int.from_bytes(data[1:5], "big")
+    return _decode_json(data[5:end]), _decode_json(memoryview(data)[end:])
+
+
+def decode_call(
+    data: bytes, inputs: Sequence[bytes] = ()
+) -> tuple[list[Any], dict[str, Any], bool]:
+    """Return positional arguments, keyword arguments, and whether the result is wanted as JSON.
+
+    ``inputs`` are the encoded values of the call's inputs, or what stands for one that is gone.
+
+    Raises:
+        AlreadyTaken, ResultExpired: an input's value is gone.
+        NoSuchPart: an input's value has no such part as was asked for.
+    """
     if data == _NO_ARGS:
         return [], {}, False
-    args, kwargs = decode(data)
-    return args, kwargs, data[:1] == b"J"
+    if not inputs:
+        args, kwargs = decode(data)
+        return args, kwargs, data[:1] == b"J"
+    with Feeding(inputs, decode) as feeding:
+        if data[:1] == b"p":
+            args, kwargs = decode(data)
+            return args, kwargs, False
+        places, call = _without_places(data)
+        feeding.place(call, places)
+    return call[0], call[1], data[:1] == b"R"
+
+
+def shown_call(data: bytes, inputs: list[int]) -> tuple[list[Any], dict[str, Any]] | None:
+    """Return a call as people are shown it: references as they are written; None for a pickle."""
+    if data[:1] == b"p":
+        return None
+    if data[:1] not in (b"r", b"R"):
+        args, kwargs = _decode_json(memoryview(data)[1:])
+        return args, kwargs
+    places, call = _without_places(data)
+    for where, index, path in places:
+        put(call, where, show_input(inputs[index], path))
+    return call[0], call[1]
 
 
 _NO_ARGS = b"j[[],{}]"

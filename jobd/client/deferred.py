@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobd import payload
+from jobd.inputs import Input, Reference
 from jobd.model.errors import JobCancelled, JobCrashed, JobError, JobFailed, NotFound, WaitTimeout
 from jobd.model.messages import Ended
 from jobd.model.states import NAMES, State
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class DeferredBase(Generic[T]):
+class DeferredBase(Reference, Generic[T]):
     """A job's id, once that is known, and its end, once that has been heard of."""
 
     patient = True
@@ -54,7 +55,7 @@ class DeferredBase(Generic[T]):
             self._submission is not None and self._submission.error is not None
         )
 
-    def input_of(self) -> int | bytes:
+    def input_of(self) -> Input:
         """Return what a submit calls this job that has it as an input."""
         if self._id:
             return self._id

@@ -23,6 +23,7 @@ from jobd.client.core import PING_S, Core, Pending
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.link import RECONNECT_S, connect, default_socket
 from jobd.client.verbs import Arrivals, Steps
+from jobd.inputs import Input
 from jobd.model.errors import DaemonUnreachable, JobError, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, StatusInfo, Submit, Welcome
@@ -128,8 +129,9 @@ class Client:
         Raises:
             UsageError: an argument cannot travel.
         """
-        call = _encode_call(args, kwargs)
-        return self.submit_encoded(function, [call], [(len(args), tuple(kwargs))], watch=True)[0]
+        call, inputs = _encode_call(args, kwargs)
+        shapes = [(len(args), tuple(kwargs))]
+        return self.submit_encoded(function, [call], shapes, inputs=[inputs], watch=True)[0]
 
     def submit_many(self, function: str, calls: Iterable[Sequence[Any]], /) -> list[Deferred[Any]]:
         """Submit one call for each sequence of positional arguments: all are queued or none.
@@ -140,9 +142,9 @@ class Client:
         if not arguments:
             return []
         shapes: list[Shape] = [(count, ()) for count in sorted({len(call) for call in arguments})]
-        return self.submit_encoded(
-            function, [_encode_call(call, {}) for call in arguments], shapes, watch=True
-        )
+        encoded = [_encode_call(call, {}) for call in arguments]
+        data, inputs = [data for data, _ in encoded], [jobs for _, jobs in encoded]
+        return self.submit_encoded(function, data, shapes, inputs=inputs, watch=True)
 
     def map(
         self, function: str, iterable: Iterable[Any], /, timeout: float | None = None
@@ -170,18 +172,21 @@ class Client:
         calls: list[bytes],
         shapes: list[Shape],
         *,
+        inputs: Sequence[list[Input]] = (),
         check: bool = True,
         watch: bool = False,
     ) -> list[Deferred[Any]]:
         """Submit calls whose arguments are encoded already (``jobd.payload.encode_call``).
 
         ``shapes`` has each count of positional arguments and names of keyword arguments that
-        occurs; ``watch`` has the ends pushed without being asked for one by one.
+        occurs, ``inputs`` each call's inputs; ``watch`` has the ends pushed without being asked for one by one.
         """
         core = self._core
         with self._condition:
             self._refuse_closed()
             request = Submit(0, b"", function, calls, shapes, check, watch)
+            if any(inputs):
+                request.inputs = list(inputs)
             submission, deferreds = core.submit(self, request)
             self._send(submission.frame)
             if not core.submits % READ_EVERY and not (self._reading or self._reconnecting):
@@ -492,7 +497,7 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, list[Input]]:
     try:
         return payload.encode_call(args, kwargs)
     except payload.Unencodable as error:

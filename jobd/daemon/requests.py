@@ -188,6 +188,8 @@ class Requests:
             )
         if not request.args:
             raise UsageError("a submit of no jobs", "give at least one")
+        if request.inputs:
+            raise UsageError("results as arguments are not supported yet", "pass the value")
         limit = self._max_payload_bytes
         args = request.args
         size = len(args[0]) if len(args) == 1 else max(map(len, args))

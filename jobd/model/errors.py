@@ -60,6 +60,20 @@ class NotFound(JobdError):
     error = "not_found"
 
 
+class AlreadyTaken(JobdError):
+    """Somebody has consumed the job's result."""
+
+    code = 4
+    error = "already_taken"
+
+
+class ResultExpired(JobdError):
+    """The job's result was kept as long as it had to be (``results.keep``)."""
+
+    code = 4
+    error = "result_expired"
+
+
 class ProtocolMismatch(JobdError):
     """Client and daemon do not speak the same version of the protocol."""
 
@@ -170,6 +184,18 @@ class JobCancelled(JobError):
 
     code = 5
     error = "job_cancelled"
+
+
+class JobAborted(JobError):
+    """An input of the job ended without a result.
+
+    Attributes:
+        root: the id of the job that was to blame; 0 if that is not known.
+    """
+
+    code = 5
+    error = "job_aborted"
+    root = 0
 
 
 class JobCrashed(JobError):

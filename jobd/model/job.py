@@ -13,6 +13,10 @@ import msgspec
 
 from jobd.model.states import Event, State
 
+TAKEN = b"!taken"
+EXPIRED = b"!expired"
+"""What begins the value of a job whose result was consumed, or has been kept for long enough."""
+
 
 class ErrorInfo(msgspec.Struct, frozen=True, array_like=True):
     """An exception as plain text, so that it travels whatever the exception was."""
@@ -154,6 +158,8 @@ class Job(msgspec.Struct, gc=False):
     error: ErrorInfo | None = None
     log: LogSpan | None = None
     value: bytes | None = None
+    inputs: list[int] | None = None  # the jobs whose results are among its arguments
+    root: int = 0  # aborted: the job that was to blame
     # What follows lives in memory only.
     row: bool = False  # it has a row of its own, or will with the commit in flight
     stored: State = State.QUEUED  # the state that it is counted under

@@ -15,6 +15,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     attempt: int
     function: str
     args: bytes
+    inputs: list[int | bytes] = []
+    """The encoded values of its inputs; the scheduler leaves their ids, which the loop replaces."""
 
 
 class Run(Message, tag=1):

@@ -33,7 +33,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jobd import payload
 from jobd.failpoints import hit
@@ -266,7 +266,10 @@ class Worker:
             return Verdict.STOPPED, None, None
 
     def _result(self, task: Task) -> bytes:
-        args, kwargs, as_json = payload.decode_call(task.args)
+        args, kwargs, as_json = payload.decode_call(
+            task.args,
+            cast("list[bytes]", task.inputs),  # no id is left once it is sent
+        )
         function = self._functions.get(task.function)
         if function is None:
             function = self._functions[task.function] = resolve(task.function)

@@ -33,7 +33,7 @@ PAGE = 50
 
 MEMORY_MB = 150.0
 TOLERANCE = 1.2
-CALL = encode_call((), {})
+CALL, _ = encode_call((), {})
 
 
 class Queue:

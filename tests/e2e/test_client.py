@@ -61,7 +61,7 @@ from jobd.zmtp import Disconnected, Transport
 Make = Callable[..., DaemonUnderTest]
 
 MIB = 1024 * 1024
-NO_ARGUMENTS = payload.encode_call((), {})
+NO_ARGUMENTS = payload.encode_call((), {})[0]
 
 
 @pytest.fixture(scope="module")

@@ -640,7 +640,9 @@ def test_a_worker_that_is_told_too_late_to_stop_a_job_lets_the_next_one_run(
             assert isinstance(next(reports), Ready | Alive)
             assert isinstance(next(reports), Ready | Alive)
             calls = [("work:nothing", ()), ("faults:wait_unless_open", (str(gate),))]
-            tasks = [Task(n, 1, f, encode_call(args, {})) for n, (f, args) in enumerate(calls, 1)]
+            tasks = [
+                Task(n, 1, f, encode_call(args, {})[0]) for n, (f, args) in enumerate(calls, 1)
+            ]
             router.send(b"w/j", encode([Run("boot", tasks, 1)]))
             ended = next(reports)
             assert isinstance(ended, Outcomes)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobd.cli.arguments import Call, parse_arguments, split_word
 from jobd.cli.commands.submit import looks_negative
+from jobd.inputs import JobResult
 from jobd.model.errors import UsageError
 
 FILES = {
@@ -171,12 +172,36 @@ def test_a_file_without_text_is_refused() -> None:
     assert error.message == "photo is not a text in UTF-8"
 
 
-@pytest.mark.parametrize("word", ["@job:41", "k=@job:41", "x:=@job:41", ":@job:41"])
-def test_a_result_as_an_argument_is_refused_for_now(word: str) -> None:
-    """It is not taken for a file of that name."""
-    error = refusal(word)
-    assert error.message == "@job:41: results as arguments are not supported yet"
-    assert "jobd result 41" in error.hint
+def test_a_result_is_an_argument() -> None:
+    """By position and by name, whole or a part of it; it is not taken for a file of that name."""
+    assert one("@job:41") == JobResult(41)
+    assert parse("k=@job:41.rows[0].name").kwargs == {"k": JobResult(41, ("rows", 0, "name"))}
+
+
+def test_a_result_may_be_anywhere_in_json() -> None:
+    """As a text that names it."""
+    assert one(':["@job:7", {"a": "@job:8[0]"}]') == [JobResult(7), {"a": JobResult(8, (0,))}]
+    assert parse(kwargs_json='{"a": ["@job:7"]}').kwargs == {"a": [JobResult(7)]}
+    assert parse(args_json='["@job:7"]').args == [JobResult(7)]
+
+
+def test_with_raw_a_result_is_a_text() -> None:
+    """In words and in JSON."""
+    assert parse("@job:7", ':["@job:8"]', "k=@job:9", raw=True) == Call(
+        ["@job:7", ["@job:8"]], {"k": "@job:9"}
+    )
+
+
+@pytest.mark.parametrize("word", ["@job:x", "k=@job:", ':["@job:1x"]', "k=@job:7[", "@job:0"])
+def test_a_result_that_is_none_is_refused(word: str) -> None:
+    """The error tells how one is written, and how to pass the text."""
+    assert "@job:" in refusal(word).message
+
+
+def test_a_result_may_stand_for_all_of_the_json() -> None:
+    """What looks like a file's name is none."""
+    assert one(":@job:41") == JobResult(41)
+    assert parse("x:=@job:41").kwargs == {"x": JobResult(41)}
 
 
 def test_a_file_without_a_name_is_refused() -> None:
@@ -264,7 +289,7 @@ def test_any_text_is_text_with_raw(text: str) -> None:
     assert parse(f"k={text}", raw=True).kwargs == {"k": text}
 
 
-@given(st.text())
+@given(st.text().filter(lambda text: not text.startswith("@job:")))
 def test_any_text_can_be_quoted(text: str) -> None:
     """As JSON every text can be passed, whatever it looks like."""
     assert one(":" + json.dumps(text)) == text

@@ -51,7 +51,7 @@ def job(**changes: Any) -> JobInfo:
         cause="",
         error=ERROR,
         log_bytes=2048,
-        args=payload.encode_call(("a.jpg",), {"width": 640}, json=True),
+        args=payload.encode_call(("a.jpg",), {"width": 640}, json=True)[0],
         earlier=[Attempt(7, 1, State.CRASHED, AT, AT + 5, 4241, "SIGSEGV", None, None)],
     )
     return msgspec.structs.replace(info, **changes)
@@ -121,7 +121,7 @@ def test_a_listed_job_has_no_names_for_what_a_listing_does_not_carry() -> None:
 
 def test_arguments_that_are_no_json_are_null() -> None:
     """What a Python client has pickled is not read here."""
-    value = render.job_json(job(args=payload.encode_call(({1, 2},), {})))
+    value = render.job_json(job(args=payload.encode_call(({1, 2},), {})[0]))
     assert value["args"] is value["kwargs"] is None
 
 
@@ -236,7 +236,7 @@ def test_the_details_of_a_job() -> None:
 
 def test_a_call_of_any_size_is_one_short_line() -> None:
     """A megabyte of arguments is cut, and one that is pickled is not guessed."""
-    long = job(args=payload.encode_call(("x" * 1_000_000,), {}))
+    long = job(args=payload.encode_call(("x" * 1_000_000,), {})[0])
     assert len(render.call_text(long)) == render.SHOWN_CALL_CHARACTERS
     assert render.call_text(job(args=None)) == "mytasks:resize(…)"
 

@@ -1,0 +1,91 @@
+"""A path into a job's value: how it is written, and where it leads."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobd.model.errors import UsageError
+from jobd.model.path import NoSuchPart, Path, follow, parse_job, show_path
+
+
+@pytest.mark.parametrize(
+    ("text", "job", "path"),
+    [
+        ("@job:7", 7, ()),
+        ("@job:7.rows[0].name", 7, ("rows", 0, "name")),
+        ("@job:7[-1]", 7, (-1,)),
+        ('@job:7["a b"]', 7, (("a b",),)),
+        ("@job:7['it\\'s']", 7, (("it's",),)),
+        ('@job:12["0"][0]', 12, (("0",), 0)),
+    ],
+)
+def test_a_reference_names_a_job_and_a_path(text: str, job: int, path: Path) -> None:
+    """Names, indexes and keys in any order."""
+    assert parse_job(text) == (job, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("@job:", "@job:x", "@job:-1", "@job:0", "@job:99999999999999999999", "@job:7x"),
+        *("@job:7.", "@job:7[", "@job:7[]", "@job:7[a]", "@job:7 ", "@job:7..a", '@job:7["a]'),
+        "@job:7" + ".a" * 101,
+    ],
+)
+def test_what_is_no_reference_is_refused_in_one_line(text: str) -> None:
+    """And the error says how one is written, or how to pass the text."""
+    with pytest.raises(UsageError) as caught:
+        parse_job(text)
+    assert len(caught.value.message) < 200
+    assert caught.value.hint
+
+
+STEPS = st.one_of(
+    st.from_regex(r"[a-z_]\w{0,5}", fullmatch=True),
+    st.integers(-(10**6), 10**6),
+    st.tuples(st.text(max_size=6)),
+)
+
+
+@given(st.lists(STEPS, max_size=5).map(tuple))
+def test_a_path_reads_as_it_is_shown(path: Path) -> None:
+    """Whatever the keys hold."""
+    assert parse_job(f"@job:1{show_path(path)}") == (1, path)
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "part"),
+    [
+        (5, (), 5),
+        ({"rows": [{"name": "x"}]}, ("rows", 0, "name"), "x"),
+        (SimpleNamespace(rows=(1, 2)), ("rows", -1), 2),
+        ({"items": 3}, ("items",), 3),
+        ({0: "int", "0": "text"}, (0,), "int"),
+        ({0: "int", "0": "text"}, (("0",),), "text"),
+        ("text", (1,), "e"),
+    ],
+)
+def test_a_path_leads_to_a_part(value: object, path: Path, part: object) -> None:
+    """A key of a mapping comes before an attribute: a dict's own ``items`` is never meant."""
+    assert follow(value, path) == part
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "text"),
+    [
+        ([1, 2], (5,), "an input has no [5]: it is a list of 2 items"),
+        ({"rows": 3}, ("rows", "name"), "an input has no .rows.name: .rows is an int"),
+        ({"a": {}}, ("a", ("b",)), 'an input has no .a["b"]: .a is a dict'),
+        (None, (0,), "an input has no [0]: it is a NoneType"),
+    ],
+)
+def test_a_step_that_is_missing_is_told(value: Any, path: Path, text: str) -> None:
+    """In one sentence: which step, and what is there instead."""
+    with pytest.raises(NoSuchPart) as caught:
+        follow(value, path)
+    assert str(caught.value) == text
