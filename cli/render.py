@@ -186,8 +186,8 @@ def reason_text(cause: str, error: ErrorInfo | None) -> str:
     """Return why a job ended as it did, in one line; "" if there is nothing to say."""
     if error is None:
         return one_line(cause)
-    kind = one_line(error.type)
-    return f"{kind}: {first_line(error.message)}" if error.message else kind
+    parts = (one_line(error.type), first_line(error.message))  # a crash has no type
+    return ": ".join(part for part in parts if part)
 
 
 def bytes_text(count: int) -> str:

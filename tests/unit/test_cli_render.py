@@ -68,6 +68,20 @@ def ended(state: State, value: object = None, **more: Any) -> Ended:
     return Ended(3, state, data, **more)
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ErrorInfo("", "its worker died: SIGKILL", ""), "its worker died: SIGKILL"),
+        (ErrorInfo("ValueError", "no\nand more", ""), "ValueError: no"),
+        (ErrorInfo("KeyboardInterrupt", "", ""), "KeyboardInterrupt"),
+        (None, "by hand"),
+    ],
+)
+def test_why_a_job_ended_is_one_line(error: ErrorInfo | None, why: str) -> None:
+    """A crash has no exception's name, and some exceptions say nothing."""
+    assert render.reason_text("by hand", error) == why
+
+
 def test_a_job_as_json() -> None:
     """``jobd.job/1``: every name, instants in UTC, counts as numbers."""
     assert as_json(render.job_json(job())) == {
