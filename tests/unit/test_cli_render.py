@@ -72,7 +72,7 @@ def ended(state: State, value: object = None, **more: Any) -> Ended:
     ("error", "why"),
     [
         (ErrorInfo("", "its worker died: SIGKILL", ""), "its worker died: SIGKILL"),
-        (ErrorInfo("ValueError", "no\nand more", ""), "ValueError: no"),
+        (ErrorInfo("ValueError", "no\nand more", ""), "ValueError: no …"),
         (ErrorInfo("KeyboardInterrupt", "", ""), "KeyboardInterrupt"),
         (None, "by hand"),
     ],
