@@ -9,23 +9,38 @@ byte   what follows
        length, that many bytes of JSON (where they go, see jobd.inputs), JSON
 ``R``  the same, of a call whose result is wanted as JSON
 ``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5
+``F``  a reference to a file (``jobd.blobs``) that holds a ``p``, and beside it the
+       large blocks of memory of which it consists: they are read by mapping them
 =====  ==========================================================================
 
 JSON is used wherever it loses nothing, so that people and other languages can
 read what is stored; a pickle carries its ``repr`` for those who must not
 unpickle it: the daemon and the command line.  This module is imported by
 workers and clients only.
+
+Files are for pickles of more than ``FILE_BYTES``, and for what is too long for a
+row.  JSON stays in the row if it fits, with all that the store promises, and so
+that people can read it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from jobd.blobs import Blobs
 from jobd.inputs import Feeding, Gathering, Input, Place, put, show_input
+from jobd.model import blob
+from jobd.model.errors import JobdError, PayloadUnreadable
+from jobd.model.path import NoSuchPart
+
+if TYPE_CHECKING:
+    from pickle import PickleBuffer
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
@@ -33,6 +48,11 @@ _decode_json = msgspec.json.Decoder().decode
 NONE = b"jnull"
 _SCALARS = (str, int, bool, type(None))
 
+FILE_BYTES = 32 * 1024
+"""A larger pickle goes into a file."""
+
+BUFFER_BYTES = 4 * 1024
+"""A block of memory under this size is not worth a place of its own: it stays in the pickle."""
 
 _ODD = (RuntimeError, ValueError, TypeError)
 """Too deep for JSON, lone surrogates, changed meanwhile, or of a class that is nearly an int or a str:
@@ -41,6 +61,17 @@ pickle may still say it."""
 
 class Unencodable(Exception):
     """The value cannot travel; the text says what and why."""
+
+
+class Spot(NamedTuple):
+    """Where a payload goes that is too large for a row: a name among the files."""
+
+    blobs: Blobs
+    name: str
+
+    def is_needed(self, data: bytes) -> bool:
+        """Whether this is too long for a row."""
+        return len(data) > self.blobs.place.row_bytes
 
 
 def is_exact(value: object) -> bool:
@@ -79,7 +110,11 @@ def is_json(value: object) -> bool:
 
 
 def encode(
-    value: object, *, shown_as: Callable[[object], str] | None = None, lossy: bool = False
+    value: object,
+    *,
+    shown_as: Callable[[object], str] | None = None,
+    lossy: bool = False,
+    spot: Spot | None = None,
 ) -> bytes:
     """Encode a value.
 
@@ -87,58 +122,145 @@ def encode(
         value: anything that JSON or pickle can say.
         shown_as: makes the text that people are shown if it must be a pickle; None: nothing.
         lossy: JSON is wanted, even where it gives lists for tuples.
+        spot: where a large pickle goes; None: it stays in line.
 
     Raises:
         Unencodable: neither JSON nor pickle can say it.
+        PayloadTooLarge, DiskFull, PayloadNotStored: its file cannot be written.
     """
     if value is None:
         return NONE
     try:
         if is_exact(value):
-            return b"j" + _encode_json(value)
-        if lossy and is_json(value):
+            data = b"j" + _encode_json(value)
+            if lossy or spot is None or not spot.is_needed(data):
+                return data
+        elif lossy and is_json(value):
             return b"J" + _encode_json(value)
     except _ODD:
         pass
-    return _pickled(value, shown_as(value) if shown_as else "")
+    return _pickled(value, shown_as(value) if shown_as else "", spot)
 
 
-def _pickled(value: object, repr_text: str) -> bytes:
+def _pickled(value: object, repr_text: str, spot: Spot | None) -> bytes:
+    text = repr_text.encode("utf-8", "backslashreplace")
+    head = b"p" + len(text).to_bytes(4, "big") + text
+    if spot is None:
+        return head + _dumps(value, None)
+    blocks = _Blocks()
+    data = _dumps(value, blocks.leave_out)
+    if len(head) + len(data) + blocks.size > min(FILE_BYTES, spot.blobs.place.row_bytes):
+        return spot.blobs.write(
+            spot.name, (head, data), blocks.views, text=repr_text, versions=blocks.versions
+        )
+    return head + (_dumps(value, None) if blocks.views else data)
+
+
+class _Blocks:
+    """The blocks of memory that a pickle leaves out."""
+
+    def __init__(self) -> None:
+        self.views: list[memoryview] = []
+        self.size = 0
+        self.versions: dict[str, str] = {}
+
+    def leave_out(self, buffer: PickleBuffer) -> bool:
+        """Take a block, and return False, or leave it in the pickle."""
+        view = buffer.raw()
+        if view.nbytes < BUFFER_BYTES:
+            return True
+        self.views.append(view)
+        self.size += view.nbytes
+        module = type(view.obj).__module__.partition(".")[0]
+        version = getattr(sys.modules.get(module), "__version__", None)
+        if isinstance(version, str):
+            self.versions[module] = version
+        return False
+
+
+def _dumps(value: object, callback: Callable[[PickleBuffer], bool] | None) -> bytes:
     import pickle  # noqa: PLC0415  # 2 ms that the command line must not pay, and need not
 
     try:
-        data = pickle.dumps(value, protocol=5)
+        return pickle.dumps(value, protocol=5, buffer_callback=callback)
     except Exception as error:  # whatever a user's __reduce__ raises
         raise Unencodable(f"{type(error).__name__}: {error}") from error
-    text = repr_text.encode("utf-8", "backslashreplace")
-    return b"p" + len(text).to_bytes(4, "big") + text + data
 
 
 def shown(data: bytes) -> tuple[str, bool]:
     """Return what people are shown without unpickling: JSON text and True, or a repr and False."""
+    if data[:1] == blob.CODEC:
+        return blob.unpack(data).text, False
     if data[:1] != b"p":
         return data[1:].decode(), True
     end = 5 + int.from_bytes(data[1:5], "big")
     return data[5:end].decode(), False
 
 
-def decode(data: bytes) -> Any:
-    """Return the value; runs whatever a pickle asks for, so only where user code may run."""
-    if data[:1] != b"p":
+def decode(data: bytes, blobs: Blobs | None = None) -> Any:
+    """Return the value; runs whatever a pickle asks for, so only where user code may run.
+
+    What comes out of a file is read-only where it is large: an array that is to be changed has
+    to be copied.
+
+    Raises:
+        PayloadLost: its file is gone.
+        PayloadUnreadable: its file is damaged, or what was pickled cannot be unpickled here.
+    """
+    if data[:1] == b"p":
+        return _loads(memoryview(data), (), {})
+    if data[:1] != blob.CODEC:
         return _decode_json(memoryview(data)[1:])
-    start = 5 + int.from_bytes(data[1:5], "big")
-    return unpickle(memoryview(data)[start:])
+    if blobs is None:
+        raise PayloadUnreadable("this is a large payload, and it is not known where the files are")
+    content = blobs.read(data)
+    return _loads(content.payload, content.buffers, content.versions)
 
 
-def unpickle(data: bytes | memoryview) -> Any:
+def unpickle(data: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:
     """Return what a pickle holds; runs whatever it asks for, so only where user code may run."""
-    import pickle  # noqa: PLC0415  # as in _pickled
+    import pickle  # noqa: PLC0415  # as in _dumps
 
-    return pickle.loads(data)  # noqa: S301  # the point of this module
+    return pickle.loads(data, buffers=buffers)  # noqa: S301  # the point of this module
+
+
+def _loads(data: memoryview, buffers: Sequence[memoryview], versions: dict[str, str]) -> Any:
+    start = 5 + int.from_bytes(data[1:5], "big")
+    try:
+        return unpickle(data[start:], buffers)
+    except (JobdError, NoSuchPart):
+        raise  # an input of the call, and what is wrong with it
+    except Exception as error:  # whatever a user's class raises that is made again
+        skew = [
+            f"; it was pickled with {module} {version}, and here is {module} {here}"
+            for module, version in versions.items()
+            if (here := _version_here(module)) != version
+        ]
+        raise PayloadUnreadable(
+            f"a value cannot be unpickled here: {type(error).__name__}: {error}{''.join(skew)}",
+            "install the same versions of the modules for the client and for the workers",
+        ) from error
+
+
+def _version_here(module: str) -> str:
+    """Return the version of a module that is imported, or that can be."""
+    from importlib import metadata  # noqa: PLC0415  # takes long, and only an error needs it
+
+    version = getattr(sys.modules.get(module), "__version__", None)
+    if version is None:
+        try:
+            version = metadata.version(module)
+        except metadata.PackageNotFoundError:
+            return "nowhere to be found"
+    return str(version)
 
 
 def encode_call(
-    args: tuple[object, ...], kwargs: dict[str, object], *, json: bool = False
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    *,
+    json: bool = False,
+    spot: Spot | None = None,
 ) -> tuple[bytes, list[Input]]:
     """Encode a call's arguments; ``json`` asks for the result as JSON.
 
@@ -147,17 +269,22 @@ def encode_call(
 
     Raises:
         Unencodable: an argument cannot travel.
+        PayloadTooLarge, DiskFull, PayloadNotStored: as for ``encode``.
     """
     if not args and not kwargs:
         return _NO_ARGS_JSON if json else _NO_ARGS, []
     call = [list(args), kwargs]
     try:
         if is_exact(call):
-            return (b"J" if json else b"j") + _encode_json(call), []
+            data = (b"J" if json else b"j") + _encode_json(call)
+            if spot is None or not spot.is_needed(data):
+                return data, []
     except _ODD:
         pass
     with Gathering() as gathering:
-        data = _with_places(call, gathering, json=json) or _pickled(call, "")
+        data = _with_places(call, gathering, json=json)
+        if not data or (spot is not None and spot.is_needed(data)):
+            data = _pickled(call, "", spot)
     return data, gathering.inputs
 
 
@@ -181,7 +308,7 @@ def _without_places(data: bytes) -> tuple[list[Place], list[Any]]:
 
 
 def decode_call(
-    data: bytes, inputs: Sequence[bytes] = ()
+    data: bytes, inputs: Sequence[bytes] = (), blobs: Blobs | None = None
 ) -> tuple[list[Any], dict[str, Any], bool]:
     """Return positional arguments, keyword arguments, and whether the result is wanted as JSON.
 
@@ -190,15 +317,16 @@ def decode_call(
     Raises:
         AlreadyTaken, ResultExpired: an input's value is gone.
         NoSuchPart: an input's value has no such part as was asked for.
+        PayloadLost, PayloadUnreadable: as for ``decode``.
     """
     if data == _NO_ARGS:
         return [], {}, False
     if not inputs:
-        args, kwargs = decode(data)
+        args, kwargs = decode(data, blobs)
         return args, kwargs, data[:1] == b"J"
-    with Feeding(inputs, decode) as feeding:
-        if data[:1] == b"p":
-            args, kwargs = decode(data)
+    with Feeding(inputs, partial(decode, blobs=blobs)) as feeding:
+        if data[:1] not in (b"r", b"R"):
+            args, kwargs = decode(data, blobs)
             return args, kwargs, False
         places, call = _without_places(data)
         feeding.place(call, places)
@@ -207,7 +335,7 @@ def decode_call(
 
 def shown_call(data: bytes, inputs: list[int]) -> tuple[list[Any], dict[str, Any]] | None:
     """Return a call as people are shown it: references as they are written; None for a pickle."""
-    if data[:1] == b"p":
+    if data[:1] in (b"p", blob.CODEC):
         return None
     if data[:1] not in (b"r", b"R"):
         args, kwargs = _decode_json(memoryview(data)[1:])

@@ -46,6 +46,12 @@ class BadFunction(UsageError):
     error = "bad_function"
 
 
+class PayloadTooLarge(UsageError):
+    """Arguments, or a value, have more bytes than the daemon takes."""
+
+    error = "payload_too_large"
+
+
 class NotReady(JobdError):
     """There is no result yet."""
 
@@ -74,6 +80,18 @@ class ResultExpired(JobdError):
     error = "result_expired"
 
 
+class PayloadLost(NotFound):
+    """The file that holds a large payload is gone."""
+
+    error = "payload_lost"
+
+
+class PayloadUnreadable(JobdError):
+    """A payload cannot be read here: its file is damaged, or what it was made of is not installed."""
+
+    error = "payload_unreadable"
+
+
 class ProtocolMismatch(JobdError):
     """Client and daemon do not speak the same version of the protocol."""
 
@@ -93,6 +111,13 @@ class DiskFull(JobdError):
 
     code = 74
     error = "disk_full"
+
+
+class PayloadNotStored(JobdError):
+    """The file of a large payload cannot be written, for another reason than a lack of room."""
+
+    code = 74
+    error = "payload_not_stored"
 
 
 class StoreFailed(JobdError):

@@ -1,0 +1,125 @@
+"""Large payloads are files, and this is what is said of them: where, under which name, whose.
+
+A file's name tells its owner, so that a file without one can be found:
+
+===========================  ========================================================
+``a-KEY-INDEX``              what the client wrote before submit ``KEY`` (hex): the
+                             arguments of its call number ``INDEX``, or a put value
+``r-JOB-ATTEMPT-BOOT``       the result of an attempt, written by its worker
+``s-SESSION``                empty and locked by a living client: its files whose
+                             submits are not answered yet are in use
+``….new``                    the same, while it is being written
+===========================  ========================================================
+
+In a message and in a job's row stands only a *reference*: the codec byte ``F``
+and msgpack.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+CODEC = b"F"
+FRESH = ".new"
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a daemon, its workers and its clients keep large payloads."""
+
+    memory: str
+    """A directory in memory, or "" where there is none."""
+    disk: str
+    kind: Literal["memory", "disk"]
+    spill: bool
+    """When the memory is full, go on on disk."""
+    sync: bool
+    """What is on disk has to survive a power cut."""
+    max_bytes: int
+    """The size of one file, at most."""
+    row_bytes: int
+    """What may stand in a row instead, at most."""
+
+    @property
+    def directories(self) -> tuple[str, str]:
+        """All directories; a reference has the number of one of them."""
+        return self.memory, self.disk
+
+
+class Blob(msgspec.Struct, frozen=True, array_like=True):
+    """A reference to a file."""
+
+    directory: int
+    name: str
+    size: int
+    text: str
+    """What people are shown of the value."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Whose a file is, by its name: a call of a submit, or an attempt of a job."""
+
+    key: bytes = b""
+    index: int = 0
+    job: int = 0
+    attempt: int = 0
+
+
+_decode = msgspec.msgpack.Decoder(Blob).decode
+_NAME = re.compile(
+    r"a-(?P<key>[0-9a-f]{32})-(?P<index>\d{1,9})"
+    r"|r-(?P<job>\d{1,19})-(?P<attempt>\d{1,9})-[0-9a-f]{1,16}",
+    re.ASCII,
+)
+_SESSION = re.compile(r"s-([0-9a-f]{16})", re.ASCII)
+
+
+def argument_name(key: bytes, index: int) -> str:
+    """Return the name of the arguments of one call; ``key`` is its submit's, 16 bytes."""
+    return f"a-{key.hex()}-{index}"
+
+
+def result_name(job: int, attempt: int, boot: str) -> str:
+    """Return the name of what an attempt returned."""
+    return f"r-{job}-{attempt}-{boot}"
+
+
+def session_name(session: bytes) -> str:
+    """Return the name of a client's mark; ``session`` are the first 8 bytes of its keys."""
+    return f"s-{session.hex()}"
+
+
+def owner_of(name: str) -> Owner | None:
+    """Return whose file it is, finished or not; None: that is no payload of ours."""
+    found = _NAME.fullmatch(name.removesuffix(FRESH))
+    if found is None:
+        return None
+    if found["key"]:
+        return Owner(key=bytes.fromhex(found["key"]), index=int(found["index"]))
+    return Owner(job=int(found["job"]), attempt=int(found["attempt"]))
+
+
+def is_session(name: str) -> bool:
+    """Whether this is a client's mark."""
+    return _SESSION.fullmatch(name) is not None
+
+
+def pack(blob: Blob) -> bytes:
+    """Turn a reference into what stands in place of the payload."""
+    return CODEC + msgspec.msgpack.encode(blob)
+
+
+def unpack(data: bytes) -> Blob:
+    """Return the reference.
+
+    Raises:
+        ValueError: that is none, or one with a name that a payload never has.
+    """
+    if data[:1] != CODEC:
+        raise ValueError("no reference to a file")
+    blob = _decode(memoryview(data)[1:])
+    if blob.directory not in (0, 1) or not _NAME.fullmatch(blob.name):
+        raise ValueError("not the name of a payload")
+    return blob

@@ -1,0 +1,258 @@
+"""Large values in files: what goes there, what stays in the row, and what comes back."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobd import payload
+from jobd.blobs import MAP_BYTES, Blobs
+from jobd.inputs import JobResult
+from jobd.model.blob import Place
+from jobd.model.errors import AlreadyTaken, PayloadLost, PayloadTooLarge, PayloadUnreadable
+from jobd.payload import FILE_BYTES, Spot
+
+SIZES = (FILE_BYTES, MAP_BYTES)
+"""Bytes of the smallest array of each kind: one that is read, one that is mapped."""
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    """Return a directory for files."""
+    return Blobs(Place(str(tmp_path), str(tmp_path), "memory", True, False, 2**30, 2**20))
+
+
+@pytest.fixture
+def spot(blobs: Blobs) -> Spot:
+    """Return a name for one file."""
+    return Spot(blobs, "r-1-1-ab")
+
+
+def names(spot: Spot) -> list[str]:
+    """Return the files that there are."""
+    return os.listdir(spot.blobs.place.memory)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_large_array_comes_back_from_a_file_and_is_read_only(spot: Spot, size: int) -> None:
+    """Writing into it raises; a copy is the consumer's own."""
+    array = np.arange(size // 8, dtype=np.int64)
+    data = payload.encode({"a": array, "n": 1}, spot=spot)
+    assert len(data) < 200
+    found = payload.decode(data, spot.blobs)
+    assert found["n"] == 1
+    assert (found["a"] == array).all()
+    with pytest.raises(ValueError, match="read-only"):
+        found["a"][0] = 5
+    own = found["a"].copy()
+    own[0] = 5
+    assert array[0] == 0
+
+
+def test_a_small_array_stays_in_the_row_and_is_the_consumers_own(spot: Spot) -> None:
+    """Where nothing is shared, nothing need be read-only."""
+    data = payload.encode(np.zeros(1000), spot=spot)
+    assert data[:1] == b"p"
+    payload.decode(data)[0] = 1
+    assert names(spot) == []
+
+
+def test_small_blocks_stay_in_the_pickle(spot: Spot) -> None:
+    """A thousand little arrays are one file with one pickle in it."""
+    value = [np.full(10, n) for n in range(1000)]
+    data = payload.encode(value, spot=spot)
+    content = spot.blobs.read(data)
+    assert content.buffers == []
+    assert all((a == b).all() for a, b in zip(payload.decode(data, spot.blobs), value, strict=True))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"x" * FILE_BYTES,
+        bytearray(FILE_BYTES),
+        [(n,) for n in range(20_000)],
+        {1: "y" * FILE_BYTES},
+    ],
+)
+def test_large_pickles_without_buffers_go_there_too(spot: Spot, value: object) -> None:
+    """Plain bytes, or a large graph of small objects."""
+    data = payload.encode(value, spot=spot)
+    assert data[:1] == b"F"
+    assert payload.decode(data, spot.blobs) == value
+
+
+def test_text_that_people_can_read_stays_in_the_row(spot: Spot) -> None:
+    """JSON has the store's promise, and needs no file to be shown."""
+    value = ["x" * 100] * 1000
+    data = payload.encode(value, spot=spot)
+    assert data[:1] == b"j"
+    assert names(spot) == []
+
+
+def test_what_is_too_long_for_a_row_goes_into_a_file(spot: Spot) -> None:
+    """A list of a million numbers is no error."""
+    value = list(range(200_000))
+    data = payload.encode(value, spot=spot)
+    assert data[:1] == b"F"
+    assert payload.decode(data, spot.blobs) == value
+
+
+def test_what_is_asked_for_as_json_is_never_in_a_file(spot: Spot) -> None:
+    """The command line shows it, and cannot unpickle."""
+    assert payload.encode(list(range(200_000)), spot=spot, lossy=True)[:1] == b"j"
+    assert payload.encode((1, 2), spot=spot, lossy=True) == b"J[1,2]"
+
+
+def test_without_a_place_everything_is_in_line() -> None:
+    """And then an array is writable, as ever."""
+    array = np.zeros(100_000)
+    found = payload.decode(payload.encode(array))
+    found[0] = 1
+    assert found.shape == array.shape
+
+
+def test_a_file_is_shown_without_being_opened(spot: Spot) -> None:
+    """What people see of it stands in the reference."""
+    data = payload.encode(np.zeros(100_000), spot=spot, shown_as=lambda _: "zeros")
+    Path(spot.blobs.place.memory, spot.name).unlink()
+    assert payload.shown(data) == ("zeros", False)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_layout_and_dtype_are_kept(spot: Spot, order: Any) -> None:
+    """Fortran order, structured types, and views that are not contiguous."""
+    array = np.asarray(np.random.default_rng(1).random((300, 200)), order=order)
+    kind = np.dtype([("a", "<i4"), ("b", "<f8")])
+    records = np.zeros(5000, kind)
+    value = (array, records, array[::2, ::3])
+    found = payload.decode(payload.encode(value, spot=spot), spot.blobs)
+    for before, after in zip(value, found, strict=True):
+        assert after.dtype == before.dtype
+        assert (after == before).all()
+    assert found[0].flags["F_CONTIGUOUS"] == (order == "F")
+
+
+def test_one_array_twice_in_a_value_is_stored_once(spot: Spot) -> None:
+    """And is one array again."""
+    array = np.zeros(100_000)
+    data = payload.encode([array, array], spot=spot)
+    assert len(spot.blobs.read(data).buffers) == 1
+    found = payload.decode(data, spot.blobs)
+    assert found[0] is found[1]
+
+
+def test_arguments_travel_in_files_too(spot: Spot) -> None:
+    """By position and by name."""
+    array = np.arange(100_000)
+    data, inputs = payload.encode_call((array, 1), {"k": array}, spot=spot)
+    assert inputs == []
+    args, kwargs, as_json = payload.decode_call(data, (), spot.blobs)
+    assert (args[0] == array).all()
+    assert args[1] == 1
+    assert kwargs["k"] is args[0]
+    assert not as_json
+
+
+def test_a_deferred_passed_on_moves_a_reference(spot: Spot) -> None:
+    """The value of a job that is another one's argument is mapped where it is, whole or in part."""
+    array = np.arange(100_000)
+    value = payload.encode({"rows": array}, spot=spot)
+    call, inputs = payload.encode_call((JobResult(7), JobResult(7, ("rows",)), (1, 2)), {})
+    assert (inputs, call[:1]) == ([7], b"p")
+    (whole, part, plain), _, _ = payload.decode_call(call, [value], spot.blobs)
+    assert part is whole["rows"]
+    assert plain == (1, 2)
+    assert (part == array).all()
+    assert not part.flags.writeable
+    assert len(names(spot)) == 1
+
+
+def test_a_deferred_beside_a_large_array_travels_in_the_file(spot: Spot) -> None:
+    """The file's pickle refers to the inputs as any other does."""
+    data, inputs = payload.encode_call((np.zeros(100_000), JobResult(7)), {}, spot=spot)
+    assert (data[:1], inputs) == (b"F", [7])
+    args, _, _ = payload.decode_call(data, [b"j5"], spot.blobs)
+    assert args[1] == 5
+    with pytest.raises(AlreadyTaken):
+        payload.decode_call(data, [b"!taken 7"], spot.blobs)
+
+
+def test_a_lost_file_and_a_missing_place_are_said(spot: Spot) -> None:
+    """Two sentences, neither of them a traceback of ours."""
+    data = payload.encode(np.zeros(100_000), spot=spot)
+    spot.blobs.remove(data)
+    with pytest.raises(PayloadLost):
+        payload.decode(data, spot.blobs)
+    with pytest.raises(PayloadUnreadable):
+        payload.decode(data)
+
+
+def test_the_limit_of_a_row_holds_for_pickles_as_well(tmp_path: Path) -> None:
+    """With a low limit smaller values go into files; none is refused that a file can hold."""
+    place = Place(str(tmp_path), str(tmp_path), "memory", True, False, 20_000, 1024)
+    spot = Spot(Blobs(place), "r-1-1-ab")
+    assert payload.encode(b"x" * 2000, spot=spot)[:1] == b"F"
+    with pytest.raises(PayloadTooLarge):
+        payload.encode(b"x" * 30_000, spot=spot)
+
+
+# -- versions -----------------------------------------------------------------
+
+
+class Block:
+    """A block of memory, as an array library has them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, _protocol: object) -> tuple[Any, ...]:
+        return _rebuild, (pickle.PickleBuffer(self.data),)
+
+
+def _rebuild(_data: memoryview) -> Block:
+    raise ModuleNotFoundError("No module named 'numpy._core'", name="numpy._core")
+
+
+def test_a_skew_of_versions_is_named(spot: Spot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which module, which versions, and what to do."""
+    value = [np.zeros(100_000), Block(b"x" * 10_000)]
+    monkeypatch.setattr(np, "__version__", "2.4.6")
+    data = payload.encode(value, spot=spot)
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    with pytest.raises(PayloadUnreadable) as caught:
+        payload.decode(data, spot.blobs)
+    assert "No module named 'numpy" in caught.value.message
+    assert "pickled with numpy 2.4.6, and here is numpy 1.26.4" in caught.value.message
+    assert "same versions" in caught.value.hint
+
+
+def test_a_pickle_in_the_row_that_cannot_be_read_is_a_clear_error_too() -> None:
+    """Without versions, for nobody wrote them down."""
+    data = payload.encode(Block(b"x"))
+    with pytest.raises(PayloadUnreadable, match="ModuleNotFoundError: No module named"):
+        payload.decode(data)
+
+
+def test_the_same_version_is_not_called_a_skew(spot: Spot) -> None:
+    """A failure has other reasons too."""
+    data = payload.encode([np.zeros(100_000), Block(b"x" * 10_000)], spot=spot)
+    with pytest.raises(PayloadUnreadable) as caught:
+        payload.decode(data, spot.blobs)
+    assert "pickled with" not in caught.value.message
+
+
+def test_a_module_that_is_not_there_at_all_is_named(spot: Spot) -> None:
+    """The reader may have no numpy."""
+    data = payload.encode([np.zeros(100_000), Block(b"x" * 10_000)], spot=spot)
+    content = spot.blobs.read(data)
+    altered = spot.blobs.write(
+        spot.name, [content.payload], content.buffers, versions={"nopy": "1.0"}
+    )
+    with pytest.raises(PayloadUnreadable, match=r"nopy 1.0, and here is nopy nowhere"):
+        payload.decode(altered, spot.blobs)
