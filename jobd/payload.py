@@ -58,6 +58,9 @@ _ODD = (RuntimeError, ValueError, TypeError)
 """Too deep for JSON, lone surrogates, changed meanwhile, or of a class that is nearly an int or a str:
 pickle may still say it."""
 
+EXCEPTION_BYTES = 64 * 1024
+"""A larger exception travels as text only."""
+
 
 class Unencodable(Exception):
     """The value cannot travel; the text says what and why."""
@@ -215,6 +218,30 @@ def decode(data: bytes, blobs: Blobs | None = None) -> Any:
         raise PayloadUnreadable("this is a large payload, and it is not known where the files are")
     content = blobs.read(data)
     return _loads(content.payload, content.buffers, content.versions)
+
+
+def pickle_exception(error: BaseException) -> bytes:
+    """Pickle an exception for Python clients; b"" if that cannot be done, or is too large.  Never raises."""
+    import pickle  # noqa: PLC0415  # as in _pickled
+
+    try:
+        data = pickle.dumps(error, protocol=5)
+    except BaseException:  # noqa: BLE001  # the user's own __reduce__; its text travels all the same
+        return b""
+    return data if len(data) <= EXCEPTION_BYTES else b""
+
+
+def unpickle_exception(data: bytes) -> BaseException | None:
+    """Return the exception that was pickled; None if there is none, or it cannot be made here.
+
+    Many classes take other arguments than those that they give to ``Exception``, and a
+    class may be known to the workers only: so this may fail for what was pickled well.
+    """
+    try:
+        error = unpickle(data) if data else None
+    except Exception:  # noqa: BLE001  # whatever the user's class raises
+        return None
+    return error if isinstance(error, BaseException) else None
 
 
 def unpickle(data: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:

@@ -402,7 +402,9 @@ class Requests:
         def change(job: Job) -> str:
             if job.state >= ENDED and job.id not in scheduler.window.jobs:
                 return "already finished"
-            return scheduler.cancel(scheduler.window.load(job), request.reason)
+            return scheduler.cancel(
+                scheduler.window.load(job), request.reason, only_waiting=request.only_waiting
+            )
 
         yield from self._change(peer, request.rid, request.selector, change)
 

@@ -24,6 +24,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, array_like=True):
     type: str
     message: str
     traceback: str
+    pickled: bytes = b""
+    """The exception itself, for those who may unpickle; b"" where it cannot travel."""
 
 
 class LogSpan(msgspec.Struct, frozen=True, array_like=True):

@@ -101,11 +101,15 @@ class List(Message, tag=6):
 
 
 class Cancel(Message, tag=7):
-    """End jobs, by a person's wish; ``reason`` is kept."""
+    """End jobs, by a person's wish; ``reason`` is kept.
+
+    With ``only_waiting`` a job goes on that a worker has already, and the answer says so.
+    """
 
     rid: int
     selector: Selector
     reason: str = ""
+    only_waiting: bool = False
 
 
 class Retry(Message, tag=8):

@@ -35,6 +35,8 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NoReturn, cast
 
+import msgspec
+
 from jobd import payload
 from jobd.failpoints import hit
 from jobd.model.job import ErrorInfo, LogSpan, Outcome, Verdict
@@ -258,7 +260,7 @@ class Worker:
                 return Verdict.STOPPED, None, None
             except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
                 self._in_job = False
-                return Verdict.RAISED, None, describe(error)
+                return Verdict.RAISED, None, _told(error)
             finally:
                 self._in_job = False
         except Stopped:  # the signal came while the job's own exception was being handled
@@ -552,6 +554,11 @@ class Worker:
 
 
 _TO_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
+
+
+def _told(error: BaseException) -> ErrorInfo:
+    """Describe an exception, and add it as it is if it can travel."""
+    return msgspec.structs.replace(describe(error), pickled=payload.pickle_exception(error))
 
 
 class ResultNotSerialisable(TypeError):

@@ -299,10 +299,15 @@ class Scheduler:
 
     # -- cancel and retry --
 
-    def cancel(self, job: Job, reason: str) -> str:
-        """Cancel a job that is in memory; return what is answered once that is stored."""
+    def cancel(self, job: Job, reason: str, *, only_waiting: bool = False) -> str:
+        """Cancel a job that is in memory; return what is answered once that is stored.
+
+        With ``only_waiting`` one that a worker has in hand, or ahead, goes on.
+        """
         if job.state >= ENDED:
             return "already finished"
+        if job.state is State.RUNNING and only_waiting:
+            return "is running"
         job.cause = reason
         if job.state is State.QUEUED:
             self._finish(job, Event.CANCEL)

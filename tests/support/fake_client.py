@@ -147,8 +147,9 @@ class FakeClient:
         self.ask(Watch(self.rid(), ids))
 
     def cancel(self) -> None:
-        """Cancel some jobs."""
-        self.ask(Cancel(self.rid(), self._selector(), "so it is"))
+        """Cancel some jobs, sometimes only if they wait."""
+        only_waiting = self._rng.random() < 0.3
+        self.ask(Cancel(self.rid(), self._selector(), "so it is", only_waiting))
 
     def retry(self) -> None:
         """Queue some jobs again."""

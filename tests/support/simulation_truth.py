@@ -286,6 +286,8 @@ class Truth(Witness):
             raise Broken(f"4: {told} is told of a job that is not durable")
         if isinstance(told, Fetched) and told.state in (State.QUEUED, State.RUNNING):
             return
+        if isinstance(told, Ended) and row.state < ENDED and number in self.reopened:
+            return  # asked for and retried in one turn: it was so when that was heard
         if (row.state, row.value, row.error, row.cause) != (
             told.state,
             told.value,
@@ -309,6 +311,7 @@ class Truth(Witness):
 _FITS: dict[str, Callable[[Job], bool]] = {
     "cancelled": lambda row: row.state is State.CANCELLED,
     "stopping": lambda row: row.state >= ENDED or row.stop is Event.CANCEL,
+    "is running": lambda _: True,
     "already finished": lambda row: row.state >= ENDED,
     "already succeeded": lambda row: row.state is State.SUCCEEDED,
     "queued again": lambda row: row.state in (State.QUEUED, State.CANCELLED),

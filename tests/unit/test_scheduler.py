@@ -688,6 +688,21 @@ def test_a_running_job_is_told_to_stop_and_then_killed(desk: Desk) -> None:
     assert desk.row(number).state is State.CANCELLED
 
 
+def test_a_cancel_of_what_waits_leaves_alone_what_runs(desk: Desk) -> None:
+    """The answer says so; the job is neither stopped nor does it keep the reason."""
+    running, *_, waiting = desk.submit(3)
+    desk.act()
+    uid = desk.holder(running)
+    assert desk.scheduler.cancel(desk.job(running), "no", only_waiting=True) == "is running"
+    assert desk.scheduler.cancel(desk.job(waiting), "no", only_waiting=True) == "cancelled"
+    desk.act()
+    assert desk.told_to(uid, StopJob) == []
+    desk.end(running)
+    desk.commit()
+    assert (desk.row(running).state, desk.row(running).cause) == (State.SUCCEEDED, "")
+    assert desk.row(waiting).state is State.CANCELLED
+
+
 def test_a_second_cancel_does_not_prolong_the_first(desk: Desk) -> None:
     """The deadline stands, and the worker is told once."""
     (number,) = desk.submit()
