@@ -27,6 +27,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preload: tuple[str, ...] = ()
     kill_grace_s: Seconds = 5.0
     orphan_s: Seconds = 60.0
+    max_lent: Annotated[int, Meta(ge=0, le=4096)] = 64
 
     @property
     def worker_count(self) -> int:

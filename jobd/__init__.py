@@ -17,6 +17,7 @@ from jobd._version import __version__
 
 if TYPE_CHECKING:
     from jobd.client import Client, Deferred
+    from jobd.context import CurrentJob, current_job, progress
     from jobd.model.errors import (
         AlreadyRunning,
         BadFunction,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         QueueFull,
         Stopping,
         StoreFailed,
+        TooManyWaiting,
         UsageError,
         WaitTimeout,
     )
@@ -44,6 +46,7 @@ __all__ = [
     "BadFunction",
     "Client",
     "ConfigError",
+    "CurrentJob",
     "DaemonUnreachable",
     "Deferred",
     "Denied",
@@ -59,12 +62,22 @@ __all__ = [
     "QueueFull",
     "Stopping",
     "StoreFailed",
+    "TooManyWaiting",
     "UsageError",
     "WaitTimeout",
     "__version__",
+    "current_job",
+    "progress",
 ]
 
-_FROM_CLIENT = frozenset({"Client", "Deferred"})
+_HOMES = {
+    "Client": "jobd.client",
+    "Deferred": "jobd.client",
+    "CurrentJob": "jobd.context",
+    "current_job": "jobd.context",
+    "progress": "jobd.context",
+}
+"""Where the names come from that are not errors."""
 
 
 # Not for type checkers: they would take it to mean that every name exists.
@@ -81,7 +94,7 @@ if not TYPE_CHECKING:
         # Here, not above: the import would load ZeroMQ for whoever wants only an error.
         from importlib import import_module  # noqa: PLC0415  # used by no other path
 
-        home = import_module("jobd.client" if name in _FROM_CLIENT else "jobd.model.errors")
+        home = import_module(_HOMES.get(name, "jobd.model.errors"))
         value = globals()[name] = getattr(home, name)
         return value
 

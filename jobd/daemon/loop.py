@@ -38,14 +38,17 @@ from jobd.model.orders import (
     GivenBack,
     Grant,
     Handover,
+    Lent,
     Order,
     Outcomes,
     Produced,
+    Progressing,
     Ready,
     Report,
     Retire,
     Run,
     StopJob,
+    Waiting,
     decode_reports,
 )
 from jobd.pool.scoreboard import Now, log_name
@@ -82,7 +85,7 @@ LONGEST_DRAIN_S = 30 * 86_400.0
 CLOSE_S = 15.0
 """What the end may take when no job runs any more: the last commit, the zygote, the checkpoint."""
 
-AT_ONCE = (GiveBack, StopJob, Adopt, Grant, CloseStream)
+AT_ONCE = (GiveBack, StopJob, Adopt, Grant, CloseStream, Lent)
 """Orders that go to a worker's control thread; the others wait for their turn in its main thread."""
 
 
@@ -317,16 +320,30 @@ class Daemon:
                 self._greet(uid)
             case GivenBack(attempts, read, upto):
                 scheduler.given_back(uid, attempts, read, upto)
+            case Waiting() | Progressing():
+                self._hear_job(uid, report)
             case Ready(pid):
                 self.checks.ready(uid)
                 scheduler.worker_ready(uid, pid)
             case Handover(pid, running):
-                log.info("took over worker %d, which is at job %d", pid, running[0])
-                scheduler.handed_over(uid, pid, running)
-                if uid not in scheduler.workers:
-                    self._order(uid, Retire())
+                self._take_over(uid, pid, running)
             case Checked():
                 self.checks.checked(uid, report)
+
+    def _take_over(self, uid: str, pid: int, running: tuple[int, int]) -> None:
+        """A worker of a dead daemon has handed over what it had."""
+        log.info("took over worker %d, which is at job %d", pid, running[0])
+        self.scheduler.handed_over(uid, pid, running)
+        if uid not in self.scheduler.workers:
+            self._order(uid, Retire())
+
+    def _hear_job(self, uid: str, report: Waiting | Progressing) -> None:
+        """A job has something to say while it runs."""
+        match report:
+            case Waiting(number, attempt, waits):
+                self.scheduler.waiting(uid, number, attempt, waits=waits)
+            case Progressing():
+                self.requests.progressed(uid, report)
 
     def _greet(self, uid: str) -> None:
         """A worker has connected; one that we did not start has to hand over what it has."""
@@ -372,6 +389,7 @@ class Daemon:
             )
         self.scheduler.worker_died(dead.uid, as_death(dead))
         self._received.pop(dead.uid, None)
+        self.requests.forget_worker(dead.uid)
         ledger = self.scheduler.ledger
         if ledger.batch or ledger.in_flight:  # should we die before, the next daemon has to look
             self.buried.append(dead.uid)

@@ -17,7 +17,7 @@ from jobd._version import __version__
 from jobd.daemon import logs
 from jobd.failpoints import hit
 from jobd.model.errors import JobdError, NotFound, ProtocolMismatch, StoreFailed, UsageError
-from jobd.model.job import Job, JobInfo
+from jobd.model.job import Job, JobInfo, Progress
 from jobd.model.messages import (
     PROTOCOL,
     Accepted,
@@ -36,6 +36,7 @@ from jobd.model.messages import (
     More,
     Ping,
     Pong,
+    Progressed,
     Refused,
     Reload,
     Request,
@@ -51,6 +52,7 @@ from jobd.model.messages import (
     Welcome,
     WorkerInfo,
 )
+from jobd.model.orders import Progressing
 from jobd.model.reference import parse_reference
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, NAMES, State
@@ -92,6 +94,10 @@ class Requests:
         self._functions: set[str] = set()
         self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
         self.followers: list[Follower] = []
+        self._progress: dict[str, Progressing] = {}
+        """The latest of each worker."""
+        self._onlookers: dict[bytes, set[int]] = {}
+        """Jobs whose progress a client wants to be told."""
         self._postponed: dict[bytes, deque[Any]] = {}
         """Requests of clients that have not read what they asked for before."""
         self.malformed = 0
@@ -244,6 +250,8 @@ class Requests:
     def _watch(self, peer: bytes, request: Watch) -> Steps:
         scheduler, clients = self._daemon.scheduler, self._daemon.clients
         unknown: list[int] = []
+        if request.progress:
+            self._onlookers.setdefault(peer, set()).update(request.ids)
         for index, number in enumerate(request.ids):
             if index % SLICE == SLICE - 1:
                 yield
@@ -268,6 +276,25 @@ class Requests:
             state = State.RUNNING
         reply = Fetched(request.rid, job.id, state, job.value, job.error, job.cause)
         self._daemon.clients.reply(peer, reply, len(job.value or b""))
+
+    # -- progress --
+
+    def progressed(self, uid: str, report: Progressing) -> None:
+        """A job says how far it is; lost with the daemon, and no longer shown once its attempt is over."""
+        self._progress[uid] = report
+        for peer, numbers in self._onlookers.items():
+            if report.id in numbers:
+                self._daemon.clients.reply(peer, Progressed(report.id, report.progress))
+
+    def forget_worker(self, uid: str) -> None:
+        """A worker is dead."""
+        self._progress.pop(uid, None)
+
+    def _progress_of(self, uid: str, now: Now) -> Progress | None:
+        report = self._progress.get(uid)
+        if report is None or (report.id, report.attempt) != (now.job, now.attempt):
+            return None
+        return report.progress
 
     # -- looking --
 
@@ -304,6 +331,7 @@ class Requests:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
             info.pid = self._daemon.scheduler.workers[uid].pid
+            info.progress = self._progress_of(uid, now)
         return info
 
     def _matching(self, selector: Selector, page: int) -> Iterator[list[JobInfo]]:
@@ -372,7 +400,9 @@ class Requests:
         for worker in daemon.scheduler.workers.values():
             now = daemon.pool.now(worker.uid)
             state = (
-                "busy"
+                "waiting"
+                if worker.waiting is not None
+                else "busy"
                 if now.job
                 else "idle"
                 if worker.phase is Phase.READY
@@ -451,6 +481,7 @@ class Requests:
     def forget(self, peer: bytes) -> None:
         """The client is gone: nobody waits for answers any more."""
         self._postponed.pop(peer, None)
+        self._onlookers.pop(peer, None)
         self.followers = [f for f in self.followers if f.peer != peer]
 
     def follow(self) -> None:

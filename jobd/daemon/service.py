@@ -151,6 +151,7 @@ def _pool_settings(
     return PoolSettings(
         boot=secrets.token_hex(4),
         socket=settings.worker_socket,
+        client_socket=settings.socket,
         boards_dir=os.path.join(settings.state_dir, "workers"),
         logs_dir=os.path.join(settings.state_dir, "logs"),
         path=list(settings.path),
@@ -171,6 +172,7 @@ def _scheduler(settings: Settings, boot: str, store: Store) -> Scheduler:
         max_crashes=settings.jobs.max_crashes,
         kill_grace_us=int(settings.pool.kill_grace_s * 1e6),
         max_queued=settings.limits.max_queued,
+        max_lent=settings.pool.max_lent,
     )
     leases = store.leases()
     return Scheduler(

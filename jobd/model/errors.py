@@ -148,6 +148,13 @@ class QueueFull(JobdError):
     error = "queue_full"
 
 
+class TooManyWaiting(JobdError):
+    """So many jobs wait for others that no further one may."""
+
+    code = 75
+    error = "too_many_waiting"
+
+
 class Stopping(JobdError):
     """The daemon is stopping and takes no new work."""
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from jobd.model.job import ErrorInfo, JobInfo, JobOptions
+from jobd.model.job import ErrorInfo, JobInfo, JobOptions, Progress
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
 
@@ -71,10 +71,14 @@ class Submit(Message, tag=2):
 
 
 class Watch(Message, tag=3):
-    """Push an ``Ended`` for each of these as soon as there is one."""
+    """Push an ``Ended`` for each of these as soon as there is one.
+
+    With ``progress`` also a ``Progressed`` whenever one of them tells how far it is.
+    """
 
     rid: int
     ids: list[Number]
+    progress: bool = False
 
 
 class Fetch(Message, tag=4):
@@ -363,6 +367,13 @@ class Items(Message, tag=14):
     over: bool
 
 
+class Progressed(Message, tag=15):
+    """How far a job is that was watched for its progress; some may be left out."""
+
+    id: int
+    progress: Progress
+
+
 Reply = (
     Welcome
     | Submitted
@@ -377,6 +388,7 @@ Reply = (
     | Accepted
     | Pong
     | Items
+    | Progressed
 )
 
 

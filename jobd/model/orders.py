@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jobd.model.job import Outcome
+from jobd.model.job import DEFAULTS, Outcome, Progress
 from jobd.model.messages import Message
 
 
@@ -17,6 +17,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     args: bytes
     inputs: list[int | bytes] = []
     """The encoded values of its inputs; the scheduler leaves their ids, which the loop replaces."""
+    queue: str = DEFAULTS.queue
 
 
 class Run(Message, tag=1):
@@ -68,6 +69,15 @@ class Check(Message, tag=7):
     shapes: list[tuple[int, tuple[str, ...]]]
 
 
+class Lent(Message, tag=8):
+    """The answer to ``Waiting``: the slot is lent; or it is not, and ``message`` and ``hint`` say why."""
+
+    id: int
+    ok: bool
+    message: str = ""
+    hint: str = ""
+
+
 class Grant(Message, tag=9):
     """A stream may produce up to item number ``credit``; items up to ``recorded`` are durable."""
 
@@ -84,7 +94,7 @@ class CloseStream(Message, tag=10):
     attempt: int
 
 
-Order = Run | Recorded | GiveBack | StopJob | Retire | Adopt | Check | Grant | CloseStream
+Order = Run | Recorded | GiveBack | StopJob | Retire | Adopt | Check | Grant | CloseStream | Lent
 
 
 # -- worker to daemon ---------------------------------------------------------
@@ -138,6 +148,27 @@ class Checked(Message, tag=6):
     hint: str
 
 
+class Waiting(Message, tag=7):
+    """A job waits for others, and would lend its slot meanwhile; or (not ``waits``) it goes on.
+
+    ``awaited`` has ids of jobs that it waits for, as far as they are known, some of them if
+    they are many.
+    """
+
+    id: int
+    attempt: int
+    waits: bool
+    awaited: list[int]
+
+
+class Progressing(Message, tag=8):
+    """How far a job is."""
+
+    id: int
+    attempt: int
+    progress: Progress
+
+
 class Produced(Message, tag=9):
     """Items of a stream, from number ``first`` (they count from 1); none: it has just begun.
 
@@ -152,7 +183,9 @@ class Produced(Message, tag=9):
     values: list[bytes]
 
 
-Report = Ready | Outcomes | GivenBack | Alive | Handover | Checked | Produced
+Report = (
+    Ready | Outcomes | GivenBack | Alive | Handover | Checked | Waiting | Progressing | Produced
+)
 
 
 decode_orders = msgspec.msgpack.Decoder(list[Order]).decode

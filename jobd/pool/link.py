@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 
 from jobd.zmtp import Disconnected, Transport
@@ -42,6 +43,18 @@ class Link:
     def receive(self, timeout_s: float | None = None) -> list[bytes]:
         """Wait for frames; raises Disconnected when the daemon has died."""
         return self._transport.receive(timeout_s)
+
+    def wait(self, other_fd: int, timeout_s: float | None) -> bool:
+        """Wait until frames may have come, or the other file can be read, or the time is up.
+
+        Returns whether the other file (-1: there is none) can be waited for.
+        """
+        poll = select.poll()
+        poll.register(self._transport.fileno(), select.POLLIN)
+        if other_fd >= 0:
+            poll.register(other_fd, select.POLLIN)
+        found = poll.poll(None if timeout_s is None else timeout_s * 1000)
+        return (other_fd, select.POLLNVAL) not in found
 
     def reconnect(self, patience_s: float) -> None:
         """Connect to the next daemon; raises Gone when none comes within ``patience_s``."""

@@ -10,6 +10,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     boot: str
     socket: str
+    client_socket: str
     boards_dir: str
     logs_dir: str
     path: list[str]

@@ -3,7 +3,8 @@
 Two threads, two sockets.  The main thread takes orders to run from the *job*
 socket and sends outcomes there.  The control thread sleeps in the *control*
 socket, for what cannot wait until a job ends: stopping it, giving back what has
-not started, a new daemon.  What both touch is under one lock:
+not started, a new daemon, and what the job itself has to say (``inside``).  What
+both touch is under one lock:
 
 - ``_pending``: tasks that have not started,
 - ``_current``: the one that runs,
@@ -37,7 +38,7 @@ from typing import Any, NoReturn, cast
 
 import msgspec
 
-from jobd import payload
+from jobd import context, payload
 from jobd.failpoints import hit
 from jobd.model.job import ErrorInfo, LogSpan, Outcome, Verdict
 from jobd.model.messages import Message, encode
@@ -49,6 +50,7 @@ from jobd.model.orders import (
     GivenBack,
     Grant,
     Handover,
+    Lent,
     Outcomes,
     Produced,
     Ready,
@@ -61,6 +63,7 @@ from jobd.model.orders import (
 )
 from jobd.pool import linux
 from jobd.pool.failure import describe, safe_repr
+from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.protocol import Settings
 from jobd.pool.resolve import resolve
@@ -129,6 +132,7 @@ class Worker:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._inside = Inside(lambda: self._current)
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         self._control = Link(settings.socket, uid.encode() + b"/c")
 
@@ -137,6 +141,8 @@ class Worker:
     def run(self) -> None:
         """Take orders and run jobs until retired."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        context.host = self._inside
+        os.environ["JOBD_SOCKET"] = self._settings.client_socket  # where a job's own client goes
         threading.Thread(target=self._watch, name="jobd-control", daemon=True).start()
         if self._settings.initializer:
             self._initialize(self._settings.initializer)
@@ -477,9 +483,15 @@ class Worker:
         self._control.send(encode([Alive(os.getpid(), self._boot)]))
         while True:
             try:
-                for frame in self._control.receive():
+                inside = self._inside
+                if not self._control.wait(inside.fd, inside.patience_s(time.monotonic())):
+                    inside.fd = -1  # the job has closed it, with all the others
+                for frame in self._control.receive(0):
                     for order in decode_orders(frame):
                         self._obey_at_once(order)
+                reports = inside.take(time.monotonic())
+                if reports:
+                    self._control.send(encode(reports))
             except Disconnected:
                 self._find_daemon()
 
@@ -506,12 +518,19 @@ class Worker:
                     self._stop(number, attempt)
                 case Adopt(boot):
                     self._hand_over(boot)
-                case Grant(number, attempt, credit, recorded):
-                    if self._stream is not None and self._stream.job == (number, attempt):
-                        self._stream.granted(credit, recorded)
-                case CloseStream(number, attempt):
-                    if self._stream is not None and self._stream.job == (number, attempt):
-                        self._stream.closed()
+                case Grant() | CloseStream():
+                    self._obey_for_stream(order)
+                case Lent():
+                    self._inside.answered(order)
+
+    def _obey_for_stream(self, order: Grant | CloseStream) -> None:
+        stream = self._stream
+        if stream is None or stream.job != (order.id, order.attempt):
+            return
+        if isinstance(order, Grant):
+            stream.granted(order.credit, order.recorded)
+        else:
+            stream.closed()
 
     def _give_back(self, upto: int = 0) -> None:
         """Give back what has not started, and orders up to number ``upto`` that are still unread."""
@@ -550,7 +569,7 @@ class Worker:
         self._pending.clear()
         task = self._current
         running = (task.id, task.attempt) if task else (0, 0)
-        self._control.send(encode([Handover(os.getpid(), running)]))
+        self._control.send(encode([Handover(os.getpid(), running), *self._inside.handed_over()]))
 
 
 _TO_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)

@@ -10,6 +10,13 @@ short are handed out ahead of time, up to ``BUDGET_US`` of work for a worker.
 Should one of them turn out long, the worker is asked to give back the others
 ``STALL_US`` later, so that no job waits for long behind another.
 
+Lending.  A job that waits for others does not count: its slot is lent, another
+worker is started if none is idle, and what its own had been handed ahead is asked
+back.  A job that goes on does so at once, so that more may run than there are
+slots: then nothing more is started until there are no more (but for short jobs
+that were handed ahead before).  Workers that idle beyond the number of slots are
+kept for ``LINGER_US``, as a job that has waited often waits again, and then retired.
+
 Durability.  An attempt is on record before its job starts, unless the job
 itself is not stored yet: then both are stored together, before anybody hears
 of the job.  Every answer waits in the batch that holds what it tells.
@@ -24,6 +31,7 @@ from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Par
 from jobd.model.messages import INLINE_BYTES, Ended, Refused, Reply, Submit, Submitted
 from jobd.model.orders import (
     GiveBack,
+    Lent,
     Order,
     Produced,
     Recorded,
@@ -61,6 +69,9 @@ PATIENCE_US = 2_000
 RETRY_STORE_US = 1_000_000
 """After the disk was full: when to try again."""
 
+LINGER_US = 1_000_000
+"""How long there may be more workers than slots, and none of them used, before those that idle retire."""
+
 FIRST_BACKOFF_US = 100_000
 LAST_BACKOFF_US = 30_000_000
 
@@ -83,6 +94,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_crashes: int = 1
     kill_grace_us: int = 5_000_000
     max_queued: int = 10_000_000
+    max_lent: int = 64
 
 
 class Scheduler:
@@ -116,6 +128,7 @@ class Scheduler:
         self._failed_starts = 0
         self._spawn_at = 0
         self._store_at = 0
+        self._retire_at = 0
         self._now = 0
         self._wall = 0
 
@@ -155,6 +168,8 @@ class Scheduler:
             times.append(self._store_at)
         if self._spawn_at and not self.draining:
             times.append(self._spawn_at)
+        if self._retire_at > self._now:
+            times.append(self._retire_at)
         return min(times, default=None)
 
     # -- the store --
@@ -456,6 +471,29 @@ class Scheduler:
                 job.attempt -= 1  # it never was one
                 self._put_back(job)
 
+    def waiting(self, uid: str, number: int, attempt: int, *, waits: bool) -> None:
+        """A job waits for others and lends its slot, if it may; or it goes on."""
+        worker = self.workers.get(uid)
+        job = worker.assigned.get(number) if worker is not None else None
+        answer = Lent(number, ok=True)  # also to an attempt that is over: nobody minds
+        if worker is not None and job is not None and job.attempt == attempt:
+            lent = self._lent()
+            if not waits:
+                if worker.waiting is job:
+                    worker.waiting = None
+            elif lent >= self.options.max_lent and not worker.adopted:  # it had been lent before
+                answer = Lent(
+                    number,
+                    ok=False,
+                    message=f"{lent} jobs wait for others already, which is as many as may",
+                    hint="raise pool.max_lent, or wait for fewer jobs within jobs",
+                )
+            else:
+                worker.waiting = job
+                worker.stall_at = self._now
+        if waits:
+            self._effects.orders.append((uid, answer))
+
     def worker_died(self, uid: str, death: Death) -> None:
         """A worker is seen dead, and all that it had sent has been taken in."""
         worker = self.workers.pop(uid, None)
@@ -547,33 +585,61 @@ class Scheduler:
     # -- rules --
 
     def _staff(self) -> None:
-        """Ask for workers until there are as many as there should be."""
-        if self.draining or (self._spawn_at and self._now < self._spawn_at):
+        """Ask for workers until there are as many as there should be: those that lend come on top."""
+        if self.draining:
+            return
+        wanted = self.options.workers + self._lent()
+        self._shed(wanted)
+        if self._spawn_at and self._now < self._spawn_at:
             return
         self._spawn_at = 0
-        while len(self.workers) < self.options.workers:
+        while len(self.workers) < wanted:
             uid = f"{self.boot}-{self._next_worker}"
             self._next_worker += 1
             self.workers[uid] = Worker(uid, Phase.STARTING)
             self._effects.spawn.append(uid)
 
+    def _lent(self) -> int:
+        """Return how many slots are lent."""
+        return sum(worker.waiting is not None for worker in self.workers.values())
+
+    def _shed(self, wanted: int) -> None:
+        """Retire workers that idle beyond so many, once there were so many for a while."""
+        leaving = sum(w.phase is Phase.RETIRING and not w.assigned for w in self.workers.values())
+        surplus = len(self.workers) - leaving - wanted
+        if surplus <= 0:
+            self._retire_at = 0
+            return
+        if not self._retire_at:
+            self._retire_at = self._now + LINGER_US
+        if self._now < self._retire_at:
+            return
+        idle = [w for w in self.workers.values() if w.phase is Phase.READY and not w.assigned]
+        for worker in idle[:surplus]:
+            worker.phase = Phase.RETIRING
+            self._effects.orders.append((worker.uid, Retire()))
+
     def _dispatch(self) -> None:
         if self.draining:
             return
         ready = sorted(
-            (w for w in self.workers.values() if w.phase is Phase.READY), key=lambda w: w.load_us
+            (w for w in self.workers.values() if w.phase is Phase.READY and w.waiting is None),
+            key=lambda w: w.load_us,
         )
+        slots = self.options.workers - sum(worker.is_active for worker in self.workers.values())
         hands: dict[str, list[Job]] = {}
         for worker in ready:
-            if worker.assigned:
+            if worker.assigned or len(hands) >= slots:
                 break
             job = self.window.pop()
             if job is None:
                 break
             self._hand(worker, job)
             hands[worker.uid] = [job]
-        rooms = [w for w in ready if w.load_us < BUDGET_US / 2 and not self._is_stuck(w)]
-        if rooms and len(self.window):
+        rooms = [
+            w for w in ready if w.assigned and w.load_us < BUDGET_US / 2 and not self._is_stuck(w)
+        ]
+        if rooms and slots >= 0 and len(self.window):
             self._hand_ahead(rooms, hands)
         for uid, jobs in hands.items():
             self._send(uid, jobs)
@@ -618,7 +684,7 @@ class Scheduler:
             return
         ledger = self.ledger
         ledger.lease(uid, jobs)
-        run = Run(self.boot, [Task(j.id, j.attempt, j.function, j.args) for j in jobs])
+        run = Run(self.boot, [_task(job) for job in jobs])
         first = jobs[0]  # it has the lowest id, and is the only one that may be long
         worker = self.workers[uid]
         if self.degraded or first.id <= ledger.taken_high:
@@ -680,6 +746,8 @@ class Scheduler:
     def _take(self, worker: Worker, job: Job) -> None:
         """Take a job out of a worker's hands."""
         del worker.assigned[job.id]
+        if worker.waiting is job:
+            worker.waiting = None
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         if job.stop is not None:
             self._deadlines.pop((worker.uid, job.id, job.attempt), None)
@@ -776,6 +844,12 @@ class Scheduler:
         self.ledger.store(job)
         if not job.void:
             self.window.push(job)
+
+
+def _task(job: Job) -> Task:
+    if job.options is None:
+        return Task(job.id, job.attempt, job.function, job.args)
+    return Task(job.id, job.attempt, job.function, job.args, queue=job.options.queue)
 
 
 def ended_message(job: Job) -> Ended:

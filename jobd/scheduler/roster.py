@@ -37,6 +37,13 @@ class Worker(msgspec.Struct):
     """A daemon that is dead had started it."""
     unsent: int = 0
     """Jobs among the assigned whose order to run waits for a commit."""
+    waiting: Job | None = None
+    """The job that it runs waits for others: its slot is lent to another worker."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it takes a slot: it has jobs in hand, and the one that it runs does not wait."""
+        return bool(self.assigned) and self.waiting is None
 
 
 class Death(msgspec.Struct):

@@ -618,6 +618,7 @@ def test_a_worker_that_is_told_too_late_to_stop_a_job_lets_the_next_one_run(
         logs_dir=str(tmp_path / "logs"),
         path=[],
         preload=[],
+        client_socket="",
         orphan_s=0.1,
         max_payload_bytes=1024,
         max_output_bytes=1024,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from simulation import Failed, Simulation
 
 from jobd.daemon import loop
 from jobd.model.job import Job
-from jobd.scheduler import Scheduler
+from jobd.scheduler import Scheduler, Worker
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.window import Window
 
@@ -113,12 +112,31 @@ def _buries_at_once(daemon: loop.Daemon, dead: Any) -> None:
     daemon.pool.forget_board(dead.uid)
 
 
+def _lends_nothing(_: Scheduler) -> int:
+    return 0
+
+
+def _never_sheds(_: Scheduler, wanted: int) -> None:
+    pass
+
+
+def _takes_no_slot(_: Worker) -> bool:
+    return False
+
+
+def _lends_for_ever(scheduler: Scheduler, worker: Worker, job: Job) -> None:
+    waiting = worker.waiting
+    scheduler_take(scheduler, worker, job)
+    worker.waiting = waiting
+
+
 def _never_refills(_: Window, stored_high: int) -> bool:  # noqa: ARG001  # as it is called
     return False
 
 
 ledger_lease = Ledger.lease
 scheduler_send = Scheduler._send
+scheduler_take = Scheduler._take
 daemon_bury = loop.Daemon._bury
 
 
@@ -132,13 +150,17 @@ daemon_bury = loop.Daemon._bury
         (Scheduler, "_outlived", _blames_all),
         (Scheduler, "_take", _keeps_deadlines),
         (Scheduler, "answer", _tells_at_once),
+        (Scheduler, "_lent", _lends_nothing),
+        (Scheduler, "_shed", _never_sheds),
+        (Scheduler, "_take", _lends_for_ever),
+        (Worker, "is_active", property(_takes_no_slot)),
         (Ledger, "lease", _leases_nothing),
         (loop.Daemon, "_bury", _buries_at_once),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ids=lambda value: getattr(getattr(value, "fget", value), "__name__", str(value)),
 )
 def test_a_fault_of_the_daemon_does_not_stay_hidden(
-    owner: object, name: str, fault: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+    owner: object, name: str, fault: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one rule broken, a few hundred histories are enough to find it."""
     monkeypatch.setattr(owner, name, fault)

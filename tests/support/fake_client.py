@@ -55,8 +55,17 @@ class Wrong(AssertionError):
 class FakeClient:
     """One client; ``send`` takes its frames, ``now_s`` is when it last pinged."""
 
-    def __init__(self, number: int, rng: Random, send: Callable[[bytes, bytes], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        rng: Random,
+        send: Callable[[bytes, bytes], None],
+        *,
+        nests: float = 0.0,
+    ) -> None:
         self.number = number
+        self.nests = nests
+        """How often it submits a job that itself submits jobs, and waits for them."""
         self.session = b"client%02d" % number
         self.peer = self.session
         self.known: list[int] = []
@@ -97,13 +106,14 @@ class FakeClient:
         self._rid += 1
         return self._rid
 
-    def submit(self) -> Submission:
+    def submit(self, *, one: bool = False) -> Submission:
         """Submit one job or several under a new key."""
         dice = self._rng.random
-        count = 1 if dice() < 0.6 else int(dice() * 9) + 2
+        count = 1 if one or dice() < 0.6 else int(dice() * 9) + 2
         self._next_key += 1
         uid = self.session + self._next_key.to_bytes(8, "big")
-        function = FUNCTIONS[int(dice() * len(FUNCTIONS))]
+        nests = dice() < self.nests
+        function = "m:nest" if nests else FUNCTIONS[int(dice() * len(FUNCTIONS))]
         first, self._next_job = self._next_job, self._next_job + count
         pad = b"." * int(dice() * 12)
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]

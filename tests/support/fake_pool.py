@@ -25,6 +25,7 @@ from jobd.model.orders import (
     GiveBack,
     GivenBack,
     Handover,
+    Lent,
     Order,
     Outcomes,
     Ready,
@@ -33,6 +34,7 @@ from jobd.model.orders import (
     Run,
     StopJob,
     Task,
+    Waiting,
 )
 from jobd.pool.scoreboard import Now
 from jobd.pool.supervisor import Dead
@@ -51,6 +53,10 @@ class At(Enum):
     TAKEN = 4
     IN_JOB = 5
     BETWEEN = 6
+    ASKING = 7
+    """In a job that would wait, and has not been told whether it may."""
+    LENT = 8
+    """In a job that waits."""
 
 
 class Running(NamedTuple):
@@ -78,6 +84,10 @@ class Witness:
 
     def died(self, worker: FakeWorker) -> None:
         """A process is gone."""
+
+    def nested(self, worker: FakeWorker, task: Task) -> Callable[[], bool]:  # noqa: ARG002  # for others to use
+        """A job submits another; returns what tells whether that has ended."""
+        return lambda: True
 
 
 def result_of(task: Task) -> bytes:
@@ -110,6 +120,11 @@ class FakeWorker:
         self.current: Task | None = None
         self.running: Running | None = None
         self.steps_left = 0
+        self.waits_left = 0
+        self.waits = False
+        """Its job waits for others, or has asked whether it may."""
+        self._may_wait: bool | None = None
+        self._is_over: Callable[[], bool] = lambda: True
         self.held: list[Outcome] = []
         self.unrecorded: dict[int, list[Outcome]] = {}
         self.leaving = False
@@ -221,6 +236,7 @@ class FakeWorker:
     def _plan(self, task: Task) -> Running:
         dice = self._rng.random
         kind = task.function
+        self.waits_left = int(dice() * 3) if kind == "m:nest" else 0
         long = kind == "m:long" or (kind == "m:fickle" and dice() < 0.2)
         self.steps_left = int(dice() * 15) + 2 if long else 1
         lethal = 0.7 if kind == "m:killer" else 0.02
@@ -230,6 +246,9 @@ class FakeWorker:
         return Running(task, dice() < 0.3, long and dice() < 0.2, fate, duration_us)
 
     def _work(self) -> None:
+        if self.waits_left:
+            self._begin_wait()
+            return
         self.steps_left -= 1
         if self.steps_left > 0:
             return
@@ -239,8 +258,38 @@ class FakeWorker:
         else:
             self._finish(self.running.fate)
 
+    def _begin_wait(self) -> None:
+        assert self.current is not None
+        self.waits_left -= 1
+        self._is_over = self._witness.nested(self, self.current)
+        self.waits, self._may_wait = True, None
+        self._send("/c", self._waiting())
+        self.at = At.ASKING
+
+    def _waiting(self) -> Waiting:
+        assert self.current is not None
+        return Waiting(self.current.id, self.current.attempt, self.waits, [])
+
+    def _ask(self) -> None:
+        if self._may_wait:
+            self.at = At.LENT
+        elif self._may_wait is False:
+            self._end_wait()
+            self._finish(Verdict.RAISED)
+
+    def _sleep(self) -> None:
+        if self._is_over():
+            self._end_wait()
+            self.at = At.IN_JOB
+
+    def _end_wait(self) -> None:
+        self.waits = False
+        self._send("/c", self._waiting())
+
     def _finish(self, verdict: int) -> None:
         assert self.running is not None
+        if self.waits:
+            self._end_wait()
         self._witness.finished(self, self.running.task, verdict)
         self._hand_in(verdict)
 
@@ -307,6 +356,8 @@ class FakeWorker:
                 self._stop(number, attempt)
             case Adopt(boot) if boot != self.boot:
                 self._hand_over(boot)
+            case Lent(number, ok) if self.waits and self.current and self.current.id == number:
+                self._may_wait = ok
 
     def _give_back(self, upto: int = 0) -> None:
         self._send_held("/c")
@@ -337,6 +388,8 @@ class FakeWorker:
         self.pending.clear()
         running = (self.current.id, self.current.attempt) if self.current else (0, 0)
         self._send("/c", Handover(self.pid, running))
+        if self.waits:
+            self._send("/c", self._waiting())
 
 
 _STEPS: dict[At, Callable[[FakeWorker], None]] = {
@@ -346,6 +399,8 @@ _STEPS: dict[At, Callable[[FakeWorker], None]] = {
     At.TAKEN: FakeWorker._begin,
     At.IN_JOB: FakeWorker._work,
     At.BETWEEN: FakeWorker._send_or_hold,
+    At.ASKING: FakeWorker._ask,
+    At.LENT: FakeWorker._sleep,
 }
 
 

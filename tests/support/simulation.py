@@ -19,7 +19,7 @@ import sys
 import time
 from bisect import bisect
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from random import Random
@@ -30,14 +30,15 @@ import fake_store
 from fake_client import FakeClient
 from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine
 from fake_store import FakeStore
-from simulation_truth import Broken, Truth, check_daemon, check_end
+from simulation_truth import Broken, Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
 from jobd.daemon import loop, requests, service
 from jobd.daemon.notify import Notify
 from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
-from jobd.model.orders import StopJob, decode_orders
+from jobd.model.orders import StopJob, Task, decode_orders
+from jobd.model.states import ENDED, State
 from jobd.scheduler import Phase, batch, core, window
 
 BORN_US = 1_000_000_000
@@ -160,12 +161,17 @@ class Simulation:
         self._peers: set[bytes] = set()
         self._clients: dict[bytes, FakeClient] = {}
         self._endless: FakeWorker | None = None
+        self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
+        self._awaited: set[bytes] = set()
+        """The arguments of jobs that were submitted by jobs, which wait for them."""
+        self.truth.nested = self._nested  # type: ignore[method-assign]  # the rest of the witness is below
         self._settings = self._choose_settings()
         self._limits = self._choose_limits()
         self._heaped = list(accumulate(self._choose_weights()))
         self._events = int(self._dice() * 150) + 50
         self.daemon: loop.Daemon
         self._pool: FakePool
+        self._slots: Slots
         self._client_router: Router
         self._worker_router: Router
 
@@ -175,7 +181,11 @@ class Simulation:
         dice = self._dice
         self.truth.max_crashes = int(dice() * 3)
         return config.Settings(
-            pool=config.Pool(workers=int(dice() * 3) + 1, kill_grace_s=0.05),
+            pool=config.Pool(
+                workers=int(dice() * 3) + 1,
+                kill_grace_s=0.05,
+                max_lent=(0, 1, 2, 64)[int(dice() * 4)],
+            ),
             jobs=config.Jobs(max_crashes=self.truth.max_crashes, check_timeout_s=0.2),
             daemon=config.Daemon(drain_s=0.05),
             limits=config.Limits(max_queued=int(dice() * 80) + 5),
@@ -233,7 +243,8 @@ class Simulation:
         """Run the history; return a digest of everything that was sent and stored."""
         with _replaced(self._limits), _quiet():
             room = window.JOBS + batch.PARCEL_JOBS * 2 + loop.REFILL
-            self._room = room + self._settings.pool.workers * (core.CREDIT + 1) * 2
+            hands = self._settings.pool.workers + self._settings.pool.max_lent
+            self._room = room + hands * (core.CREDIT + 1) * 2
             try:
                 self._start_daemon()
                 for number in range(3):
@@ -289,6 +300,7 @@ class Simulation:
             notify=Notify({}),
         )
         self.daemon.buried += dead
+        self._slots = Slots(scheduler)
         self.truth.daemon = self.daemon
         self._hits_left = 0
         self._is_stopping = False
@@ -342,6 +354,7 @@ class Simulation:
         daemon = self.daemon
         self.truth.see_submits(daemon)
         check_daemon(daemon, self.store, self._room)
+        self._slots.check(daemon.scheduler)
 
     def _crash(self) -> None:
         """Kill the daemon; a commit under way lands, or does not."""
@@ -377,7 +390,7 @@ class Simulation:
     # -- the network --
 
     def _connect(self, number: int) -> None:
-        client = FakeClient(number, self._rng, self._from_client)
+        client = FakeClient(number, self._rng, self._from_client, nests=self._nests)
         client.peer = self._new_peer()
         self._clients[client.peer] = client
 
@@ -482,6 +495,22 @@ class Simulation:
         order = client.submit()
         self.truth.submits[order.uid] = order.args
         self._note(client.peer, "submits", order.function, len(order.args))
+
+    def _nested(self, worker: FakeWorker, task: Task) -> Callable[[], bool]:
+        """Let a job submit another, through somebody's client; it may be gone before it is answered."""
+        client = self._any_client()
+        order = client.submit(one=True)
+        self.truth.submits[order.uid] = order.args
+        self._awaited.update(order.args)
+        self._note(worker, "in job", task.id, "submits", order.function)
+
+        def is_over() -> bool:
+            span = client.answers.get(order.uid)
+            if span is None:
+                return order.uid not in client.open or self._clients.get(client.peer) is not client
+            return (self.store.state_of(span[0]) or State.FAILED) >= ENDED
+
+        return is_over
 
     def _do_resend(self) -> None:
         client = self._any_client()
@@ -602,6 +631,8 @@ class Simulation:
         for worker in self.machine.living:
             known = scheduler.workers.get(worker.uid)
             if worker.running is None or known is None or known.phase is not Phase.READY:
+                continue
+            if worker.waits or worker.waits_left or worker.running.task.args in self._awaited:
                 continue
             job = known.assigned.get(worker.running.task.id)
             if job is not None and job.stop is None and not worker.running.deaf:

@@ -302,8 +302,9 @@ class Truth(Witness):
             fits = row is None
         else:
             fits = row is not None and _FITS[answer](row)
-            # Two requests of one turn are answered together, each as it was when it was heard.
-            fits = fits or (answer == "already finished" and number in self.reopened)
+            # What one turn tells goes out at its end, each answer as it was when it was heard, or
+            # stored: the loop may have committed a retry by itself since.
+            fits = fits or (answer in _MAY_BE_OVER and number in self.reopened)
         if not fits:
             raise Broken(f"4: {answer!r} is told of {_brief(row) if row else number}")
 
@@ -317,6 +318,9 @@ _FITS: dict[str, Callable[[Job], bool]] = {
     "queued again": lambda row: row.state in (State.QUEUED, State.CANCELLED),
     "has not ended": lambda _: True,
 }
+
+
+_MAY_BE_OVER = ("already finished", "cancelled")
 
 
 def _brief(job: Job) -> str:
@@ -399,8 +403,11 @@ def _check_hands(scheduler: Scheduler) -> None:
 
 
 def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
-    """6: no worker idles while a job could run."""
+    """6: no worker idles while a job could run, and a slot is free."""
     if scheduler.draining or not any(map(_idles, scheduler.workers.values())):
+        return
+    active = sum(worker.is_active for worker in scheduler.workers.values())
+    if active >= scheduler.options.workers:
         return
     window, ledger = scheduler.window, scheduler.ledger
     spill: set[int] = set()
@@ -421,6 +428,31 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
 
 def _idles(worker: Worker) -> bool:
     return worker.phase is Phase.READY and not worker.assigned
+
+
+class Slots:
+    """Judges what is lent, from turn to turn of one daemon."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._had = {worker.uid for worker in scheduler.workers.values() if worker.assigned}
+        """Workers that had jobs in hand."""
+
+    def check(self, scheduler: Scheduler) -> None:
+        """No more than the cap is lent, and nobody idle gets a job while more run than there are slots."""
+        workers, options = scheduler.workers.values(), scheduler.options
+        waiting = [worker for worker in workers if worker.waiting is not None]
+        for worker in waiting:
+            if worker.waiting is not worker.assigned.get(
+                worker.waiting.id if worker.waiting else 0
+            ):
+                raise Broken(f"{worker.uid} lends for {worker.waiting}, which it does not have")
+        if sum(not worker.adopted for worker in waiting) > options.max_lent:
+            raise Broken(f"{waiting} wait, over {options.max_lent}")
+        active = {worker.uid for worker in workers if worker.is_active}
+        fresh = active - self._had
+        if len(active) > options.workers and fresh:
+            raise Broken(f"{fresh} were given jobs, and {active} run for {options.workers} slots")
+        self._had = {worker.uid for worker in workers if worker.assigned}
 
 
 def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:

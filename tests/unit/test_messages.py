@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobd.daemon.requests import decode as decode_requests
 from jobd.model import messages, orders
-from jobd.model.job import Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Verdict
+from jobd.model.job import Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Progress, Verdict
 from jobd.model.messages import FrameError, Message, decode_replies, encode
 from jobd.model.orders import decode_orders, decode_reports
 from jobd.model.selector import MAX_ID, Selector
@@ -62,6 +62,7 @@ REPLIES: list[Message] = [
     messages.Accepted(1),
     messages.Pong(1, 2),
     messages.Items(1, 2, 3, [b"j1", b"j2"], over=True),
+    messages.Progressed(1, Progress(2.0, 3.0, "text")),
 ]
 ORDERS: list[Message] = [
     orders.Run("boot", [TASK], 7),
@@ -73,6 +74,7 @@ ORDERS: list[Message] = [
     orders.Check(1, "m:f", [(2, ("x", "y"))]),
     orders.Grant(1, 2, 3, 4),
     orders.CloseStream(1, 2),
+    orders.Lent(1, False, "message", "hint"),
 ]
 REPORTS: list[Message] = [
     orders.Ready(1, "boot"),
@@ -82,6 +84,8 @@ REPORTS: list[Message] = [
     orders.Handover(1, (2, 3)),
     orders.Checked(1, "message", "hint"),
     orders.Produced(1, 2, 3, 4, [b"j1", b"j2"]),
+    orders.Waiting(1, 2, True, [3, 4]),
+    orders.Progressing(1, 2, Progress(3.0)),
 ]
 KINDS: list[tuple[str, Any, list[Message], Callable[[bytes], list[Any]]]] = [
     ("requests", messages.Request, REQUESTS, decode_requests),

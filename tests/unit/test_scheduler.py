@@ -11,7 +11,7 @@ from fake_store import FakeStore
 from jobd.model.errors import DiskFull, QueueFull, Stopping
 from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
 from jobd.model.messages import Accepted, Ended, Reply, Submit, Submitted
-from jobd.model.orders import GiveBack, Order, Recorded, Retire, Run, StopJob
+from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
 from jobd.model.states import Event, State
 from jobd.scheduler import Death, Effects, Options, Phase, Scheduler, batch, core, window
 
@@ -22,8 +22,17 @@ SHORT, LONG = 50, 20_000
 class Desk:
     """A scheduler, a store, and somebody who does what it wants."""
 
-    def __init__(self, *, workers: int = 2, max_crashes: int = 1, max_queued: int = 10_000) -> None:
-        self.options = Options(workers=workers, max_crashes=max_crashes, max_queued=max_queued)
+    def __init__(
+        self,
+        *,
+        workers: int = 2,
+        max_crashes: int = 1,
+        max_queued: int = 10_000,
+        max_lent: int = 64,
+    ) -> None:
+        self.options = Options(
+            workers=workers, max_crashes=max_crashes, max_queued=max_queued, max_lent=max_lent
+        )
         self.store = FakeStore()
         self.scheduler = Scheduler("boot", self.options)
         self.now_us = 1_000_000
@@ -118,6 +127,13 @@ class Desk:
             error = ErrorInfo("E", "why", "") if verdict == Verdict.RAISED else None
             outcome = Outcome(number, job.attempt, verdict, value, error, 1, took_us)
             self.scheduler.outcomes(uid, next(self._seqs), [outcome])
+        self.act()
+
+    def wait(self, *numbers: int, waits: bool = True) -> None:
+        """Let running jobs say that they wait for others, or that they go on."""
+        for number in numbers:
+            attempt = self.job(number).attempt
+            self.scheduler.waiting(self.holder(number), number, attempt, waits=waits)
         self.act()
 
     def die(self, uid: str, running: int = 0, *, unknown: bool = False) -> None:
@@ -1349,3 +1365,155 @@ def test_a_job_that_a_dead_daemon_had_stopped_is_not_blamed() -> None:
     desk.commit()
     assert (desk.row(running).state, desk.row(running).crashes) == (State.QUEUED, 0)
     assert (desk.job(running).state, desk.holder(running)) == (State.QUEUED, "")
+
+
+# -- jobs that wait for others --
+
+
+def lending(*, jobs: int = 2, max_lent: int = 64) -> tuple[Desk, list[int]]:
+    """Return a desk with one worker, whose job waits; the second worker has been hired."""
+    desk = Desk(workers=1, max_lent=max_lent)
+    desk.hire()
+    numbers = desk.submit(jobs)
+    desk.act()
+    desk.commit()
+    desk.wait(numbers[0])
+    desk.hire()
+    return desk, numbers
+
+
+def test_a_job_that_waits_lends_its_slot() -> None:
+    """Another worker is started, and the next job runs there."""
+    desk, (parent, child) = lending()
+    first, second = desk.spawned
+    assert desk.told_to(first, Lent) == [Lent(parent, ok=True)]
+    assert (desk.holder(parent), desk.holder(child)) == (first, second)
+
+
+def test_jobs_wait_for_each_other_to_any_depth_with_one_worker() -> None:
+    """Each that waits makes room for the next one."""
+    desk = Desk(workers=1)
+    chain = desk.submit(50)
+    for number in chain:
+        desk.hire()
+        desk.wait(number)
+    assert len(desk.spawned) == 51
+    assert all(desk.holder(number) for number in chain)
+
+
+def test_a_job_that_goes_on_does_so_at_once_and_nothing_more_starts_until_there_is_room() -> None:
+    """More may run than there are slots; then the slots are made good as jobs end."""
+    desk, (parent, child, other) = lending(jobs=3)
+    desk.wait(parent, waits=False)
+    assert desk.holder(parent)
+    assert desk.holder(child)
+    desk.end(child, took_us=LONG)
+    assert not desk.holder(other), "the parent has the only slot"
+    desk.end(parent, took_us=LONG)
+    assert desk.holder(other)
+
+
+def test_what_was_handed_ahead_of_a_job_that_waits_is_asked_back_at_once() -> None:
+    """Nobody knows how long it waits; perhaps for the very jobs behind it."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(3, "m:short")
+    desk.act()
+    desk.commit()
+    uid = desk.spawned[0]
+    assert [desk.holder(number) for number in numbers] == [uid] * 3
+    desk.wait(numbers[0])
+    assert len(desk.told_to(uid, GiveBack)) == 1
+    desk.scheduler.given_back(uid, [(number, 1) for number in numbers[1:]])
+    desk.hire()
+    assert {desk.holder(number) for number in numbers[1:]} == {desk.spawned[1]}
+
+
+def test_a_worker_whose_job_waits_is_handed_nothing_ahead() -> None:
+    """Whatever it would be given would wait too."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    (parent,) = desk.submit(1, "m:short")
+    desk.act()
+    desk.wait(parent)
+    more = desk.submit(2, "m:short")
+    desk.act()
+    assert [desk.holder(number) for number in more] == ["", ""]
+
+
+def test_beyond_the_cap_a_wait_is_refused_with_the_name_of_the_setting() -> None:
+    """And once another has gone on, there is room again."""
+    desk, (parent, child) = lending(max_lent=1)
+    desk.wait(child)
+    uid = desk.holder(child)
+    (refused,) = desk.told_to(uid, Lent)
+    assert isinstance(refused, Lent)
+    assert (refused.ok, "pool.max_lent" in refused.hint) == (False, True)
+    assert len(desk.spawned) == 2
+    desk.wait(parent, waits=False)
+    desk.wait(child)
+    assert desk.told_to(uid, Lent)[1:] == [Lent(child, ok=True)]
+
+
+def test_workers_beyond_the_slots_stay_for_a_while_and_retire() -> None:
+    """A job that has waited often waits again, so not at once; and those that work stay."""
+    desk, (parent, child) = lending()
+    first, second = desk.spawned
+    desk.end(child, took_us=LONG)
+    desk.wait(parent, waits=False)
+    assert not desk.told_to(second, Retire)
+    assert desk.scheduler.wake_at() == desk.now_us + core.LINGER_US
+    desk.act(after_us=core.LINGER_US)
+    assert [len(desk.told_to(uid, Retire)) for uid in (first, second)] == [0, 1]
+    desk.act(after_us=core.LINGER_US)
+    assert not desk.told_to(first, Retire), "the other one is on its way out already"
+
+
+def test_a_spare_worker_serves_the_next_wait() -> None:
+    """A job that waits time and again costs one worker, not one for each wait."""
+    desk, (parent, *rest) = lending(jobs=4)
+    for child in rest:
+        desk.end(child, took_us=LONG)
+        desk.wait(parent, waits=False)
+        desk.act(after_us=core.LINGER_US // 2)
+        desk.wait(parent)
+    assert len(desk.spawned) == 2
+
+
+def test_the_end_of_a_job_that_waits_ends_its_loan() -> None:
+    """Whether it is stopped, or its worker dies, or it just returns: one slot, one worker."""
+    desk, (parent, child) = lending()
+    first, second = desk.spawned
+    desk.die(first, running=parent)
+    desk.end(child, took_us=LONG)
+    assert desk.holder(parent) == second
+    assert len(desk.spawned) == 2
+
+
+def test_a_late_word_on_a_wait_is_of_no_effect() -> None:
+    """The two sockets of a worker have no common order: its job may have ended."""
+    desk, (parent, child) = lending()
+    first, _ = desk.spawned
+    desk.end(parent, took_us=LONG)
+    desk.scheduler.waiting(first, parent, 1, waits=True)
+    desk.scheduler.waiting("nobody", parent, 1, waits=True)
+    desk.scheduler.waiting(first, parent, 1, waits=False)
+    desk.act()
+    assert desk.told_to(first, Lent)[1:] == [Lent(parent, ok=True)]
+    assert len(desk.spawned) == 2
+    assert desk.holder(child)
+
+
+def test_a_job_that_waits_goes_on_waiting_under_the_next_daemon() -> None:
+    """Its worker tells again that it does, and it counts as lent whatever the cap."""
+    desk, after = orphaned()
+    uid = desk.spawned[0]
+    running = min(after.workers[uid].assigned)
+    after.options = Options(workers=1, max_lent=0)
+    after.handed_over(uid, 100, (running, 1))
+    before = len(desk.spawned)
+    desk.wait(running)
+    assert desk.told_to(uid, Lent) == [Lent(running, ok=True)]
+    assert len(desk.spawned) == before + 1

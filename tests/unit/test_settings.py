@@ -32,6 +32,7 @@ OTHER_VALUES: dict[str, Any] = {
     "pool.preload": ("json", "os.path"),
     "pool.kill_grace_s": 1.5,
     "pool.orphan_s": 0.0,
+    "pool.max_lent": 7,
     "daemon.drain_s": 2.0,
     "daemon.log_level": "debug",
     "store.durability": "off",

@@ -1,0 +1,154 @@
+"""Inside a job: which one it is, how far it is, and that it waits for others.
+
+The worker sets ``host`` once; anywhere else there is none, and everything here is
+harmless.  A job that waits *lends* its slot: the client tells the host, which
+asks the daemon, so that with a single worker jobs may wait for jobs that wait for
+jobs.  A process that a job has forked is not the job: it has no host.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import msgspec
+
+from jobd.model.errors import JobdError, UsageError
+from jobd.model.job import Progress
+
+ANSWER_S = 30.0
+"""How long a wait goes without the daemon's word before it begins all the same: it may be restarting."""
+
+TEXT_CHARACTERS = 500
+
+
+class CurrentJob(msgspec.Struct, frozen=True):
+    """The job that runs in this process.
+
+    Attributes:
+        id: the job's id.
+        attempt: the number of this attempt, from 1 on.
+        queue: the queue it came from.
+    """
+
+    id: int
+    attempt: int
+    queue: str
+
+
+class Host(Protocol):
+    """The worker, as far as its job may know it; any thread of the job may call."""
+
+    def current(self) -> CurrentJob | None:
+        """Return the job that runs."""
+
+    def progress(self, progress: Progress) -> None:
+        """Let people know, some time soon; the latest is what counts."""
+
+    def wait_begins(
+        self, numbers: Sequence[int], told: Callable[[JobdError | None], None]
+    ) -> object | None:
+        """Lend the job's slot while it waits for these jobs; returns what ``wait_ends`` takes.
+
+        ``told`` is called once, by any thread: with None, or with why that may not be.
+        """
+
+    def wait_ends(self, token: object) -> None:
+        """The job goes on."""
+
+
+host: Host | None = None
+
+
+def current_job() -> CurrentJob | None:
+    """Return the job that this code runs in, in any of its threads; None outside of one.
+
+    >>> import jobd
+    >>> jobd.current_job() is None
+    True
+    """
+    return host.current() if host is not None else None
+
+
+def progress(done: float, total: float | None = None, text: str = "") -> None:
+    """Tell how far the job is: ``jobd show``, ``jobd ls`` and those who wait for it see it.
+
+    It costs about a microsecond: call it as often as is convenient.  People are shown
+    the latest, up to 20 times a second.  Outside of a job it does nothing.
+
+    Args:
+        done: how much is done, in any unit.
+        total: how much there is to do, in the same unit; None: nobody knows.
+        text: what is being done.
+
+    Raises:
+        ValueError: ``done`` or ``total`` is not finite.
+    """
+    if host is None:
+        return
+    done = float(done)
+    if total is not None:
+        total = float(total)
+    if not (math.isfinite(done) and (total is None or math.isfinite(total))):
+        raise ValueError(f"progress of {done} of {total}: both must be finite")
+    if text:
+        text = str(text)[:TEXT_CHARACTERS]
+        if not text.isascii():  # a lone surrogate could not travel
+            text = text.encode("utf-8", "replace").decode()
+    host.progress(Progress(done, total, text))
+
+
+@contextmanager
+def waiting(numbers: Sequence[int], timeout_s: float | None = None) -> Iterator[None]:
+    """Wait for these jobs within this block; the slot of the job that does so is lent meanwhile.
+
+    Raises:
+        UsageError: the job waits for itself.
+        TooManyWaiting: so many jobs wait already.
+    """
+    if host is None:
+        yield
+        return
+    answered = threading.Event()
+    refusals: list[JobdError] = []
+
+    def told(error: JobdError | None) -> None:
+        if error is not None:
+            refusals.append(error)
+        answered.set()
+
+    token = begin_wait(numbers, told)
+    try:
+        answered.wait(ANSWER_S if timeout_s is None else min(ANSWER_S, timeout_s))
+        if refusals:
+            raise refusals[0]
+        yield
+    finally:
+        end_wait(token)
+
+
+def begin_wait(numbers: Sequence[int], told: Callable[[JobdError | None], None]) -> object | None:
+    """Begin a wait for these jobs, without blocking; ``told`` hears whether that may be (``Host``).
+
+    Raises:
+        UsageError: the job waits for itself.
+    """
+    job = current_job()
+    if host is None or job is None:
+        told(None)
+        return None
+    if job.id in numbers:
+        raise UsageError(
+            f"job {job.id} waits for its own result",
+            "a job ends when its function returns: nothing in it can wait for that",
+        )
+    return host.wait_begins(numbers, told)
+
+
+def end_wait(token: object | None) -> None:
+    """End a wait that ``begin_wait`` began."""
+    if host is not None and token is not None:
+        host.wait_ends(token)
