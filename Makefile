@@ -36,7 +36,7 @@ run: .venv-run/.stamp
 	PATH="$(CURDIR)/.venv-run/bin:$$PATH" tests/examples.sh
 
 test: lint
-	.venv/bin/python -P -m pytest
+	.venv/bin/python -P -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/.stamp
 	.venv/bin/ruff check

@@ -75,6 +75,9 @@ class Thing:
     def __init__(self, number: int) -> None:
         self.number = number
 
+    def __repr__(self) -> str:
+        return f"Thing({self.number})"  # names a test, and must be the same in every process
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Thing) and other.number == self.number
 
