@@ -20,6 +20,7 @@ VERBS: dict[str, dict[str, str]] = {
         "run": "Queue a shell command, and print the job's id.",
         "result": "Print what a job returned, or tell how it failed.",
         "wait": "Wait until jobs have ended.",
+        "follow": "Print what a generator function produces, while it runs.",
         "logs": "Print what a job wrote to stdout and stderr.",
         "ls": "List jobs, the newest first.",
         "show": "Show all that is known of jobs.",

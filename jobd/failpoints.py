@@ -21,7 +21,6 @@ NAMES = (
     "batch.told",
     "dispatch.sent",
     "outcomes.received",
-    "produced.received",
     "worker.spawned",
     "worker.dead",
     "cancel.decided",
@@ -36,11 +35,13 @@ WORKER_NAMES = (
     "worker.started",
     "job.taken",
     "job.ended",
-    "produced.sending",
     "outcomes.sending",
     "outcomes.sent",
 )
 """In a worker."""
+
+STREAM_NAMES = ("produced.sending", "produced.received")
+"""In a worker and in the daemon, for each item of a stream."""
 
 
 class _Armed:
@@ -50,7 +51,12 @@ class _Armed:
         name, _, rest = text.partition(":")
         action, colon, nth = rest.partition(":")
         left = int(nth) if nth.isdecimal() else 0 if colon else 1
-        known = name in NAMES + WORKER_NAMES and action in ("kill", "exit", "stop", "raise")
+        known = name in NAMES + WORKER_NAMES + STREAM_NAMES and action in (
+            "kill",
+            "exit",
+            "stop",
+            "raise",
+        )
         if not (known and left):
             raise SystemExit(f"JOBD_FAILPOINT={text}: no such failpoint, action or number")
         self.name, self.action, self.left = name, action, left

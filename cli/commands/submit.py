@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from jobd.cli import items
 from jobd.cli.arguments import parse_arguments
 from jobd.cli.options import Verb, option, timeout_option, verb
 from jobd.cli.session import Session
@@ -19,6 +20,7 @@ jobd submit mytasks:Report.build -5 'note=two words'
 jobd submit --raw mytasks:lookup 007               the text 007, as a text
 jobd submit mytasks:summarize @notes.txt           the text of a file
 date | jobd submit mytasks:stamp when=@-           the text from stdin
+jobd submit --follow mytasks:tail_log /var/log/x   a generator: one JSON value a line
 jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
 """
 
@@ -80,17 +82,19 @@ def looks_negative(word: str) -> bool:
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
 @option("--wait", is_flag=True, help="Wait, print the result, and exit as the job did.")
 @timeout_option("Wait no longer than that (and do wait).")
+@option("--follow", is_flag=True, help="Print what a generator function produces, as produced.")
 @option("--check/--no-check", default=True, help="Check the function and its arguments first.")
 @option("--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like.")
 @option("--args-json", metavar="JSON", help="An array of arguments, before all others.")
 @option("--kwargs-json", metavar="JSON", help="An object of arguments by name.")
-def command(
+def command(  # noqa: PLR0913  # its options
     session: Session,
     *,
     reference: str,
     arguments: tuple[str, ...],
     wait: bool,
     timeout: float | None,
+    follow: bool,
     check: bool,
     **forms: Any,
 ) -> int:
@@ -102,6 +106,8 @@ def command(
     call = parse_arguments(arguments, read=file_reader(), **forms)
     with session.connect() as client:
         number = submit(session, client, reference, call, check=check)
+        if follow:
+            return items.follow(session, client, number)
         if wait or timeout is not None:
             return wait_and_tell(session, client, number, timeout)
         return tell_id(session, client, number)

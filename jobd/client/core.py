@@ -110,6 +110,10 @@ class Pending:
             for waiter in self._waiters:
                 waiter(self)
 
+    def again(self) -> bytes:
+        """Return the frame to send when the connection was broken."""
+        return self.frame
+
 
 class Submission(Pending):
     """A submit; until it is answered, its deferred results live."""
@@ -226,8 +230,9 @@ class Core(Generic[D]):
     # -- the connection --
 
     def begin(self, pending: Pending) -> None:
-        """Register a request, which is then to be sent."""
-        self.pending[pending.rid] = pending
+        """Register a request, which is then to be sent; one that has no answer is not."""
+        if not pending.over:
+            self.pending[pending.rid] = pending
 
     def hung_up(self) -> bool:
         """Take in that the daemon is gone; return whether that was asked for."""
@@ -247,7 +252,7 @@ class Core(Generic[D]):
         """Yield frames to send again: what was not answered, submits with their old keys, and watches."""
         for _, pending in sorted(self.pending.items()):
             pending.replies.clear()
-            yield pending.frame
+            yield pending.again()
         live = [(n, ref()) for n, ref in list(self._live.items())]
         waiting = [n for n, d in live if d is not None and d._watched and d._ended is None]  # noqa: SLF001  # ours
         if waiting:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Self, TypeVar
@@ -22,6 +23,7 @@ from jobd.client import verbs
 from jobd.client.core import PING_S, Core, Pending
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.link import RECONNECT_S, connect, default_socket
+from jobd.client.streams import StreamReader
 from jobd.client.verbs import Arrivals, Steps
 from jobd.inputs import Input
 from jobd.model.errors import DaemonUnreachable, JobError, UsageError
@@ -92,6 +94,63 @@ class Deferred(DeferredBase[T]):
         """Cancel the job, or stop it if it runs; return False if it had ended already."""
         return self._client._run(verbs.cancel_one(self._client._core, self, reason))  # noqa: SLF001  # as above
 
+    def __iter__(self) -> Stream:
+        """Consume what a generator function produces while it runs; at the end raises as ``result``.
+
+        Leaving the loop early ends the job, unless somebody else consumes it too.
+        """
+        return Stream(self._client, self)
+
+
+class Stream(Iterator[Any]):
+    """A pass over the items of a stream, for one thread.
+
+    Raises (from the iteration):
+        JobFailed, JobCrashed, JobCancelled: the job has ended so, after its last item.
+        UsageError: the job is no stream.
+    """
+
+    def __init__(self, client: Client, deferred: Deferred[Any]) -> None:
+        self._client = client
+        self._reader = StreamReader(client._core, deferred)  # noqa: SLF001  # a part of its client
+
+    def __next__(self) -> Any:
+        data = self.read_encoded()
+        if data is None:
+            self._reader.check()
+            raise StopIteration
+        return payload.decode(data)
+
+    def read_encoded(self) -> bytes | None:
+        """Return the next item as it is stored; None: there is no more, and ``ended`` tells why."""
+        return self._client._run(self._reader.read())  # noqa: SLF001  # as above
+
+    @property
+    def missed(self) -> int:
+        """How many items had been consumed and deleted before this pass began; known after the first."""
+        return self._reader.missed
+
+    @property
+    def ended(self) -> Ended | None:
+        """How the job ended, once the stream is over."""
+        return self._reader.ended
+
+    def close(self) -> None:
+        """Want no more: unless somebody else consumes the stream, its generator is closed too."""
+        self._leave(close=True)
+
+    def detach(self) -> None:
+        """Want no more for now: the generator waits at its bound until somebody comes."""
+        self._leave(close=False)
+
+    def _leave(self, *, close: bool) -> None:
+        frame = self._reader.leave(close=close)
+        if frame is not None:
+            self._client._say(frame)  # noqa: SLF001  # as above
+
+    def __del__(self) -> None:
+        self.close()  # the usual way to leave a loop early
+
 
 class Client:
     """A connection to a daemon on this machine.
@@ -112,6 +171,9 @@ class Client:
         self._core: Core[Deferred[Any]] = Core(Deferred)
         self._reading = False
         self._reconnecting = False
+        self._is_at_socket = False
+        self._unsaid: deque[bytes] = deque()
+        """Frames that could not be sent at once, from where they came."""
         self._ping_at = 0.0
         self._closed = False
         self._connect(timeout_s)
@@ -388,6 +450,7 @@ class Client:
         if self._reconnecting:
             self._await_reconnection()  # it has sent all that is not answered, this included
             return
+        self._is_at_socket = True
         try:
             self._transport.send(frame, time.monotonic() + self.timeout_s)
             if self._reading:  # sending may have read: then the thread that waits would not wake
@@ -400,6 +463,25 @@ class Client:
                 f"the daemon at {self.socket} takes no more requests",
                 "is it stopped, or very busy?",
             ) from None
+        finally:
+            self._is_at_socket = False
+
+    def _say(self, frame: bytes) -> None:
+        """Send a message without an answer; also from a finalizer, which may run in mid-send."""
+        self._unsaid.append(frame)
+        if self._condition.acquire(blocking=False):
+            try:
+                if not (self._is_at_socket or self._reconnecting or self._closed):
+                    self._say_all()
+            finally:
+                self._condition.release()
+
+    def _say_all(self) -> None:
+        while self._unsaid:
+            try:
+                self._transport.send(self._unsaid.popleft(), time.monotonic() + self.timeout_s)
+            except (Disconnected, TimeoutError):
+                return  # the daemon that heard of what this is about is gone, or stuck
 
     # -- waiting --
 
@@ -471,11 +553,14 @@ class Client:
                 poll.poll(timeout * 1000)
             finally:
                 self._condition.acquire()
+        self._is_at_socket = True
         try:
             return self._transport.receive(0)
         except Disconnected:
             self._reconnect()
             return []
+        finally:
+            self._is_at_socket = False
 
     def _take(self, frames: list[bytes]) -> None:
         for frame in frames:
@@ -483,6 +568,8 @@ class Client:
                 self._send(again)
 
     def _ping_if_due(self) -> None:
+        if self._unsaid:
+            self._say_all()
         now = time.monotonic()
         if now >= self._ping_at or self._core.owes_ping:
             self._ping_at = now + PING_S

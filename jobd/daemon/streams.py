@@ -37,7 +37,7 @@ class StreamService:
         number = request.id
         if number not in self._streams.live:
             self._load(number)
-        self._streams.follow(peer, request.rid, number, request.after, request.credit)
+        self._streams.follow(peer, request)
 
     def more(self, peer: bytes, request: More) -> None:
         """A follower has consumed something."""

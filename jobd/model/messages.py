@@ -175,12 +175,13 @@ class Follow(Message, tag=16):
     """Push the items of a stream after number ``after``, ``credit`` of them at most before a ``More``.
 
     What is not kept any more is passed over.  Sent again with the same ``rid``, it goes on from
-    ``after``.
+    ``after``, the last item that was received, where items up to ``consumed`` have been consumed.
     """
 
     rid: int
     id: Number
     after: Number
+    consumed: Number
     credit: Credit
 
 

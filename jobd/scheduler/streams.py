@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jobd.model.job import DEFAULTS, Job
-from jobd.model.messages import Items, Reply
+from jobd.model.messages import Follow, Items, Reply
 from jobd.model.orders import CloseStream, Grant, Order
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.ledger import Ledger
@@ -175,16 +175,17 @@ class Streams:
 
     # -- the consumers --
 
-    def follow(self, peer: bytes, rid: int, number: int, after: int, credit: int) -> None:
-        """Push this job's items to somebody, or go on with it after item ``after``."""
-        stream = self._of(number)
-        if after > stream.made:
-            after = 0  # it has seen another round of the job
-        start = max(after, stream.first - 1)
-        follower = Follower(peer, rid, number, start, start, start + credit)
-        stream.followers[peer, rid] = follower
+    def follow(self, peer: bytes, request: Follow) -> None:
+        """Push a job's items to somebody, or go on where the daemon before this one has stopped."""
+        stream = self._of(request.id)
+        oldest = stream.first - 1
+        after = 0 if request.after > stream.made else request.after  # else of another round
+        start = max(after, oldest)
+        consumed = min(request.consumed, after) if after >= oldest else oldest
+        key = (peer, request.rid)
+        follower = Follower(*key, request.id, start, consumed, consumed + request.credit)
+        stream.followers[key] = self.due[key] = follower
         self._advance(stream)
-        self.due[peer, rid] = follower
 
     def more(self, peer: bytes, rid: int, number: int, seq: int, credit: int) -> None:
         """A follower has consumed items, and takes some more."""

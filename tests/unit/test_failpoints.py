@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobd import failpoints
-from jobd.failpoints import NAMES, WORKER_NAMES, _Armed
+from jobd.failpoints import NAMES, STREAM_NAMES, WORKER_NAMES, _Armed
 
 PACKAGE = Path(failpoints.__file__).parent
 
@@ -42,12 +42,14 @@ class TestNames:
         for source in PACKAGE.rglob("*.py"):
             for name in re.findall(r'\bhit\("([^"]+)"\)', source.read_text(encoding="utf-8")):
                 found.setdefault(name, set()).add(source.parent.name)
-        assert set(found) == set(NAMES) | set(WORKER_NAMES)
-        assert {name for name, where in found.items() if where == {"pool"}} == set(WORKER_NAMES)
+        assert set(found) == {*NAMES, *WORKER_NAMES, *STREAM_NAMES}
+        in_workers = {name for name, where in found.items() if where == {"pool"}}
+        assert in_workers - set(STREAM_NAMES) == set(WORKER_NAMES)
 
     def test_no_name_is_there_twice(self) -> None:
         """Daemon and workers inherit one variable: the name alone tells who is to fail."""
-        assert len(set(NAMES + WORKER_NAMES)) == len(NAMES) + len(WORKER_NAMES)
+        every = NAMES + WORKER_NAMES + STREAM_NAMES
+        assert len(set(every)) == len(every)
 
 
 class TestUnarmed:

@@ -40,7 +40,7 @@ REQUESTS: list[Message] = [
     messages.Stop(1),
     messages.Reload(1),
     messages.Ping(1),
-    messages.Follow(1, 2, 3, 4),
+    messages.Follow(1, 2, 4, 3, 5),
     messages.More(1, 2, 3, 4),
     messages.Unfollow(1, 2, close=True),
 ]
