@@ -9,9 +9,9 @@ jobs.  A process that a job has forked is not the job: it has no host.
 from __future__ import annotations
 
 import math
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -23,6 +23,10 @@ ANSWER_S = 30.0
 """How long a wait goes without the daemon's word before it begins all the same: it may be restarting."""
 
 TEXT_CHARACTERS = 500
+
+
+Told = Callable[[JobdError | None], None]
+"""Who is told whether a job may wait: None, or why not."""
 
 
 class CurrentJob(msgspec.Struct, frozen=True):
@@ -42,15 +46,16 @@ class CurrentJob(msgspec.Struct, frozen=True):
 class Host(Protocol):
     """The worker, as far as its job may know it; any thread of the job may call."""
 
+    socket: str
+    """Where its daemon listens to clients."""
+
     def current(self) -> CurrentJob | None:
         """Return the job that runs."""
 
     def progress(self, progress: Progress) -> None:
         """Let people know, some time soon; the latest is what counts."""
 
-    def wait_begins(
-        self, numbers: Sequence[int], told: Callable[[JobdError | None], None]
-    ) -> object | None:
+    def wait_begins(self, numbers: Sequence[int], told: Told) -> object | None:
         """Lend the job's slot while it waits for these jobs; returns what ``wait_ends`` takes.
 
         ``told`` is called once, by any thread: with None, or with why that may not be.
@@ -101,17 +106,15 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
     host.progress(Progress(done, total, text))
 
 
-@contextmanager
-def waiting(numbers: Sequence[int], timeout_s: float | None = None) -> Iterator[None]:
-    """Wait for these jobs within this block; the slot of the job that does so is lent meanwhile.
+def lend(numbers: Sequence[int], socket: str, timeout_s: float | None) -> object | None:
+    """Begin a wait as ``begin_wait`` does, and block until the daemon has allowed it.
+
+    It has not to answer for ever: after ``timeout_s`` or ``ANSWER_S`` the wait begins all the same.
 
     Raises:
         UsageError: the job waits for itself.
         TooManyWaiting: so many jobs wait already.
     """
-    if host is None:
-        yield
-        return
     answered = threading.Event()
     refusals: list[JobdError] = []
 
@@ -120,18 +123,25 @@ def waiting(numbers: Sequence[int], timeout_s: float | None = None) -> Iterator[
             refusals.append(error)
         answered.set()
 
-    token = begin_wait(numbers, told)
+    token = begin_wait(numbers, socket, told)
     try:
         answered.wait(ANSWER_S if timeout_s is None else min(ANSWER_S, timeout_s))
-        if refusals:
-            raise refusals[0]
-        yield
-    finally:
+    except BaseException:
         end_wait(token)
+        raise
+    if refusals:
+        end_wait(token)
+        raise refusals[0]
+    return token
 
 
-def begin_wait(numbers: Sequence[int], told: Callable[[JobdError | None], None]) -> object | None:
-    """Begin a wait for these jobs, without blocking; ``told`` hears whether that may be (``Host``).
+def begin_wait(numbers: Sequence[int], socket: str, told: Told) -> object | None:
+    """Begin a wait of this job for others, and return what ``end_wait`` takes; never blocks.
+
+    Args:
+        numbers: the jobs that it waits for, as far as they are known.
+        socket: their daemon's.
+        told: called once, by any thread: with None, or with why the wait may not be.
 
     Raises:
         UsageError: the job waits for itself.
@@ -140,6 +150,8 @@ def begin_wait(numbers: Sequence[int], told: Callable[[JobdError | None], None])
     if host is None or job is None:
         told(None)
         return None
+    if os.path.realpath(socket) != os.path.realpath(host.socket):
+        numbers = ()  # of another daemon, whose jobs have other numbers
     if job.id in numbers:
         raise UsageError(
             f"job {job.id} waits for its own result",
@@ -149,6 +161,6 @@ def begin_wait(numbers: Sequence[int], told: Callable[[JobdError | None], None])
 
 
 def end_wait(token: object | None) -> None:
-    """End a wait that ``begin_wait`` began."""
+    """End a wait that ``begin_wait`` or ``lend`` began."""
     if host is not None and token is not None:
         host.wait_ends(token)

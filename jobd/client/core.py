@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -48,6 +48,10 @@ class Waitable(Protocol):
     def patient(self) -> bool:
         """Whether it may take as long as the caller says, not only as an answer may."""
 
+    @property
+    def awaited(self) -> Sequence[int] | None:
+        """The jobs that it waits for, as far as they are known; None: it waits for none."""
+
     def done(self) -> bool:
         """Whether it is."""
 
@@ -61,15 +65,32 @@ class Waitable(Protocol):
 class Pending:
     """A request that is not answered yet, and what has come so far."""
 
-    __slots__ = ("_waiters", "error", "frame", "over", "patient", "replies", "rid", "stream")
+    __slots__ = (
+        "_waiters",
+        "awaited",
+        "error",
+        "frame",
+        "over",
+        "patient",
+        "replies",
+        "rid",
+        "stream",
+    )
 
     sent = False
     """Whether whoever made it has sent it, too."""
 
     def __init__(
-        self, rid: int, frame: bytes, *, stream: bool = False, patient: bool = False
+        self,
+        rid: int,
+        frame: bytes,
+        *,
+        stream: bool = False,
+        patient: bool = False,
+        awaited: Sequence[int] | None = None,
     ) -> None:
         """Prepare; ``patient``: the answer may take as long as it likes."""
+        self.awaited = awaited
         self.rid = rid
         self.frame = frame
         self.stream = stream

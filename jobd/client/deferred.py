@@ -49,6 +49,11 @@ class DeferredBase(Reference, Generic[T]):
         self._ended: Ended | None = None
         self._waiters: list[Callable[[Any], object]] | None = None
 
+    @property
+    def awaited(self) -> tuple[int]:
+        """The job that it waits for."""
+        return (self._id,)
+
     def done(self) -> bool:
         """Whether the job's end, or that it was refused, has been heard of; never waits."""
         return self._ended is not None or (

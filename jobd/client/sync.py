@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Self, TypeVar
 
-from jobd import payload
+from jobd import context, payload
 from jobd.client import verbs
-from jobd.client.core import PING_S, Core, Pending
+from jobd.client.core import PING_S, Core, Pending, Waitable
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.link import RECONNECT_S, connect, default_socket
 from jobd.client.streams import StreamReader
@@ -495,17 +495,28 @@ class Client:
             WaitTimeout: something was not done in time.
         """
         deadline = _deadline(timeout_s)
+        lent = None
         try:
             while True:
                 step = next(steps)
                 if isinstance(step, Pending) and not step.sent:
                     self._begin(step)
+                if context.host is not None and lent is None:
+                    lent = self._lend(step, _left(deadline))
                 limit = _left(deadline) if step.patient else self.timeout_s
                 if not step.done() and not self._await(step.done, limit):
                     raise step.late(timeout_s if step.patient else limit)
         except StopIteration as end:
             value: R = end.value
             return value
+        finally:
+            context.end_wait(lent)
+
+    def _lend(self, step: Waitable, timeout_s: float | None) -> object | None:
+        """Lend the slot of the job that this runs in, if it is about to wait for others."""
+        if step.awaited is None or step.done() or timeout_s == 0:
+            return None
+        return context.lend(step.awaited, self.socket, timeout_s)
 
     def _begin(self, pending: Pending) -> None:
         with self._condition:

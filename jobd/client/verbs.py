@@ -9,7 +9,7 @@ the client's own, for the end of a job the caller's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from jobd.client.core import Core, Farewell, Pending, Waitable
@@ -53,16 +53,25 @@ LOG_CHUNK = 256 * 1024
 LONGEST_DRAIN_S = 1e9
 
 
-def _replies(request: Any, *, stream: bool = False, patient: bool = False) -> Steps[list[Message]]:
-    pending = Pending(request.rid, encode([request]), stream=stream, patient=patient)
+def _replies(
+    request: Any,
+    *,
+    stream: bool = False,
+    patient: bool = False,
+    awaited: Sequence[int] | None = None,
+) -> Steps[list[Message]]:
+    frame = encode([request])
+    pending = Pending(request.rid, frame, stream=stream, patient=patient, awaited=awaited)
     yield pending
     if pending.error is not None:
         raise pending.error
     return pending.replies
 
 
-def _ask(request: Any, kind: type[M], *, patient: bool = False) -> Steps[M]:
-    (reply,) = yield from _replies(request, patient=patient)
+def _ask(
+    request: Any, kind: type[M], *, patient: bool = False, awaited: Sequence[int] | None = None
+) -> Steps[M]:
+    (reply,) = yield from _replies(request, patient=patient, awaited=awaited)
     assert isinstance(reply, kind)
     return reply
 
@@ -191,6 +200,7 @@ class Arrivals(Generic[D]):
     """Deferred results in the order in which they get done; itself something to wait for."""
 
     patient = True
+    awaited = ()
 
     def __init__(self) -> None:
         self._ready: deque[D] = deque()
@@ -314,7 +324,8 @@ class LogReader:
             LOG_CHUNK,
             self._follow,
         )
-        reply = yield from _ask(request, LogData, patient=self._follow)
+        awaited = [self._number] if self._follow else None
+        reply = yield from _ask(request, LogData, patient=self._follow, awaited=awaited)
         self._offset += len(reply.data)
         self._attempt = reply.attempt
         data = reply.data

@@ -14,8 +14,8 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
-from jobd.context import CurrentJob
-from jobd.model.errors import JobdError, TooManyWaiting
+from jobd.context import CurrentJob, Told
+from jobd.model.errors import TooManyWaiting
 from jobd.model.job import Progress
 from jobd.model.orders import Lent, Progressing, Report, Task, Waiting
 
@@ -23,14 +23,13 @@ PROGRESS_S = 0.05
 MOST_AWAITED = 100
 """Jobs that are named of those that a job waits for."""
 
-Told = Callable[[JobdError | None], None]
-
 
 class Inside:
     """What the job that runs has to say."""
 
-    def __init__(self, current: Callable[[], Task | None]) -> None:
-        """``current`` returns the task that runs."""
+    def __init__(self, current: Callable[[], Task | None], socket: str) -> None:
+        """``current`` returns the task that runs; ``socket`` is where a client finds the daemon."""
+        self.socket = socket
         self._current = current
         self._pid = os.getpid()
         self._lock = threading.Lock()

@@ -132,7 +132,7 @@ class Worker:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._inside = Inside(lambda: self._current)
+        self._inside = Inside(lambda: self._current, settings.client_socket)
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         self._control = Link(settings.socket, uid.encode() + b"/c")
 
