@@ -56,11 +56,19 @@ class Jobs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     check_timeout_s: Annotated[float, Meta(gt=0, le=_HOUR_S)] = 10.0
 
 
+class Payloads(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where large arguments and results are kept; as ``[payloads]`` in the file."""
+
+    place: Literal["memory", "disk"] = "memory"
+    spill: bool = True
+
+
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the daemon says no; as ``[limits]`` in the file."""
 
     # SQLite holds a row to 10**9 bytes, and a message's length has 32 bits in msgpack.
     max_payload_bytes: Annotated[int, Meta(ge=1024, le=512 * MIB)] = 16 * MIB
+    max_blob_bytes: Annotated[int, Meta(ge=1024, le=2**46)] = 4096 * MIB
     max_message_bytes: Annotated[int, Meta(ge=64 * 1024, le=2048 * MIB)] = 64 * MIB
     max_queued: Annotated[int, Meta(ge=1, le=10**9)] = 10_000_000
     max_output_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 64 * MIB
@@ -82,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     daemon: Daemon = Daemon()
     store: Store = Store()
     jobs: Jobs = Jobs()
+    payloads: Payloads = Payloads()
     limits: Limits = Limits()
 
     @property

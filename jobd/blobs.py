@@ -60,6 +60,7 @@ ALIGN = 64
 MAP_BYTES = 256 * 1024
 """From this size on a file is mapped, not read."""
 
+SHM = "/dev/shm"  # noqa: S108  # in it the directory is ours alone, or is not used
 IOV_MAX = 1024
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -116,7 +117,7 @@ class Blobs:
         place = self.place
         if size > place.max_bytes:
             raise PayloadTooLarge(
-                f"it has {size} bytes, over the limit of {place.max_bytes} (limits.max_blob_bytes)",
+                f"{size} bytes are over the limit of {place.max_bytes} (limits.max_blob_bytes)",
                 "pass the name of a file, or raise the limit",
             )
         in_memory = place.kind == "memory" and place.memory != ""
@@ -173,6 +174,21 @@ class Blobs:
         """Remove the file, if it is still there."""
         blob = unpack(reference)
         unlink(os.path.join(self.place.directories[blob.directory], blob.name))
+
+
+def memory_directory(state_dir: str) -> str:
+    """Return where in memory the payloads of the daemon with this state directory are."""
+    import hashlib  # noqa: PLC0415  # a millisecond that only a daemon has to pay
+
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(state_dir))).hexdigest()[:16]
+    return f"{SHM}/jobd-{os.geteuid()}/{digest}"
+
+
+def remove_memory(state_dir: str) -> None:
+    """Remove whatever a daemon that is gone, and its state directory too, has left in memory."""
+    import shutil  # noqa: PLC0415  # as above
+
+    shutil.rmtree(memory_directory(state_dir), ignore_errors=True)
 
 
 def unlink(path: str) -> None:

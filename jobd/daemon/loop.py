@@ -24,6 +24,7 @@ from jobd.daemon.committer import Committer
 from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
+from jobd.daemon.payloads import Payloads
 from jobd.daemon.requests import Requests, Steps
 from jobd.daemon.streams import StreamService
 from jobd.failpoints import hit
@@ -99,6 +100,7 @@ class Daemon:
         scheduler: Scheduler,
         store: Store,
         pool: Pool,
+        payloads: Payloads,
         client_router: Router,
         worker_router: Router,
         notify: Notify,
@@ -115,6 +117,7 @@ class Daemon:
         self.tasks: deque[Steps] = deque()
         self.clients = Clients(Outbox(client_router))
         self.streams = StreamService(self)
+        self.payloads = payloads
         self.requests = Requests(self)
         self.committer = Committer(store.commit)
         self.checks = Checks(
@@ -176,6 +179,7 @@ class Daemon:
         """Let go of everything; workers that still live are killed."""
         self.committer.close()
         self.pool.close()
+        self.payloads.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
@@ -211,7 +215,7 @@ class Daemon:
 
     def trouble(self) -> list[str]:
         """Return sentences about what does not work at the moment."""
-        found = [self._disk_trouble, self.pool.trouble]
+        found = [self._disk_trouble, self.pool.trouble, self.payloads.trouble]
         if self.scheduler.failed_starts > 1 and not self.pool.trouble:
             found.append(
                 f"{self.scheduler.failed_starts} workers in a row have died without having worked"
@@ -427,6 +431,7 @@ class Daemon:
         batch = scheduler.take_batch()
         self._burying += self.buried
         self.buried.clear()
+        self.payloads.writing(batch.changes)
         hit("batch.taken")
         try:
             self.store.write(batch)
@@ -452,6 +457,7 @@ class Daemon:
             for uid in self._burying:
                 self.pool.forget_board(uid)
             self._burying.clear()
+            self.payloads.written()
             self.scheduler.committed()
             hit("batch.told")
         elif isinstance(error, DiskFull):
@@ -464,6 +470,7 @@ class Daemon:
         if not self._disk_trouble:
             log.error("%s; submits are refused until it heals", error.message)
         self._disk_trouble = error.message
+        self.payloads.not_written()
         self.scheduler.not_committed(error)
         self._act()
 
@@ -510,6 +517,9 @@ class Daemon:
         self.streams.probe()
         self._end_the_stuck()
         self.pool.sweep()
+        sweep = self.payloads.look(self.now_s)
+        if sweep is not None:
+            self.tasks.append(sweep)
 
     def _end_the_stuck(self) -> None:
         """Kill workers that do not start what they were given: stopped by a signal, most likely."""

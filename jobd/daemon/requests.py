@@ -555,6 +555,7 @@ class Requests:
             daemon.scheduler.options.workers,
             limits.max_payload_bytes,
             limits.max_message_bytes,
+            daemon.payloads.place,
         )
         daemon.clients.reply(peer, reply)
 

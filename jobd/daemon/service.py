@@ -21,12 +21,15 @@ from pathlib import Path
 import zmq
 
 from jobd._version import __version__
+from jobd.blobs import remove_memory
 from jobd.config.settings import Settings
+from jobd.daemon import payloads
 from jobd.daemon.lock import Lock, private_directory
 from jobd.daemon.loop import Daemon, as_death
 from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
 from jobd.failpoints import hit
+from jobd.model.blob import Place
 from jobd.model.errors import StoreFailed
 from jobd.model.job import Lease
 from jobd.pool.protocol import Settings as PoolSettings
@@ -79,6 +82,8 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
         log.info("stopped")
         hit("stop.closed")
     if owner is not None:
+        if settings.state_dir.startswith(owner.directory):
+            remove_memory(settings.state_dir)
         shutil.rmtree(owner.directory, ignore_errors=True)  # the owner may be there no more
     return 0
 
@@ -104,7 +109,8 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     ):
         stack.callback(Lock(path, what).release)
     hit("start.locked")
-    pool_settings = _pool_settings(settings, nofile_soft, umask, owner)
+    place = payloads.prepare(settings)
+    pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
     for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
         private_directory(directory)
     store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
@@ -128,6 +134,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         scheduler=scheduler,
         store=store,
         pool=pool,
+        payloads=payloads.Payloads(place, store, scheduler),
         client_router=client_router,
         worker_router=worker_router,
         notify=notify,
@@ -146,7 +153,7 @@ def _raise_nofile() -> int:
 
 
 def _pool_settings(
-    settings: Settings, nofile_soft: int, umask: int, owner: Owner | None
+    settings: Settings, place: Place, nofile_soft: int, umask: int, owner: Owner | None
 ) -> PoolSettings:
     return PoolSettings(
         boot=secrets.token_hex(4),
@@ -158,6 +165,7 @@ def _pool_settings(
         preload=list(settings.pool.preload),
         orphan_s=settings.pool.orphan_s,
         max_payload_bytes=settings.limits.max_payload_bytes,
+        place=place,
         max_output_bytes=settings.limits.max_output_bytes,
         nofile_soft=nofile_soft,
         umask=umask,

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import msgspec
 
+from jobd.model.blob import Place
 from jobd.model.job import ErrorInfo, JobInfo, JobOptions, Progress
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
@@ -237,6 +238,8 @@ class Welcome(Message, tag=1):
     workers: int
     max_payload_bytes: int
     max_message_bytes: int
+    place: Place | None = None
+    """Where large payloads go."""
 
 
 class Submitted(Message, tag=2):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from jobd.model.blob import Place
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has to know; travels to the zygote as JSON."""
@@ -17,6 +19,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     preload: list[str]
     orphan_s: float
     max_payload_bytes: int
+    place: Place
     max_output_bytes: int
     nofile_soft: int
     umask: int

@@ -39,7 +39,10 @@ from typing import Any, NoReturn, cast
 import msgspec
 
 from jobd import context, payload
+from jobd.blobs import Blobs
 from jobd.failpoints import hit
+from jobd.model.blob import result_name
+from jobd.model.errors import DiskFull, PayloadNotStored, PayloadTooLarge
 from jobd.model.job import ErrorInfo, LogSpan, Outcome, Verdict
 from jobd.model.messages import Message, encode
 from jobd.model.orders import (
@@ -102,6 +105,7 @@ class Worker:
         self.uid = uid
         self._settings = settings
         self._boot = settings.boot
+        self._blobs = Blobs(settings.place)
         self._lock = threading.RLock()
         self._pending: deque[Task] = deque()
         self._current: Task | None = None
@@ -277,6 +281,7 @@ class Worker:
         args, kwargs, as_json = payload.decode_call(
             task.args,
             cast("list[bytes]", task.inputs),  # no id is left once it is sent
+            self._blobs,
         )
         function = self._functions.get(task.function)
         if function is None:
@@ -287,13 +292,25 @@ class Worker:
         if type(value) in _TO_RUN:
             value = self._run_on(task, value, as_json=as_json)
         self._in_job = False
-        return self._encode(value, as_json=as_json)
+        spot = payload.Spot(self._blobs, result_name(task.id, task.attempt, self._boot))
+        return self._encode(value, as_json=as_json, spot=spot)
 
-    def _encode(self, value: object, *, as_json: bool, what: str = "its result") -> bytes:
+    def _encode(
+        self,
+        value: object,
+        *,
+        as_json: bool,
+        what: str = "its result",
+        spot: payload.Spot | None = None,
+    ) -> bytes:
         try:
-            data = payload.encode(value, shown_as=safe_repr, lossy=as_json)
+            data = payload.encode(value, shown_as=safe_repr, lossy=as_json, spot=spot)
         except payload.Unencodable as error:
             raise ResultNotSerialisable(f"{what} cannot travel: {error}") from None
+        except PayloadTooLarge as error:
+            raise ResultTooLarge(f"{what} is too large: {error.message}") from None
+        except (DiskFull, PayloadNotStored) as error:
+            raise ResultNotStored(f"{what} cannot be stored: {error}") from None
         if len(data) > self._settings.max_payload_bytes:
             raise ResultTooLarge(
                 f"{what} has {len(data)} bytes, over the limit of "
@@ -586,3 +603,7 @@ class ResultNotSerialisable(TypeError):
 
 class ResultTooLarge(ValueError):
     """The function returned more than the daemon takes."""
+
+
+class ResultNotStored(OSError):
+    """There is no room for what the function returned, or it cannot be written."""

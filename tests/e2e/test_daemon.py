@@ -21,6 +21,7 @@ import zmq
 from harness import JOBS, DaemonUnderTest, eventually, is_alive
 
 from jobd.client import Client
+from jobd.model.blob import Place
 from jobd.model.errors import (
     DaemonUnreachable,
     JobCancelled,
@@ -621,6 +622,7 @@ def test_a_worker_that_is_told_too_late_to_stop_a_job_lets_the_next_one_run(
         client_socket="",
         orphan_s=0.1,
         max_payload_bytes=1024,
+        place=Place("", str(tmp_path), "disk", True, False, 1024, 1024),
         max_output_bytes=1024,
         nofile_soft=100,
         umask=0o022,

@@ -53,6 +53,7 @@ def shared() -> Iterator[DaemonUnderTest]:
         modules=USER_MODULES,
         limits__max_output_bytes=MAX_OUTPUT,
         limits__max_payload_bytes=MAX_PAYLOAD,
+        limits__max_blob_bytes=MAX_PAYLOAD,
         jobs__check_timeout_s=CHECK_S,
         pool__kill_grace_s=0.3,
     ) as daemon:
@@ -140,7 +141,7 @@ def neighbour(client: Client, directory: Path) -> Iterator[None]:
         ("faults:count", [], "", "cannot pickle 'generator' object"),
         ("faults:give_deep", [100_000], "", "recursion"),
         ("faults:give_bytes", [MAX_PAYLOAD + 1], "", f"over the limit of {MAX_PAYLOAD}"),
-        ("faults:give_text", [MAX_PAYLOAD], "", "limits.max_payload_bytes"),
+        ("faults:give_text", [MAX_PAYLOAD], "", "limits.max_blob_bytes"),
     ],
 )
 def test_a_job_that_raises_fails_and_its_worker_goes_on(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
+from jobd.blobs import remove_memory
 from jobd.client import Client
 
 T = TypeVar("T")
@@ -203,6 +204,7 @@ class DaemonUnderTest:
         finally:
             for pid in self.processes():
                 os.kill(pid, signal.SIGKILL)
+            remove_memory(str(self.state_dir))
             shutil.rmtree(self.root, ignore_errors=True)
 
     def __enter__(self) -> Self:

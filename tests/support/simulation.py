@@ -35,6 +35,8 @@ from simulation_truth import Broken, Slots, Truth, check_daemon, check_end
 from jobd.config import settings as config
 from jobd.daemon import loop, requests, service
 from jobd.daemon.notify import Notify
+from jobd.daemon.payloads import Payloads
+from jobd.model.blob import Place
 from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import StopJob, Task, decode_orders
@@ -44,6 +46,7 @@ from jobd.scheduler import Phase, batch, core, window
 BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
 BOARDS_DIR = "/nonexistent"
+PLACE = Place("", BOARDS_DIR, "disk", True, False, 2**20, 2**20)
 HEAL_ROUNDS = 4_000
 IDLE_TURNS = 40
 
@@ -101,6 +104,13 @@ class Router:
     def send(self, peer: bytes, frame: bytes) -> bool:
         """Send a frame; return whether the peer is there."""
         return self._deliver(peer, frame)
+
+
+class NoPayloads(Payloads):
+    """The payloads of a machine without files."""
+
+    def look(self, now_s: float) -> None:  # noqa: ARG002  # as the real one
+        """Find nothing."""
 
 
 class Committer:
@@ -295,6 +305,7 @@ class Simulation:
             scheduler=scheduler,
             store=store,
             pool=pool,
+            payloads=NoPayloads(PLACE, store, scheduler),
             client_router=client_router,
             worker_router=worker_router,
             notify=Notify({}),

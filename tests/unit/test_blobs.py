@@ -207,7 +207,9 @@ def test_what_is_on_disk_is_synced_if_it_has_to_be(
 
 def test_more_than_the_limit_is_refused_before_anything_is_written(place: Place) -> None:
     """With the number, the limit and its name."""
-    with pytest.raises(PayloadTooLarge, match=r"over the limit of 1000 \(limits.max_blob_bytes\)"):
+    with pytest.raises(
+        PayloadTooLarge, match=r"are over the limit of 1000 \(limits.max_blob_bytes\)"
+    ):
         changed(place, max_bytes=1000).write(NAME, [b"p"], [b"x" * 1000])
     assert os.listdir(place.memory) == []
 

@@ -38,7 +38,10 @@ OTHER_VALUES: dict[str, Any] = {
     "store.durability": "off",
     "jobs.max_crashes": 0,
     "jobs.check_timeout_s": 0.5,
+    "payloads.place": "disk",
+    "payloads.spill": False,
     "limits.max_payload_bytes": 2048,
+    "limits.max_blob_bytes": 2048,
     "limits.max_message_bytes": 65536,
     "limits.max_queued": 7,
     "limits.max_output_bytes": 0,
@@ -101,8 +104,10 @@ def as_text(value: Any) -> str:
 def as_toml(key: str, value: Any) -> str:
     """A file with one value."""
     table, _, leaf = key.rpartition(".")
-    literal = list(value) if isinstance(value, tuple) else value
-    return (f"[{table}]\n" if table else "") + f"{leaf} = {literal!r}\n"
+    literal = str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, tuple):
+        literal = repr(list(value))
+    return (f"[{table}]\n" if table else "") + f"{leaf} = {literal}\n"
 
 
 # --- the declaration, and what is derived from it ---

@@ -1,0 +1,259 @@
+"""The files of large payloads as the daemon looks after them: it never opens one.
+
+A job's arguments go once it has succeeded, for a call consumes them; a result
+goes with what the row says of it.  A file goes after the commit by which it has lost its
+owner, and never before.  What nobody owns, because somebody was killed at the
+wrong moment, is found by a *sweep*, at the start and every hour: each name tells whose
+the file should be.  It is spared while its job is at work, or its client lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from jobd.blobs import memory_directory, remove_if_dead, unlink
+from jobd.config.settings import Settings
+from jobd.daemon.lock import private_directory
+from jobd.model.blob import (
+    CODEC,
+    FRESH,
+    Owner,
+    Place,
+    is_session,
+    owner_of,
+    session_name,
+    unpack,
+)
+from jobd.model.errors import JobdError
+from jobd.model.job import Job
+from jobd.model.states import State
+from jobd.scheduler import Scheduler
+from jobd.scheduler.batch import Change
+from jobd.store import Store
+
+log = logging.getLogger("jobd")
+
+SWEEP_S = 3600.0
+SETTLED_S = 600.0
+"""A younger file is left to the next sweep: its submit may be on its way."""
+
+LOW_BYTES = 4 * 1024 * 1024
+
+
+def prepare(settings: Settings) -> Place:
+    """Make the directories, and tell where large payloads go.
+
+    Raises:
+        JobdError: there can be none in the state directory.
+    """
+    disk = os.path.join(settings.state_dir, "blobs")
+    private_directory(disk)
+    kind, memory = settings.payloads.place, memory_directory(settings.state_dir)
+    try:
+        private_directory(os.path.dirname(memory))
+        private_directory(memory)
+    except JobdError as error:
+        if kind == "memory":
+            log.warning("%s: large payloads are kept in %s instead", error.message, disk)
+        memory = ""
+    return Place(
+        memory,
+        disk,
+        kind if memory else "disk",
+        settings.payloads.spill,
+        settings.store.durability == "full" and settings.payloads.place == "disk",
+        settings.limits.max_blob_bytes,
+        settings.limits.max_payload_bytes,
+    )
+
+
+class Payloads:
+    """Which files there are to be, and the removal of all others."""
+
+    def __init__(self, place: Place, store: Store, scheduler: Scheduler) -> None:
+        self.place = place
+        self._store = store
+        self._scheduler = scheduler
+        self._remover = Remover()
+        self._doomed: list[str] = []
+        """Paths to remove once what was decided so far is durable."""
+        self._released: list[str] = []
+        self._consumed: list[str] = []
+        """The same, for whose sake the commit in flight is: of values, and of arguments."""
+        self._next_sweep_s = 0.0
+        self.trouble = ""
+
+    # -- with the commits --
+
+    def release(self, data: bytes | None) -> None:
+        """A row will not refer to this payload any more, from the next commit on."""
+        if data is not None and data[:1] == CODEC:
+            self._doomed += self._path(data)
+
+    def writing(self, changes: Iterable[Change]) -> None:
+        """A commit with these changes is on its way."""
+        self._released, self._doomed = self._doomed, []
+        for change in changes:
+            job = change.job
+            if job.args[:1] == CODEC and job.state is State.SUCCEEDED:
+                self._consumed += self._path(job.args, key=job.uid)
+
+    def written(self) -> None:
+        """It is durable."""
+        for path in self._released + self._consumed:
+            self._remover.put(path)
+        self._released, self._consumed = [], []
+
+    def not_written(self) -> None:
+        """It was rolled back; what it said of jobs comes again with the next one."""
+        self._doomed[:0] = self._released
+        self._released, self._consumed = [], []
+
+    def _path(self, data: bytes, key: bytes = b"") -> list[str]:
+        """Return the path of a reference, if it is one; with a ``key`` only if its submit owns that."""
+        try:
+            blob = unpack(data)
+        except (ValueError, msgspec.MsgspecError):
+            return []  # a client may say what it likes
+        owner = owner_of(blob.name)
+        if key and (owner is None or owner.key != key):
+            return []
+        return [os.path.join(self.place.directories[blob.directory], blob.name)]
+
+    # -- with the clock --
+
+    def look(self, now_s: float) -> Iterator[None] | None:
+        """See how much room there is; return the steps of a sweep if it is time for one."""
+        self.trouble = self._lack_of_room()
+        if now_s < self._next_sweep_s:
+            return None
+        first = not self._next_sweep_s
+        self._next_sweep_s = now_s + SWEEP_S
+        return self.sweep(0.0 if first else SETTLED_S)
+
+    def _lack_of_room(self) -> str:
+        place = self.place
+        directory = place.memory if place.kind == "memory" else place.disk
+        try:
+            room = os.statvfs(directory)
+        except OSError as error:
+            return f"large payloads cannot be kept in {directory}: {error.strerror}"
+        free = room.f_bavail * room.f_frsize
+        if not room.f_blocks or free >= LOW_BYTES:
+            return ""
+        then = f"they go to {place.disk}" if place.kind == "memory" and place.spill else "some fail"
+        return f"there is hardly any room for large payloads in {directory}: {then}"
+
+    def sweep(self, settled_s: float) -> Iterator[None]:
+        """Remove what nobody owns, a file in each step; younger files than ``settled_s`` are spared."""
+        sessions: list[str] = []
+        count = 0
+        for directory in filter(None, self.place.directories):
+            for name in _names(directory):
+                path = os.path.join(directory, name)
+                owner = owner_of(name)
+                if is_session(name):
+                    sessions.append(path)
+                elif owner is not None:
+                    if _age_s(path) >= settled_s and not self._is_owned(owner, name):
+                        self._remover.put(path)
+                        count += 1
+                    yield
+        for path in sessions:
+            remove_if_dead(path)
+        if count:
+            log.info("removed %d files of large payloads that belonged to no job", count)
+
+    def _is_owned(self, owner: Owner, name: str) -> bool:
+        if owner.key:
+            return self._lives(owner.key[:8]) or self._has_submit(owner, name)
+        live = self._scheduler.window.jobs.get(owner.job)
+        if live is not None and live.attempt == owner.attempt:
+            return True  # it runs, or its end is not durable yet
+        job = self._store.job(owner.job)
+        return job is not None and _names_it(job.value, name)
+
+    def _lives(self, session: bytes) -> bool:
+        """Whether the client lives that has made keys of this session."""
+        return not remove_if_dead(os.path.join(self.place.disk, session_name(session)))
+
+    def _has_submit(self, owner: Owner, name: str) -> bool:
+        if self._scheduler.submitting(owner.key) is not None:
+            return True
+        found = self._store.submit_of(owner.key)
+        if found is None or owner.index >= found[1]:
+            return False
+        job = self._store.job(found[0] + owner.index)
+        return job is not None and _refers(job, name)
+
+    # -- the end --
+
+    def close(self) -> None:
+        """Remove what is still to be removed, and the directory in memory if nothing is in it."""
+        self._remover.close()
+        if self.place.memory:
+            try:
+                os.rmdir(self.place.memory)
+            except OSError:
+                pass  # there are payloads of jobs in it
+
+
+def _refers(job: Job, name: str) -> bool:
+    """Whether a row needs this file."""
+    needs_arguments = job.state is not State.SUCCEEDED
+    return (needs_arguments and _names_it(job.args, name)) or _names_it(job.value, name)
+
+
+def _names_it(data: bytes | None, name: str) -> bool:
+    if data is None or data[:1] != CODEC or name.endswith(FRESH):
+        return False
+    try:
+        return unpack(data).name == name
+    except (ValueError, msgspec.MsgspecError):
+        return False
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _age_s(path: str) -> float:
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except OSError:
+        return -1.0  # gone meanwhile
+
+
+class Remover:
+    """Removes files in a thread of its own: to free the pages of 100 MB takes 12 ms."""
+
+    def __init__(self) -> None:
+        self._paths: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def put(self, path: str) -> None:
+        """Have a file removed soon."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="jobd-remover", daemon=True)
+            self._thread.start()
+        self._paths.put(path)
+
+    def _run(self) -> None:
+        while path := self._paths.get():
+            unlink(path)
+
+    def close(self) -> None:
+        """Wait until all is removed."""
+        if self._thread is not None:
+            self._paths.put("")
+            self._thread.join()
