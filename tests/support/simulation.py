@@ -109,7 +109,7 @@ class Router:
 class NoPayloads(Payloads):
     """The payloads of a machine without files."""
 
-    def look(self, now_s: float) -> None:  # noqa: ARG002  # as the real one
+    def look(self, now_s: float) -> None:
         """Find nothing."""
 
 
