@@ -9,6 +9,7 @@ import msgspec
 from jobd import payload
 from jobd.cli import render
 from jobd.cli.durations import show_duration
+from jobd.cli.progress import Bars
 from jobd.model.errors import NotFound, NotReady, WaitTimeout
 from jobd.model.messages import Ended, Fetched
 from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
@@ -58,7 +59,10 @@ def wait_all(
     """
     session.attached = numbers
     try:
-        return client.wait(numbers, timeout_s)
+        if not session.watched:
+            return client.wait(numbers, timeout_s)
+        with Bars() as bars:
+            return client.wait(numbers, timeout_s, progress=bars.show)
     except WaitTimeout:
         if timeout_s is None:  # it is the daemon that does not answer
             raise

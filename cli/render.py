@@ -17,7 +17,7 @@ import msgspec
 from jobd import payload
 from jobd.cli.durations import show_duration
 from jobd.cli.text import first_line, one_line
-from jobd.model.job import Attempt, ErrorInfo, JobInfo
+from jobd.model.job import Attempt, ErrorInfo, JobInfo, Progress
 from jobd.model.messages import Ended, StatusInfo
 from jobd.model.states import NAMES, State
 
@@ -43,6 +43,13 @@ def error_json(error: ErrorInfo | None) -> dict[str, str] | None:
     return {"type": error.type, "message": error.message, "traceback": error.traceback}
 
 
+def progress_json(progress: Progress | None) -> dict[str, Any] | None:
+    """Return how far a running job says that it is, or None."""
+    if progress is None:
+        return None
+    return {"done": progress.done, "total": progress.total, "text": progress.text}
+
+
 def job_json(info: JobInfo) -> dict[str, Any]:
     """Return a job: ``jobd.job/1``.
 
@@ -65,6 +72,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "cause": info.cause or None,
         "error": error_json(info.error),
         "output_bytes": info.log_bytes,
+        "progress": progress_json(info.progress),
     }
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
@@ -190,6 +198,18 @@ def reason_text(cause: str, error: ErrorInfo | None) -> str:
     return ": ".join(part for part in parts if part)
 
 
+def progress_text(progress: Progress | None) -> str:
+    """Return how far a job is, in one line: ``40% (4 of 10) resizing``; "" if it has not said."""
+    if progress is None:
+        return ""
+    done = f"{progress.done:,g}"
+    if progress.total is not None:
+        done = f"{done} of {progress.total:,g}"
+        if progress.total > 0:
+            done = f"{progress.done / progress.total:.0%} ({done})"
+    return one_line(f"{done} {progress.text}".rstrip())
+
+
 def bytes_text(count: int) -> str:
     """Return a size as people read it: ``512 B``, ``1.5 MiB``."""
     size = float(count)
@@ -211,7 +231,7 @@ def job_row(info: JobInfo) -> Row:
         one_line(info.function),
         instant_text(info.created_at),
         took_text(info),
-        reason_text(info.cause, info.error),
+        progress_text(info.progress) or reason_text(info.cause, info.error),
     )
 
 
@@ -230,6 +250,7 @@ def job_details(info: JobInfo) -> list[Row]:
         ("pid", str(info.pid or "")),
         ("cause", one_line(info.cause)),
         ("error", reason_text("", info.error)),
+        ("progress", progress_text(info.progress)),
         ("output", bytes_text(info.log_bytes) if info.log_bytes else ""),
         ("uid", info.uid.hex()),
     ]

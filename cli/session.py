@@ -79,6 +79,11 @@ class Session:
     # -- stdout --
 
     @property
+    def watched(self) -> bool:
+        """Whether a person looks on while the command waits."""
+        return sys.stderr.isatty() and not (self.quiet or self.json)
+
+    @property
     def on_terminal(self) -> bool:
         """Whether a person reads stdout."""
         return sys.stdout.isatty()

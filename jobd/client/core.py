@@ -20,11 +20,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from jobd.client.deferred import DeferredBase
 from jobd.model.errors import BY_NAME, JobdError, UsageError, WaitTimeout
+from jobd.model.job import Progress
 from jobd.model.messages import (
     Ended,
     Message,
     Ping,
     Pong,
+    Progressed,
     Refused,
     Submit,
     Submitted,
@@ -39,6 +41,10 @@ D = TypeVar("D", bound=DeferredBase[Any])
 PING_S = 5.0
 ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
 """After so much the daemon is told that it was read; large answers stop coming for those who never do."""
+
+
+Onlooker = Callable[[int, Progress], object]
+"""Called with a job's id and how far it is, by the thread that reads; may not use the client."""
 
 
 class Waitable(Protocol):
@@ -192,6 +198,8 @@ class Core(Generic[D]):
         self._unacknowledged = 0
         self.welcome: Welcome
         self.farewell: Farewell | None = None
+        self.onlooker: Onlooker | None = None
+        """Who wants to be told how far the jobs are that are waited for."""
 
     # -- asking --
 
@@ -277,7 +285,7 @@ class Core(Generic[D]):
         live = [(n, ref()) for n, ref in list(self._live.items())]
         waiting = [n for n, d in live if d is not None and d._watched and d._ended is None]  # noqa: SLF001  # ours
         if waiting:
-            yield encode([Watch(0, waiting)])
+            yield encode([Watch(0, waiting, self.onlooker is not None)])
 
     def take(self, frame: bytes) -> Iterable[bytes]:
         """Take in a frame; return what is to be sent because of it: usually nothing."""
@@ -316,6 +324,10 @@ class Core(Generic[D]):
         submission.fire()
 
     def _answered(self, reply: Any) -> None:
+        if type(reply) is Progressed:
+            if self.onlooker is not None:
+                self.onlooker(reply.id, reply.progress)
+            return
         pending = self.pending.get(reply.rid)
         if pending is None:
             return

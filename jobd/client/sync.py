@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 from jobd import context, payload
 from jobd.client import verbs
-from jobd.client.core import PING_S, Core, Pending, Waitable
+from jobd.client.core import PING_S, Core, Onlooker, Pending, Waitable
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.link import RECONNECT_S, connect, default_socket
 from jobd.client.streams import StreamReader
@@ -279,15 +279,28 @@ class Client:
         """
         return self.attach(number).result(timeout)
 
-    def wait(self, numbers: Iterable[int], timeout_s: float | None = None) -> dict[int, Ended]:
+    def wait(
+        self,
+        numbers: Iterable[int],
+        timeout_s: float | None = None,
+        *,
+        progress: Onlooker | None = None,
+    ) -> dict[int, Ended]:
         """Wait until these jobs have ended, and return how; told by the daemon, never polled.
+
+        ``progress`` is called with the id and the progress (``done``, ``total``, ``text``) of a
+        job that says how far it is (``jobd.progress``); it may not ask this client for anything.
 
         Raises:
             NotFound: one of them does not exist.
             WaitTimeout: one has not ended in time.
         """
         deferreds = [self.attach(number) for number in numbers]
-        return self._run(verbs.ends(self._core, deferreds), timeout_s)
+        self._core.onlooker = progress
+        try:
+            return self._run(verbs.ends(self._core, deferreds), timeout_s)
+        finally:
+            self._core.onlooker = None
 
     def as_completed(
         self, deferreds: Iterable[Deferred[T]], timeout: float | None = None

@@ -104,13 +104,14 @@ def watch(core: AnyCore, deferreds: Iterable[AnyDeferred]) -> Steps[None]:
     Raises:
         NotFound: one of them does not exist.
     """
-    missing = [d for d in deferreds if not d._watched]  # noqa: SLF001  # ours
+    progress = core.onlooker is not None
+    missing = [d for d in deferreds if progress or not d._watched]  # noqa: SLF001  # ours
     if not missing:
         return
     for deferred in missing:
         yield from identify(deferred)
     numbers = [deferred._id for deferred in missing]  # noqa: SLF001  # ours
-    reply = yield from _ask(Watch(core.next_rid(), numbers), Watching)
+    reply = yield from _ask(Watch(core.next_rid(), numbers, progress), Watching)
     if reply.unknown:
         raise NotFound(f"there is no job {reply.unknown[0]}", "see 'jobd ls'")
     for deferred in missing:

@@ -251,7 +251,7 @@ class Requests:
         scheduler, clients = self._daemon.scheduler, self._daemon.clients
         unknown: list[int] = []
         if request.progress:
-            self._onlookers.setdefault(peer, set()).update(request.ids)
+            self._look_on(peer, request.ids)
         for index, number in enumerate(request.ids):
             if index % SLICE == SLICE - 1:
                 yield
@@ -285,6 +285,15 @@ class Requests:
         for peer, numbers in self._onlookers.items():
             if report.id in numbers:
                 self._daemon.clients.reply(peer, Progressed(report.id, report.progress))
+
+    def _look_on(self, peer: bytes, numbers: list[int]) -> None:
+        """Tell a client of the progress of jobs from now on, and how far they are."""
+        watched = self._onlookers.setdefault(peer, set())
+        watched.update(numbers)
+        for number, (uid, now) in self._running().items():
+            progress = self._progress_of(uid, now) if number in watched else None
+            if progress is not None:
+                self._daemon.clients.reply(peer, Progressed(number, progress))
 
     def forget_worker(self, uid: str) -> None:
         """A worker is dead."""

@@ -101,6 +101,7 @@ def test_a_job_as_json() -> None:
         "cause": None,
         "error": {"type": "ValueError", "message": "no\nand more", "traceback": ERROR.traceback},
         "output_bytes": 2048,
+        "progress": None,
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
         "earlier": [
