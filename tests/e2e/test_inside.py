@@ -42,7 +42,7 @@ def make_daemon() -> Iterator[Make]:
     """Return what makes a daemon with one worker that may be killed."""
     made: list[DaemonUnderTest] = []
 
-    def make(**settings: object) -> DaemonUnderTest:
+    def make(**settings: Any) -> DaemonUnderTest:
         made.append(DaemonUnderTest(pool__workers=1, **settings).write_jobs())
         return made[-1].start()
 
