@@ -11,7 +11,7 @@
 Each source is read into a stream of `_Given`, in this order, and one loop checks
 and keeps them.  A relative path counts from the directory of the file it stands
 in, elsewhere from the current directory.  A list in the environment is
-separated by ``:``, as in ``PATH``.
+separated by ``:``, as in ``PATH``, or, where that is a part of the items, by ``,``.
 
 The command line loads this module each time it starts, so what only a file or
 an error needs is imported where it is needed.
@@ -219,7 +219,8 @@ def _checked(given: _Given, environ: Mapping[str, str]) -> Any:
     """
     kind, raw = KEYS[given.key], given.raw
     if given.text and isinstance(raw, str) and kind == tuple[str, ...]:
-        raw = [item for item in raw.split(os.pathsep) if item]
+        separator = "," if given.key == "security.allow" else os.pathsep
+        raw = [item for item in raw.split(separator) if item]
     try:
         value = msgspec.convert(raw, kind, strict=not given.text)
     except msgspec.ValidationError as error:
@@ -227,6 +228,8 @@ def _checked(given: _Given, environ: Mapping[str, str]) -> Any:
         raise ConfigError(f"{given.where} must be {expected}, not {_shown(given.raw)}") from error
     if given.key == "pool.preload":
         _check_module_names(given.where, value)
+    if given.key == "security.allow":
+        _check_patterns(given.where, value)
     return _absolute(given, value, environ) if given.key in _PATH_KEYS else value
 
 
@@ -247,6 +250,16 @@ def _check_module_names(where: str, names: tuple[str, ...]) -> None:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             raise ConfigError(f"{where} must be names of modules, and {_shown(name)} is none")
+
+
+def _check_patterns(where: str, patterns: tuple[str, ...]) -> None:
+    # A mistake that allows too much must not pass in silence: "*" would allow everything.
+    for pattern in patterns:
+        if pattern.count(":") != 1:
+            raise ConfigError(
+                f"{where} must be patterns of references, and {_shown(pattern)} is none",
+                'as in "mytasks:*", with one colon',
+            )
 
 
 def _fill_in_directories(values: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -75,6 +75,12 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_clients: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
 
 
+class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What clients may run; as ``[security]`` in the file."""
+
+    allow: tuple[str, ...] = ()
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings.
 
@@ -92,6 +98,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     jobs: Jobs = Jobs()
     payloads: Payloads = Payloads()
     limits: Limits = Limits()
+    security: Security = Security()
 
     @property
     def worker_socket(self) -> str:

@@ -16,24 +16,29 @@ from typing import TYPE_CHECKING
 from jobd._version import __version__
 
 if TYPE_CHECKING:
-    from jobd.client import Client, Deferred
+    from jobd.client.aio import AsyncClient, AsyncDeferred
+    from jobd.client.sync import Client, Deferred
     from jobd.context import CurrentJob, current_job, progress
     from jobd.model.errors import (
         AlreadyRunning,
+        AlreadyTaken,
         BadFunction,
         ConfigError,
         DaemonUnreachable,
         Denied,
         DiskFull,
+        JobAborted,
         JobCancelled,
         JobCrashed,
         JobdError,
         JobError,
         JobFailed,
+        NotAllowed,
         NotFound,
         NotReady,
         ProtocolMismatch,
         QueueFull,
+        ResultExpired,
         Stopping,
         StoreFailed,
         TooManyWaiting,
@@ -43,6 +48,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyRunning",
+    "AlreadyTaken",
+    "AsyncClient",
+    "AsyncDeferred",
     "BadFunction",
     "Client",
     "ConfigError",
@@ -51,15 +59,18 @@ __all__ = [
     "Deferred",
     "Denied",
     "DiskFull",
+    "JobAborted",
     "JobCancelled",
     "JobCrashed",
     "JobError",
     "JobFailed",
     "JobdError",
+    "NotAllowed",
     "NotFound",
     "NotReady",
     "ProtocolMismatch",
     "QueueFull",
+    "ResultExpired",
     "Stopping",
     "StoreFailed",
     "TooManyWaiting",
@@ -71,8 +82,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Client": "jobd.client",
-    "Deferred": "jobd.client",
+    "AsyncClient": "jobd.client.aio",
+    "AsyncDeferred": "jobd.client.aio",
+    "Client": "jobd.client.sync",
+    "Deferred": "jobd.client.sync",
     "CurrentJob": "jobd.context",
     "current_job": "jobd.context",
     "progress": "jobd.context",

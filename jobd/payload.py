@@ -8,6 +8,8 @@ byte   what follows
 ``r``  a call with results of other jobs among its arguments: 4 bytes big-endian
        length, that many bytes of JSON (where they go, see jobd.inputs), JSON
 ``R``  the same, of a call whose result is wanted as JSON
+``v``  a call of a function that travels by value: 4 bytes big-endian length, that
+       many bytes of pickle (the function), the call in one of the other codecs
 ``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5
 ``F``  a reference to a file (``jobd.blobs``) that holds a ``p``, and beside it the
        large blocks of memory of which it consists: they are read by mapping them
@@ -149,14 +151,14 @@ def _pickled(value: object, repr_text: str, spot: Spot | None) -> bytes:
     text = repr_text.encode("utf-8", "backslashreplace")
     head = b"p" + len(text).to_bytes(4, "big") + text
     if spot is None:
-        return head + _dumps(value, None)
+        return head + _dumps(value)
     blocks = _Blocks()
-    data = _dumps(value, blocks.leave_out)
+    data = _dumps(value, blocks)
     if len(head) + len(data) + blocks.size > min(FILE_BYTES, spot.blobs.place.row_bytes):
         return spot.blobs.write(
             spot.name, (head, data), blocks.views, text=repr_text, versions=blocks.versions
         )
-    return head + (_dumps(value, None) if blocks.views else data)
+    return head + (_dumps(value) if blocks.views else data)
 
 
 class _Blocks:
@@ -166,6 +168,10 @@ class _Blocks:
         self.views: list[memoryview] = []
         self.size = 0
         self.versions: dict[str, str] = {}
+
+    def clear(self) -> None:
+        """Begin again."""
+        self.__init__()  # type: ignore[misc]  # nobody derives from it
 
     def leave_out(self, buffer: PickleBuffer) -> bool:
         """Take a block, and return False, or leave it in the pickle."""
@@ -181,13 +187,29 @@ class _Blocks:
         return False
 
 
-def _dumps(value: object, callback: Callable[[PickleBuffer], bool] | None) -> bytes:
+def _dumps(value: object, blocks: _Blocks | None = None) -> bytes:
+    """Pickle a value; by value whatever of it no other process could import.
+
+    That is what the script that runs has defined, and functions without a name.
+    """
     import pickle  # noqa: PLC0415  # 2 ms that the command line must not pay, and need not
 
+    callback = None if blocks is None else blocks.leave_out
     try:
-        return pickle.dumps(value, protocol=5, buffer_callback=callback)
-    except Exception as error:  # whatever a user's __reduce__ raises
+        data = pickle.dumps(value, protocol=5, buffer_callback=callback)
+    except Exception:  # noqa: BLE001  # whatever a user's __reduce__ raises: the next one tells
+        data = b""
+    if data and b"__main__" not in data:
+        return data
+    import cloudpickle  # noqa: PLC0415  # 20 ms, and it is ten times slower
+
+    if blocks is not None:
+        blocks.clear()
+    try:
+        by_value: bytes = cloudpickle.dumps(value, 5, callback)
+    except Exception as error:
         raise Unencodable(f"{type(error).__name__}: {error}") from error
+    return by_value
 
 
 def shown(data: bytes) -> tuple[str, bool]:
@@ -222,10 +244,8 @@ def decode(data: bytes, blobs: Blobs | None = None) -> Any:
 
 def pickle_exception(error: BaseException) -> bytes:
     """Pickle an exception for Python clients; b"" if that cannot be done, or is too large.  Never raises."""
-    import pickle  # noqa: PLC0415  # as in _pickled
-
     try:
-        data = pickle.dumps(error, protocol=5)
+        data = _dumps(error)
     except BaseException:  # noqa: BLE001  # the user's own __reduce__; its text travels all the same
         return b""
     return data if len(data) <= EXCEPTION_BYTES else b""
@@ -334,6 +354,19 @@ def _without_places(data: bytes) -> tuple[list[Place], list[Any]]:
     return _decode_json(data[5:end]), _decode_json(memoryview(data)[end:])
 
 
+def encode_by_value(function: bytes, call: bytes) -> bytes:
+    """Return an encoded call together with the pickle of the function that is called."""
+    return b"v" + len(function).to_bytes(4, "big") + function + call
+
+
+def split_by_value(data: bytes) -> tuple[bytes, bytes]:
+    """Return the pickle of the function, empty if it travels by its name, and the encoded call."""
+    if data[:1] != b"v":
+        return b"", data
+    end = 5 + int.from_bytes(data[1:5], "big")
+    return data[5:end], data[end:]
+
+
 def decode_call(
     data: bytes, inputs: Sequence[bytes] = (), blobs: Blobs | None = None
 ) -> tuple[list[Any], dict[str, Any], bool]:
@@ -362,6 +395,7 @@ def decode_call(
 
 def shown_call(data: bytes, inputs: list[int]) -> tuple[list[Any], dict[str, Any]] | None:
     """Return a call as people are shown it: references as they are written; None for a pickle."""
+    _, data = split_by_value(data)
     if data[:1] in (b"p", blob.CODEC):
         return None
     if data[:1] not in (b"r", b"R"):

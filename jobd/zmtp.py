@@ -272,7 +272,8 @@ class Connection:
 class Transport:
     """A connected Unix socket that carries messages to the daemon and back.
 
-    For one thread, and not for a forked child. PINGs are answered while `send` or
+    For one thread, and not for a forked child. `send` and `receive` wait; `post`, `flush` and
+    `receive(0)` never do, for who has an event loop. PINGs are answered while `send` or
     `receive` runs: who does neither for long must not be told to beat.
 
     The read side alone reports that the daemon has gone, so that nothing which it said
@@ -337,6 +338,23 @@ class Transport:
                 raise TimeoutError("the daemon does not read what it is sent")
             self._exchange()
 
+    def post(self, body: bytes) -> None:
+        """Send a message without waiting; what the socket does not take now stays in line.
+
+        While something is `unsent`, call `flush` whenever the socket can be written.
+        """
+        self._outgoing += self._connection.send(body)
+        self.flush()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something stays in line until the socket can be written again."""
+        return bool(self._outgoing)
+
+    def flush(self) -> None:
+        """Write what stays in line, as much as the socket takes now."""
+        del self._outgoing[: self._write(self._outgoing)]
+
     def receive(self, timeout_s: float | None) -> list[bytes]:
         """Return the messages which one read yields, waiting at most so long for the first.
 
@@ -364,7 +382,7 @@ class Transport:
 
     def _shake_hands(self, deadline: float) -> None:
         self._outgoing += self._connection.greeting()
-        self._flush()
+        self.flush()
         while not self._connection.ready:
             if not self._wait(deadline):
                 raise TimeoutError("the daemon accepted the connection but does not answer")
@@ -394,10 +412,7 @@ class Transport:
             self._inbox += self._connection.receive(data)
             self._outgoing += self._connection.take_output()
         if self._outgoing:
-            self._flush()
-
-    def _flush(self) -> None:
-        del self._outgoing[: self._write(self._outgoing)]
+            self.flush()
 
     def _write(self, data: bytes | bytearray) -> int:
         """Write what the socket takes; that the daemon has gone is for the read to say."""

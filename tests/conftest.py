@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import blocking
 import pytest
 from harness import DaemonUnderTest
+
+from jobd.client import Client
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and every process of a test would inherit it.
@@ -37,3 +41,13 @@ def make_daemon() -> Iterator[Callable[..., DaemonUnderTest]]:
 def daemon(make_daemon: Callable[..., DaemonUnderTest]) -> DaemonUnderTest:
     """Return a running daemon with two workers; ``tests/support/jobs`` is on the workers' path."""
     return make_daemon().start()
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
+    """Return what opens a client: that for threads, or that for asyncio with the same face."""
+    if request.param == "threads":
+        yield lambda socket, timeout_s=20.0: Client(socket, timeout_s=timeout_s)
+        return
+    with closing(blocking.Loop()) as loop:
+        yield lambda socket, timeout_s=20.0: blocking.connect(loop, socket, timeout_s)

@@ -1,8 +1,7 @@
 """What a client knows, without any I/O: frames come in and go out, and somebody else waits.
 
 A driver (``sync``, ``aio``) has a connection, a way to wait and a clock; everything
-else is here, once.  What is waited for is a ``Pending`` request or a deferred
-result: both have ``done()`` and ``call_when_done``.
+else is here, once.
 
 Every submit has a key.  When the connection breaks, whatever was not answered is
 sent again with the same key, and the daemon answers with the same ids.  Ends of
@@ -14,20 +13,19 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobd.client.deferred import DeferredBase
-from jobd.model.errors import BY_NAME, JobdError, UsageError, WaitTimeout
+from jobd.client.waiting import Farewell, Pending, Submission
+from jobd.model.errors import JobdError, UsageError
 from jobd.model.job import Progress
 from jobd.model.messages import (
     Ended,
-    Message,
     Ping,
     Pong,
     Progressed,
-    Refused,
     Submit,
     Submitted,
     Watch,
@@ -45,138 +43,6 @@ ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
 
 Onlooker = Callable[[int, Progress], object]
 """Called with a job's id and how far it is, by the thread that reads; may not use the client."""
-
-
-class Waitable(Protocol):
-    """Something that is done some day: a request, a deferred result, one of several of those."""
-
-    @property
-    def patient(self) -> bool:
-        """Whether it may take as long as the caller says, not only as an answer may."""
-
-    @property
-    def awaited(self) -> Sequence[int] | None:
-        """The jobs that it waits for, as far as they are known; None: it waits for none."""
-
-    def done(self) -> bool:
-        """Whether it is."""
-
-    def call_when_done(self, waiter: Callable[[Any], object], /) -> None:
-        """Have ``waiter`` called once it is done, at once if it is; the client's lock is held."""
-
-    def late(self, timeout_s: float | None, /) -> WaitTimeout:
-        """Return the error that says what has not happened in time."""
-
-
-class Pending:
-    """A request that is not answered yet, and what has come so far."""
-
-    __slots__ = (
-        "_waiters",
-        "awaited",
-        "error",
-        "frame",
-        "over",
-        "patient",
-        "replies",
-        "rid",
-        "stream",
-    )
-
-    sent = False
-    """Whether whoever made it has sent it, too."""
-
-    def __init__(
-        self,
-        rid: int,
-        frame: bytes,
-        *,
-        stream: bool = False,
-        patient: bool = False,
-        awaited: Sequence[int] | None = None,
-    ) -> None:
-        """Prepare; ``patient``: the answer may take as long as it likes."""
-        self.awaited = awaited
-        self.rid = rid
-        self.frame = frame
-        self.stream = stream
-        self.patient = patient
-        self.replies: list[Message] = []
-        self.error: JobdError | None = None
-        self.over = False
-        self._waiters: list[Callable[[Any], object]] | None = None
-
-    def done(self) -> bool:
-        """Whether it has been answered, or refused."""
-        return self.over
-
-    def call_when_done(self, waiter: Callable[[Any], object]) -> None:
-        """Have ``waiter`` called once this is done; the client's lock is held."""
-        if self.over:
-            waiter(self)
-        else:
-            self._waiters = [*(self._waiters or ()), waiter]
-
-    def late(self, timeout_s: float | None) -> WaitTimeout:
-        """Return the error that says that there is no answer yet."""
-        problem = f"the daemon has not answered within {timeout_s:g} s"
-        return WaitTimeout(problem, "it may be busy: ask again")
-
-    def take(self, reply: Message) -> None:
-        """Take in a reply."""
-        if isinstance(reply, Refused):
-            self.error = BY_NAME.get(reply.error, JobdError)(reply.message, reply.hint)
-            self.over = True
-        else:
-            self.replies.append(reply)
-            self.over = not (self.stream and reply.more)  # type: ignore[attr-defined]  # streams have it
-
-    def fire(self) -> None:
-        """Call those who wait."""
-        if self._waiters is not None:
-            for waiter in self._waiters:
-                waiter(self)
-
-    def again(self) -> bytes:
-        """Return the frame to send when the connection was broken."""
-        return self.frame
-
-
-class Submission(Pending):
-    """A submit; until it is answered, its deferred results live."""
-
-    __slots__ = ("deferreds", "function", "seen", "uid")
-
-    sent = True
-
-    def __init__(self, rid: int, frame: bytes, uid: bytes, function: str) -> None:
-        super().__init__(rid, frame, patient=True)
-        self.uid = uid
-        self.function = function
-        self.deferreds: list[DeferredBase[Any]] = []
-        self.seen = False
-
-    def refusal(self) -> JobdError | None:
-        """Return why it was refused, if it was; whoever asks has seen it."""
-        self.seen = True
-        return self.error
-
-
-class Farewell(Pending):
-    """A request to stop: it is done when the daemon hangs up."""
-
-    __slots__ = ()
-
-    def late(self, timeout_s: float | None) -> WaitTimeout:
-        """Return the error that says that the daemon is still there."""
-        return WaitTimeout(
-            f"the daemon has not ended within {timeout_s:g} s", "it goes on draining"
-        )
-
-    def take(self, reply: Message) -> None:
-        """Take in a reply; that it has been accepted is not the end."""
-        if isinstance(reply, Refused):
-            super().take(reply)
 
 
 class Core(Generic[D]):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobd import payload
+from jobd.client.waiting import Submission, Waitable
 from jobd.inputs import Input, Reference
 from jobd.model.errors import JobCancelled, JobCrashed, JobError, JobFailed, NotFound, WaitTimeout
 from jobd.model.messages import Ended
 from jobd.model.states import NAMES, State
 
-if TYPE_CHECKING:
-    from jobd.client.core import Submission
-
 T = TypeVar("T")
 
 
-class DeferredBase(Reference, Generic[T]):
+class DeferredBase(Waitable, Reference, Generic[T]):
     """A job's id, once that is known, and its end, once that has been heard of."""
-
-    patient = True
 
     __slots__ = (
         "__weakref__",
@@ -29,7 +24,6 @@ class DeferredBase(Reference, Generic[T]):
         "_id",
         "_index",
         "_submission",
-        "_waiters",
         "_watched",
     )
 
@@ -47,7 +41,7 @@ class DeferredBase(Reference, Generic[T]):
         self._id = id
         self._watched = watched
         self._ended: Ended | None = None
-        self._waiters: list[Callable[[Any], object]] | None = None
+        self._waiters = None
 
     @property
     def awaited(self) -> tuple[int]:
@@ -67,27 +61,11 @@ class DeferredBase(Reference, Generic[T]):
         assert self._submission is not None
         return self._submission.uid + self._index.to_bytes(8, "big")
 
-    def call_when_done(self, waiter: Callable[[Any], object]) -> None:
-        """Have ``waiter`` called once this is done, at once if it is; the client's lock is held."""
-        if self.done():
-            waiter(self)
-        elif self._waiters is None:
-            self._waiters = [waiter]
-        else:
-            self._waiters.append(waiter)
-
     def late(self, timeout_s: float | None) -> WaitTimeout:
         """Return the error that says that the job has not ended."""
         who = self._id or "(not acknowledged yet)"
         problem = f"job {who} has not ended within {timeout_s:g} s"
         return WaitTimeout(problem, "it goes on; ask again later")
-
-    def fire(self) -> None:
-        """Call those who wait."""
-        if self._waiters is not None:
-            waiters, self._waiters = self._waiters, None
-            for waiter in waiters:
-                waiter(self)
 
     def __repr__(self) -> str:
         words = [f"jobd.{type(self).__name__}", str(self._id or "(not acknowledged)")]

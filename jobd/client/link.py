@@ -73,6 +73,24 @@ def _explain(socket: str, error: Exception) -> JobdError:
     return DaemonUnreachable(f"what answers at {socket} is no jobd: {error}", "is the path right?")
 
 
+def gone(socket: str, timeout_s: float) -> DaemonUnreachable:
+    """Return the error that tells that a daemon has not come back in time."""
+    return DaemonUnreachable(
+        f"the daemon at {socket} went away and did not come back within {timeout_s:g} s",
+        "start it with 'jobd start'",
+    )
+
+
+def deadline_of(timeout_s: float | None) -> float | None:
+    """Return when a time is up that begins now, on the monotonic clock; None: never."""
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def left_of(deadline: float | None) -> float | None:
+    """Return how many seconds are left until then, at least 0."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 def default_socket() -> str:
     """Return the socket that the settings name (``JOBD_SOCKET``, the settings file, …)."""
     from jobd.config import load  # noqa: PLC0415  # the command line has loaded them already, and passes a socket

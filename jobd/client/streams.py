@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from jobd.client.core import Pending
 from jobd.client.deferred import DeferredBase, error_of
 from jobd.client.verbs import AnyCore, Steps, end, identify
+from jobd.client.waiting import Pending
 from jobd.model.errors import NotFound
 from jobd.model.messages import Ended, Follow, Items, Message, More, Unfollow, encode
 from jobd.model.states import State
@@ -67,12 +67,6 @@ class Following(Pending):
         self.inbox += fresh
         self.over = self.over or reply.over
         self.fire()
-
-    def fire(self) -> None:
-        """Call those who wait, each once."""
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            waiter(self)
 
 
 class Notice(Pending):

@@ -14,35 +14,31 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from jobd import context, payload
 from jobd.client import verbs
-from jobd.client.core import PING_S, Core, Onlooker, Pending, Waitable
+from jobd.client.calls import Options, in_bulks, many_calls, one_call, with_options
+from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase, value_of
-from jobd.client.link import RECONNECT_S, connect, default_socket
+from jobd.client.functions import Function, Shape
+from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
 from jobd.client.streams import StreamReader
-from jobd.client.verbs import Arrivals, Steps
+from jobd.client.verbs import Steps
+from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
-from jobd.model.errors import DaemonUnreachable, JobError, UsageError
-from jobd.model.job import JobInfo
+from jobd.model.errors import DaemonUnreachable, JobError
+from jobd.model.job import JobInfo, JobOptions
 from jobd.model.messages import Ended, Fetched, StatusInfo, Submit, Welcome
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected
-
-Shape = tuple[int, tuple[str, ...]]
-"""A count of positional arguments, and the names of keyword arguments."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 READ_EVERY = 64
 """After so many submits a look at what has come, so that the daemon need not drop it."""
-
-BULK = 10_000
-"""Calls that ``map`` sends in one message."""
 
 
 class Deferred(DeferredBase[T]):
@@ -152,7 +148,122 @@ class Stream(Iterator[Any]):
         self.close()  # the usual way to leave a loop early
 
 
-class Client:
+class Submitter:
+    """What submits: a client, or one with options."""
+
+    __slots__ = ()
+
+    _options: JobOptions | None
+
+    def _submit(self, request: Submit) -> list[Deferred[Any]]:
+        raise NotImplementedError
+
+    @overload
+    def submit(
+        self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> Deferred[T]: ...
+    @overload
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Deferred[T]: ...
+    @overload
+    def submit(self, function: str, /, *args: Any, **kwargs: Any) -> Deferred[Any]: ...
+    def submit(self, function: Function, /, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Submit a call of a function, or of ``"module:func"``; every argument is the function's own.
+
+        Deferred results may be among the arguments, at any depth: the job gets their values, and
+        waits for them without keeping a worker.
+
+        Raises:
+            UsageError: the function or an argument cannot travel.
+        """
+        return self._submit(one_call(function, args, kwargs, self._options))[0]
+
+    @overload
+    def submit_many(
+        self,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        calls: Iterable[Sequence[Any]],
+        /,
+    ) -> list[Deferred[T]]: ...
+    @overload
+    def submit_many(
+        self, function: Callable[..., T], calls: Iterable[Sequence[Any]], /
+    ) -> list[Deferred[T]]: ...
+    @overload
+    def submit_many(
+        self, function: str, calls: Iterable[Sequence[Any]], /
+    ) -> list[Deferred[Any]]: ...
+    def submit_many(
+        self, function: Function, calls: Iterable[Sequence[Any]], /
+    ) -> list[Deferred[Any]]:
+        """Submit one call for each sequence of positional arguments: all are queued or none.
+
+        One message and one commit, whatever their number (up to the daemon's ``max_message_bytes``).
+
+        Raises:
+            UsageError: the function or an argument cannot travel.
+        """
+        request = many_calls(function, calls, self._options)
+        return self._submit(request) if request.args else []
+
+    @overload
+    def map(
+        self,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        iterable: Iterable[Any],
+        /,
+        timeout: float | None = None,
+    ) -> Iterator[T]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[..., T],
+        iterable: Iterable[Any],
+        /,
+        timeout: float | None = None,
+    ) -> Iterator[T]: ...
+    @overload
+    def map(
+        self, function: str, iterable: Iterable[Any], /, timeout: float | None = None
+    ) -> Iterator[Any]: ...
+    def map(
+        self, function: Function, iterable: Iterable[Any], /, timeout: float | None = None
+    ) -> Iterator[Any]:
+        """Submit a call for each item and yield the results in order.
+
+        All are submitted before this returns, in messages of ten thousand.  ``timeout`` is in
+        seconds, for the whole, from now.
+
+        Raises:
+            UsageError: the function or an item cannot travel.
+        """
+        deadline = deadline_of(timeout)
+        deferreds: list[Deferred[Any]] = []
+        for calls in in_bulks(iterable):
+            deferreds += self._submit(many_calls(function, calls, self._options))
+        return _results(deferreds, deadline)
+
+
+class ClientWithOptions(Submitter):
+    """A client that says something of every job that it submits."""
+
+    __slots__ = ("_client", "_options")
+
+    def __init__(self, client: Client, options: JobOptions) -> None:
+        self._client = client
+        self._options = options
+
+    def options(self, **options: Unpack[Options]) -> ClientWithOptions:
+        """Return the same client with more options, or others."""
+        return ClientWithOptions(self._client, with_options(self._options, options))
+
+    def _submit(self, request: Submit) -> list[Deferred[Any]]:
+        return self._client._submit(request)  # noqa: SLF001  # a part of it
+
+    def __repr__(self) -> str:
+        return f"<{self._client!r} with {self._options}>"
+
+
+class Client(Submitter):
     """A connection to a daemon on this machine.
 
     Args:
@@ -178,6 +289,19 @@ class Client:
         self._closed = False
         self._connect(timeout_s)
 
+    _options = None
+
+    def options(self, **options: Unpack[Options]) -> ClientWithOptions:
+        """Return this client with options for the jobs that it submits.
+
+        Args:
+            options: ``queue``, ``name`` and ``bound``, see ``jobd.client.calls.Options``.
+
+        Raises:
+            UsageError: there is no such option, or it is of another type.
+        """
+        return ClientWithOptions(self, with_options(None, options))
+
     @property
     def welcome(self) -> Welcome:
         """What the daemon said of itself when this client connected to it."""
@@ -185,48 +309,15 @@ class Client:
 
     # -- submitting --
 
-    def submit(self, function: str, /, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Submit a call of ``module:func``; every argument is the function's own.
-
-        Raises:
-            UsageError: an argument cannot travel.
-        """
-        call, inputs = _encode_call(args, kwargs)
-        shapes = [(len(args), tuple(kwargs))]
-        return self.submit_encoded(function, [call], shapes, inputs=[inputs], watch=True)[0]
-
-    def submit_many(self, function: str, calls: Iterable[Sequence[Any]], /) -> list[Deferred[Any]]:
-        """Submit one call for each sequence of positional arguments: all are queued or none.
-
-        One message and one commit, whatever their number (up to the daemon's ``max_message_bytes``).
-        """
-        arguments = [tuple(call) for call in calls]
-        if not arguments:
-            return []
-        shapes: list[Shape] = [(count, ()) for count in sorted({len(call) for call in arguments})]
-        encoded = [_encode_call(call, {}) for call in arguments]
-        data, inputs = [data for data, _ in encoded], [jobs for _, jobs in encoded]
-        return self.submit_encoded(function, data, shapes, inputs=inputs, watch=True)
-
-    def map(
-        self, function: str, iterable: Iterable[Any], /, timeout: float | None = None
-    ) -> Iterator[Any]:
-        """Submit a call for each item and yield the results in order.
-
-        All are submitted before this returns, in messages of ten thousand.  ``timeout`` is in
-        seconds, for the whole, from now.
-        """
-        deadline = _deadline(timeout)
-        deferreds: list[Deferred[Any]] = []
-        items = iter(iterable)
-        while chunk := [(item,) for item in islice(items, BULK)]:
-            deferreds += self.submit_many(function, chunk)
-        return self._results(deferreds, deadline)
-
-    def _results(self, deferreds: list[Deferred[Any]], deadline: float | None) -> Iterator[Any]:
-        deferreds.reverse()
-        while deferreds:
-            yield deferreds.pop().result(_left(deadline))
+    def _submit(self, request: Submit) -> list[Deferred[Any]]:
+        core = self._core
+        with self._condition:
+            self._refuse_closed()
+            submission, deferreds = core.submit(self, request)
+            self._send(submission.frame)
+            if not core.submits % READ_EVERY and not (self._reading or self._reconnecting):
+                self._read(0.0)
+            return deferreds
 
     def submit_encoded(
         self,
@@ -243,17 +334,10 @@ class Client:
         ``shapes`` has each count of positional arguments and names of keyword arguments that
         occurs, ``inputs`` each call's inputs; ``watch`` has the ends pushed without being asked for one by one.
         """
-        core = self._core
-        with self._condition:
-            self._refuse_closed()
-            request = Submit(0, b"", function, calls, shapes, check, watch)
-            if any(inputs):
-                request.inputs = list(inputs)
-            submission, deferreds = core.submit(self, request)
-            self._send(submission.frame)
-            if not core.submits % READ_EVERY and not (self._reading or self._reconnecting):
-                self._read(0.0)
-            return deferreds
+        request = Submit(0, b"", function, calls, shapes, check, watch)
+        if any(inputs):
+            request.inputs = list(inputs)
+        return self._submit(request)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until every submit is durable.
@@ -311,7 +395,7 @@ class Client:
             WaitTimeout: ``timeout`` seconds after the call some are not done.
             NotFound: one that was attached does not exist.
         """
-        return self._arrivals(list(dict.fromkeys(deferreds)), _deadline(timeout))
+        return self._arrivals(list(dict.fromkeys(deferreds)), deadline_of(timeout))
 
     def _arrivals(
         self, deferreds: list[Deferred[T]], deadline: float | None
@@ -322,7 +406,7 @@ class Client:
             for deferred in deferreds:
                 arrivals.expect(deferred)
         for _ in deferreds:
-            yield self._run(verbs.arrival(arrivals), _left(deadline))
+            yield self._run(verbs.arrival(arrivals), left_of(deadline))
 
     def fetch(self, number: int) -> Fetched:
         """Return a job's state as it is now, and its result if it has one."""
@@ -445,11 +529,7 @@ class Client:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closed:
                     self._closed = True
-                    raise DaemonUnreachable(
-                        f"the daemon at {self.socket} went away and did not come back "
-                        f"within {self.timeout_s:g} s",
-                        "start it with 'jobd start'",
-                    ) from None
+                    raise gone(self.socket, self.timeout_s) from None
                 self._condition.wait(min(left, RECONNECT_S))
             else:
                 return
@@ -507,7 +587,7 @@ class Client:
         Raises:
             WaitTimeout: something was not done in time.
         """
-        deadline = _deadline(timeout_s)
+        deadline = deadline_of(timeout_s)
         lent = None
         try:
             while True:
@@ -515,8 +595,8 @@ class Client:
                 if isinstance(step, Pending) and not step.sent:
                     self._begin(step)
                 if context.host is not None and lent is None:
-                    lent = self._lend(step, _left(deadline))
-                limit = _left(deadline) if step.patient else self.timeout_s
+                    lent = self._lend(step, left_of(deadline))
+                limit = left_of(deadline) if step.patient else self.timeout_s
                 if not step.done() and not self._await(step.done, limit):
                     raise step.late(timeout_s if step.patient else limit)
         except StopIteration as end:
@@ -600,18 +680,7 @@ class Client:
             self._send(self._core.ping())
 
 
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, list[Input]]:
-    try:
-        return payload.encode_call(args, kwargs)
-    except payload.Unencodable as error:
-        raise UsageError(
-            f"an argument cannot travel to the worker: {error}", "pass plain data"
-        ) from error
+def _results(deferreds: list[Deferred[Any]], deadline: float | None) -> Iterator[Any]:
+    deferreds.reverse()
+    while deferreds:
+        yield deferreds.pop().result(left_of(deadline))

@@ -8,13 +8,13 @@ the client's own, for the end of a job the caller's.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, TypeVar
 
-from jobd.client.core import Core, Farewell, Pending, Waitable
+from jobd.client.core import Core
 from jobd.client.deferred import DeferredBase, error_of, value_of
-from jobd.model.errors import JobError, NotFound, UsageError, WaitTimeout
+from jobd.client.waiting import Arrivals, Farewell, Pending, Waitable
+from jobd.model.errors import JobError, NotFound, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.messages import (
     Answers,
@@ -195,47 +195,6 @@ def flush(core: AnyCore) -> Steps[None]:
     error = core.take_failure()
     if error is not None:
         raise error
-
-
-class Arrivals(Generic[D]):
-    """Deferred results in the order in which they get done; itself something to wait for."""
-
-    patient = True
-    awaited = ()
-
-    def __init__(self) -> None:
-        self._ready: deque[D] = deque()
-        self._waiters: list[Callable[[Arrivals[D]], object]] = []
-
-    def expect(self, deferred: D) -> None:
-        """Have one more to arrive; the client's lock is held."""
-        deferred.call_when_done(self._arrive)
-
-    def pop(self) -> D:
-        """Return the next one that is done."""
-        return self._ready.popleft()
-
-    def done(self) -> bool:
-        """Whether there is one."""
-        return bool(self._ready)
-
-    def call_when_done(self, waiter: Callable[[Arrivals[D]], object]) -> None:
-        """Have ``waiter`` called once there is one; the client's lock is held."""
-        if self._ready:
-            waiter(self)
-        else:
-            self._waiters.append(waiter)
-
-    def late(self, timeout_s: float | None) -> WaitTimeout:
-        """Return the error that says that none of those left has ended."""
-        problem = f"none of the jobs left has ended within {timeout_s:g} s"
-        return WaitTimeout(problem, "they go on; ask again later")
-
-    def _arrive(self, deferred: Any) -> None:
-        self._ready.append(deferred)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter(self)
 
 
 def arrival(arrivals: Arrivals[D]) -> Steps[D]:

@@ -15,6 +15,7 @@ import msgspec
 
 from jobd._version import __version__
 from jobd.daemon import logs
+from jobd.daemon.allowed import AllowList
 from jobd.failpoints import hit
 from jobd.model.errors import JobdError, NotFound, ProtocolMismatch, StoreFailed, UsageError
 from jobd.model.job import Job, JobInfo, Progress
@@ -53,7 +54,7 @@ from jobd.model.messages import (
     WorkerInfo,
 )
 from jobd.model.orders import Progressing
-from jobd.model.reference import parse_reference
+from jobd.model.reference import MAX_CHARACTERS, parse_reference
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, NAMES, State
 from jobd.pool import linux
@@ -92,6 +93,7 @@ class Requests:
         self._daemon = daemon
         self._sessions: dict[bytes, bytes] = {}
         self._functions: set[str] = set()
+        self._allowed = AllowList(daemon.settings.security.allow)
         self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
         self.followers: list[Follower] = []
         self._progress: dict[str, Progressing] = {}
@@ -160,15 +162,18 @@ class Requests:
 
     def _submit(self, peer: bytes, request: Submit) -> None:
         hit("submit.received")
-        if request.function not in self._functions:
+        if request.by_value:
+            self._refuse_name(request)
+        elif request.function not in self._functions:
             parse_reference(request.function)
             if len(self._functions) < MOST_SESSIONS:
                 self._functions.add(request.function)
+        self._allowed.refuse_foreign(request)
         self._refuse_large(request)
         daemon = self._daemon
         if not self._is_new(peer, request):
             return
-        if request.check and not daemon.checks.passes(request):
+        if request.check and not request.by_value and not daemon.checks.passes(request):
             daemon.checks.ask(peer, request)
         else:
             daemon.scheduler.submit(peer, request)
@@ -186,6 +191,14 @@ class Requests:
     def refuse(self, peer: bytes, request: Submit, error: JobdError) -> None:
         """Tell the client that its submit is refused."""
         self._daemon.clients.reply(peer, refusal(request.rid, error))
+
+    def _refuse_name(self, request: Submit) -> None:
+        """Refuse a function by value whose name cannot be shown."""
+        if not 0 < len(request.function) <= MAX_CHARACTERS or not request.function.isprintable():
+            raise UsageError(
+                f"the name of a function has 1 to {MAX_CHARACTERS} characters that can be shown",
+                "is the client of another version?",
+            )
 
     def _refuse_large(self, request: Submit) -> None:
         if len(request.uid) != 16:  # the protocol's length of a key

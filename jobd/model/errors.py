@@ -169,6 +169,12 @@ class Denied(JobdError):
     error = "denied"
 
 
+class NotAllowed(Denied):
+    """The daemon's settings list what may be run, and this is not on the list."""
+
+    error = "not_allowed"
+
+
 class ConfigError(JobdError):
     """A setting, or the state directory, is not usable."""
 

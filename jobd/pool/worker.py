@@ -278,12 +278,13 @@ class Worker:
             return Verdict.STOPPED, None, None
 
     def _result(self, task: Task) -> bytes:
+        by_value, data = payload.split_by_value(task.args)
         args, kwargs, as_json = payload.decode_call(
-            task.args,
+            data,
             cast("list[bytes]", task.inputs),  # no id is left once it is sent
             self._blobs,
         )
-        function = self._functions.get(task.function)
+        function = payload.unpickle(by_value) if by_value else self._functions.get(task.function)
         if function is None:
             function = self._functions[task.function] = resolve(task.function)
         if self._told_to_stop:
