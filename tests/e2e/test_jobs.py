@@ -135,7 +135,7 @@ def neighbour(client: Client, directory: Path) -> Iterator[None]:
         ("faults:raise_mute", [], "faults.Mute", "its __str__ raised RuntimeError"),
         ("faults:raise_last", [], "faults.Last", "last"),
         ("faults:recurse", [], "RecursionError", "maximum recursion depth"),
-        ("faults:give_lambda", [], "", "its result cannot travel"),
+        ("faults:give_lock", [], "", "its result cannot travel"),
         ("faults:give_lock", [], "", "cannot pickle '_thread.lock' object"),
         ("faults:give_file", [], "", "cannot pickle"),
         ("faults:count", [], "", "cannot pickle 'generator' object"),
