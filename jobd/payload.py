@@ -197,6 +197,8 @@ def _dumps(value: object, blocks: _Blocks | None = None) -> bytes:
     callback = None if blocks is None else blocks.leave_out
     try:
         data = pickle.dumps(value, protocol=5, buffer_callback=callback)
+    except RecursionError as error:
+        raise Unencodable(f"RecursionError: {error}") from error
     except Exception:  # noqa: BLE001  # whatever a user's __reduce__ raises: the next one tells
         data = b""
     if data and b"__main__" not in data:

@@ -151,11 +151,6 @@ def crash_while(mark: str, text: str) -> str:
 
 
 def give_lock() -> object:
-    """Return what no pickle can say."""
-    return threading.Lock()
-
-
-def give_lock() -> object:
     """Return what pickle refuses, deep within."""
     return {"a": [threading.Lock()]}
 
