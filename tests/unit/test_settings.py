@@ -46,6 +46,7 @@ OTHER_VALUES: dict[str, Any] = {
     "limits.max_queued": 7,
     "limits.max_output_bytes": 0,
     "limits.max_clients": 1,
+    "security.allow": ("mytasks:*", "reports.*:build"),
 }
 
 
@@ -98,7 +99,9 @@ def user() -> Iterator[User]:
 
 def as_text(value: Any) -> str:
     """A value as it stands in an environment variable."""
-    return ":".join(value) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return ("," if any(":" in item for item in value) else ":").join(value)
 
 
 def as_toml(key: str, value: Any) -> str:
@@ -500,3 +503,10 @@ def test_an_empty_path_in_a_file_is_the_default(user: User) -> None:
 def test_an_empty_flag_is_refused(user: User) -> None:
     """``--state-dir "$UNSET"`` is a mistake, not a wish for the default."""
     assert user.refused(flags={"state_dir": ""}).message == "--state-dir must not be empty"
+
+
+@pytest.mark.parametrize("pattern", ["*", "mytasks", "a:b:c", "mytasks.*"])
+def test_a_pattern_that_is_none_of_references_is_refused(user: User, pattern: str) -> None:
+    """A list that was split at the wrong place would allow more than was meant."""
+    error = user.refused(environ={"JOBD_SECURITY_ALLOW": f"mytasks:ok,{pattern}"})
+    assert "JOBD_SECURITY_ALLOW must be patterns of references" in str(error)
