@@ -28,7 +28,7 @@ from jobd.daemon.payloads import Payloads
 from jobd.daemon.requests import Requests, Steps
 from jobd.daemon.streams import StreamService
 from jobd.failpoints import hit
-from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreFailed
+from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreBusy, StoreFailed
 from jobd.model.messages import FrameError
 from jobd.model.orders import (
     Adopt,
@@ -428,14 +428,20 @@ class Daemon:
         scheduler = self.scheduler
         if self.committer.busy or not scheduler.batch_is_due():
             return
+        error = self._begin()
+        if isinstance(error, StoreBusy) and scheduler.puts_off_storing():
+            return
         batch = scheduler.take_batch()
         self._burying += self.buried
         self.buried.clear()
         self.payloads.writing(batch.changes)
         hit("batch.taken")
-        try:
-            self.store.write(batch)
-        except DiskFull as error:
+        if error is None:
+            try:
+                self.store.write(batch)
+            except DiskFull as full:
+                error = full
+        if error is not None:
             self._not_committed(error)
             return
         hit("batch.written")
@@ -449,6 +455,13 @@ class Daemon:
             return
         self.committer.start()
         hit("batch.committing")
+
+    def _begin(self) -> JobdError | None:
+        try:
+            self.store.begin()
+        except (DiskFull, StoreBusy) as error:
+            return error
+        return None
 
     def _committed(self, error: JobdError | None) -> None:
         if error is None:

@@ -120,6 +120,13 @@ class PayloadNotStored(JobdError):
     error = "payload_not_stored"
 
 
+class StoreBusy(JobdError):
+    """Another process has locked the store; nothing of the request was kept."""
+
+    code = 75
+    error = "store_busy"
+
+
 class StoreFailed(JobdError):
     """The store cannot be trusted any more (an I/O error), so the daemon ends."""
 

@@ -69,6 +69,11 @@ PATIENCE_US = 2_000
 RETRY_STORE_US = 1_000_000
 """After the disk was full: when to try again."""
 
+LOCKED_US = 3_000_000
+"""How long submits wait for a store that another process has locked, before they are refused."""
+
+RETRY_LOCKED_US = 20_000
+
 LINGER_US = 1_000_000
 """How long there may be more workers than slots, and none of them used, before those that idle retire."""
 
@@ -129,6 +134,8 @@ class Scheduler:
         self._spawn_at = 0
         self._store_at = 0
         self._retire_at = 0
+        self._locked_at = 0
+        self._try_at = 0
         self._now = 0
         self._wall = 0
 
@@ -163,9 +170,11 @@ class Scheduler:
         times += self._closing.values()
         batch = self.ledger.batch
         if batch and not batch.urgent:
-            times.append(batch.patient_until)
+            times.append(max(batch.patient_until, self._try_at))
         if batch and self._store_at:
-            times.append(self._store_at)
+            times.append(max(self._store_at, self._try_at))
+        if batch and self._try_at > self._now:
+            times.append(self._try_at)
         if self._spawn_at and not self.draining:
             times.append(self._spawn_at)
         if self._retire_at > self._now:
@@ -177,11 +186,19 @@ class Scheduler:
     def batch_is_due(self) -> bool:
         """Whether the open batch should be stored now (given that the disk is free)."""
         batch = self.ledger.batch
-        if not batch:
+        if not batch or self._now < self._try_at:
             return False
         if self._store_at and not batch.submissions:
             return self._now >= self._store_at
         return batch.urgent or self._now >= batch.patient_until
+
+    def puts_off_storing(self) -> bool:
+        """The store is locked by somebody else: whether that is waited for, for a while more."""
+        self._locked_at = self._locked_at or self._now
+        waits = self._now < self._locked_at + LOCKED_US
+        if waits:
+            self._try_at = self._now + RETRY_LOCKED_US
+        return waits
 
     def take_batch(self) -> Batch:
         """Close the open batch; its commit is in flight until ``committed`` or ``not_committed``."""
@@ -191,6 +208,7 @@ class Scheduler:
         """The batch in flight is durable: tell everybody, and start what waited for it."""
         batch = self.ledger.kept()
         self.degraded = False
+        self._locked_at = 0
         self._store_at = 0
         replies = self._effects.replies
         for submission in batch.submissions:

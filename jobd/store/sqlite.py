@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreFailed
+from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, JobOptions, Lease, LogSpan, Parcel, Record
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import Event, State
@@ -100,6 +100,7 @@ class Store:
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             self._writer.execute("PRAGMA journal_size_limit = 67108864")
+            self._writer.execute("PRAGMA busy_timeout = 0")  # the loop waits for nobody
             self._reader = files.connect(path)
             self._reader.execute("PRAGMA query_only = ON")
             self._reader.execute("SELECT one FROM meta").fetchone()  # makes the log
@@ -131,11 +132,26 @@ class Store:
 
     # -- writing --
 
+    def begin(self) -> None:
+        """Open the transaction that ``write`` fills; waits for nobody.
+
+        Raises:
+            StoreBusy: another process has locked the database: a shell, a backup.
+        """
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise StoreBusy(
+                    "another process has locked the job store",
+                    f"see which one with 'fuser {self.path}', and end what it does there",
+                ) from error
+            raise _translate(error) from error
+
     def write(self, batch: Batch) -> None:
-        """Execute a batch in a transaction that is left open for ``commit``."""
+        """Execute a batch in the transaction, which is left open for ``commit``."""
         execute, many = self._writer.execute, self._many
         try:
-            execute("BEGIN IMMEDIATE")
             self._write_jobs(batch.changes)
             for parcel in batch.parcels:
                 if parcel.open:

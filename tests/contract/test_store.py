@@ -66,6 +66,7 @@ class Writer:
         """Execute the open batch, and open the next one."""
         batch, self.batch = self.batch, Batch()
         batch.counts, batch.next_id = list(self.counts), self.next_id
+        self.store.begin()
         self.store.write(batch)
 
     def commit(self) -> None:

@@ -21,7 +21,7 @@ from keeper import connect, kept, workers_of
 from oracle import Oracle
 
 from jobd.client import Deferred
-from jobd.model.errors import DiskFull, JobdError
+from jobd.model.errors import DiskFull, JobdError, StoreBusy
 from jobd.model.selector import Selector
 
 MakeDaemon = Callable[..., DaemonUnderTest]
@@ -270,6 +270,67 @@ def trace() -> Iterator[Callable[..., Tracer]]:
     yield make
     for tracer in made:
         tracer.close()
+
+
+@contextlib.contextmanager
+def lock_on(database: Path) -> Iterator[None]:
+    """Lock the database as a shell does in which somebody has begun to write."""
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as shell:
+        shell.execute("BEGIN EXCLUSIVE")
+        yield
+        shell.execute("ROLLBACK")
+
+
+class TestLockedStore:
+    """Another process writes to the database: that passes, and is no reason to end."""
+
+    def test_a_submit_waits_for_the_lock(self, make_daemon: MakeDaemon) -> None:
+        """Meanwhile the daemon answers; then all is as if nothing had been."""
+        daemon = make_daemon().start()
+        oracle, client = Oracle(daemon), daemon.client()
+        gate = daemon.root / "gate"
+        (running,) = oracle.submit(client, "mark_and_wait", str(gate))
+        oracle.wait_for_runs(running)
+        with lock_on(daemon.state_dir / "jobd.db"):
+            (waiting,) = oracle.submit(client)
+            gate.touch()
+            assert client.ping() < 2, "the loop waits for nobody"
+            assert [info.id for info in client.find(Selector(all=True))] == [running.id]
+            assert not waiting.done()
+            assert not running.done()
+        assert waiting.result(20)
+        assert running.result(20)
+        oracle.judge()
+        assert oracle.runs([running]) == [1]
+
+    def test_a_lock_that_stays_is_told_and_heals(self, make_daemon: MakeDaemon) -> None:
+        """Submits are refused after a while; a daemon can start and stop beside it."""
+        daemon = make_daemon(daemon__drain_s=0.2).start()
+        oracle, client = Oracle(daemon), daemon.client()
+        gate = daemon.root / "gate"
+        (running,) = oracle.submit(client, "mark_and_wait", str(gate))
+        oracle.wait_for_runs(running)
+        with lock_on(daemon.state_dir / "jobd.db"):
+            with pytest.raises(
+                StoreBusy, match="another process has locked the job store"
+            ) as caught:
+                _ = oracle.submit(client)[0].id
+            assert caught.value.code == 75
+            ran = daemon.cli("submit", "work:nothing")
+            assert (ran.returncode, ran.stdout) == (75, "")
+            assert "fuser" in ran.stderr
+            assert any("locked" in text for text in client.status().trouble)
+            gate.touch()
+            oracle.fault()
+            assert daemon.terminate() == 74, "it cannot record what has ended; its worker keeps it"
+            daemon.start()
+            client = daemon.client()
+            assert client.find(Selector(all=True))
+        assert running.result(20)
+        assert oracle.submit(client)[0].result(20)
+        assert client.status().trouble == []
+        oracle.judge()
+        assert oracle.runs([running]) == [1]
 
 
 class TestFailingDisk:

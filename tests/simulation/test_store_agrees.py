@@ -38,6 +38,7 @@ class BothStores(FakeStore):
     def write(self, batch: Batch) -> None:
         """Write to both."""
         super().write(batch)
+        self.real.begin()
         self.real.write(batch)
 
     def commit(self) -> None:

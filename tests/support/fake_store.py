@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobd.model.errors import DiskFull
+from jobd.model.errors import DiskFull, StoreBusy
 from jobd.model.job import Attempt, Job, JobOptions, Lease, Parcel, Record
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import State
@@ -87,10 +87,18 @@ class FakeStore:
         self.is_full = False
         """The disk: whether the next write, or the commit under way, fails."""
         self.was_full = False
+        self.is_locked = False
+        """Somebody else writes, and takes his time."""
+        self.was_locked = False
         self.pending: Pending | None = None
         self.landed: Callable[[Commit], None] = lambda _: None
 
     # -- writing --
+
+    def begin(self) -> None:
+        """Begin a transaction, if nobody else is in one."""
+        if self.is_locked:
+            raise StoreBusy("locked: so the simulation wants it")
 
     def write(self, batch: Batch) -> None:
         """Take in a batch; nothing shows until ``commit``."""

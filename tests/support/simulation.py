@@ -80,6 +80,7 @@ class Weights(NamedTuple):
     late: float = 0.5
     fork: float = 0.5
     disk: float = 0.8
+    lock: float = 0.4
     reload: float = 0.3
     stop: float = 0.4
     crash: float = 1.0
@@ -223,6 +224,7 @@ class Simulation:
             (batch, "PARCEL_JOBS", parcel_jobs),
             (batch, "PARCEL_BYTES", int(dice() * 50) + 5),
             (core, "PARCEL_JOBS", parcel_jobs),
+            (core, "LOCKED_US", int(dice() * 500_000)),
             (core, "CREDIT", int(dice() * 4) + 1),
             (loop, "REFILL", int(dice() * 6) + 1),
             (loop, "MAY_STAND_STILL", 1 << 30),  # nobody does; it would hide what is forgotten
@@ -579,6 +581,11 @@ class Simulation:
         self.store.was_full = True
         self._note("full disk:", self.store.is_full)
 
+    def _do_lock(self) -> None:
+        self.store.is_locked = not self.store.is_locked
+        self.store.was_locked = True
+        self._note("locked store:", self.store.is_locked)
+
     def _do_reload(self) -> None:
         self._note("reload")
         self._any_client().reload()
@@ -612,7 +619,7 @@ class Simulation:
     def _heal(self) -> None:
         """Take all faults away; everything that was promised must come true."""
         self._note("healing")
-        self.store.is_full = False
+        self.store.is_full = self.store.is_locked = False
         self._pool.cannot_fork = False
         self._hits_left = 0
         self._freeze_one()

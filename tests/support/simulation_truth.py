@@ -277,6 +277,8 @@ class Truth(Witness):
                     self._judge_answer(number, answer)
             case Refused(_, "disk_full") if not self.store.was_full:
                 raise Broken(f"{message}, and the disk never was full")
+            case Refused(_, "store_busy") if not self.store.was_locked:
+                raise Broken(f"{message}, and the store never was locked")
             case Refused(_, "store_failed"):
                 raise Broken(f"{message}")
 

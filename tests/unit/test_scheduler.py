@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fake_store import FakeStore
 
+from jobd.daemon import service
 from jobd.model.errors import DiskFull, QueueFull, Stopping
 from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
 from jobd.model.messages import Accepted, Ended, Reply, Submit, Submitted
@@ -1517,3 +1521,77 @@ def test_a_job_that_waits_goes_on_waiting_under_the_next_daemon() -> None:
     desk.wait(running)
     assert desk.told_to(uid, Lent) == [Lent(running, ok=True)]
     assert len(desk.spawned) == before + 1
+
+
+# -- a number that was given back is used again --
+
+
+def handed_on() -> tuple[Desk, int, str, str]:
+    """Return a desk, a job, the worker that gave it back, and the one that has it now, both as attempt 1."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    parent, child = desk.submit(2, "m:short")
+    desk.act()
+    desk.commit()
+    desk.wait(parent)
+    first = desk.holder(child)
+    desk.scheduler.given_back(first, [(child, 1)])
+    desk.hire()
+    desk.commit()
+    second = desk.holder(child)
+    assert second not in {"", first}
+    assert desk.job(child).attempt == 1, "it never was one"
+    return desk, child, first, second
+
+
+def outcome(number: int, attempt: int, value: bytes) -> Outcome:
+    """Return the end of an attempt that has returned something."""
+    return Outcome(number, attempt, Verdict.RETURNED, value, None, 1, SHORT)
+
+
+def test_who_gave_an_attempt_back_cannot_end_the_one_that_has_its_number() -> None:
+    """Only who has the job in hand is heard, before the job has ended and after."""
+    desk, child, first, second = handed_on()
+    desk.scheduler.outcomes(first, 90, [outcome(child, 1, b'j"first"')])
+    assert desk.holder(child) == second
+    desk.scheduler.outcomes(second, 91, [outcome(child, 1, b'j"second"')])
+    desk.commit()
+    desk.scheduler.outcomes(first, 92, [outcome(child, 1, b'j"first"')])
+    desk.commit()
+    row = desk.row(child)
+    assert (row.state, row.attempt, row.value) == (State.SUCCEEDED, 1, b'j"second"')
+
+
+def test_who_gave_an_attempt_back_has_it_no_more_under_the_next_daemon(tmp_path: Path) -> None:
+    """Its lease still names the job, but a newer one does too: that is whose outcome counts."""
+    desk, child, first, second = handed_on()
+    named = [lease.worker for lease in desk.store.leases() if (child, 1) in lease.attempts]
+    assert named == [second, first], "both are on record, the newest first"
+    after = Scheduler("next", desk.options, next_id=desk.store.next, counts=desk.store.counts())
+    living = {uid: SimpleNamespace(pid=100) for uid in (first, second)}
+    pool: Any = SimpleNamespace(processes=living, settings=SimpleNamespace(boards_dir=tmp_path))
+    store: Any = desk.store
+    service._recover(after, store, pool)
+    desk.scheduler = after
+    assert desk.holder(child) == second
+    after.outcomes(first, 90, [outcome(child, 1, b'j"first"')])
+    after.handed_over(first, 100, (0, 0))
+    after.outcomes(second, 91, [outcome(child, 1, b'j"second"')])
+    desk.commit()
+    assert desk.row(child).value == b'j"second"'
+
+
+def test_the_number_of_an_attempt_that_has_started_is_never_used_again() -> None:
+    """However it ends, the next one has a higher number; only one that never started gives its own back."""
+    desk, child, _, second = handed_on()
+    desk.die(second, running=child)
+    desk.hire()
+    assert desk.job(child).attempt == 2
+    desk.commit()
+    third = desk.holder(child)
+    desk.scheduler.given_back(third, [(child, 2)])
+    desk.act()
+    assert desk.job(child).attempt == 2, "it was handed out again, under the same number"
+    desk.commit()
+    assert desk.row(child).attempt == 1, "on record it counts once it is over"
