@@ -142,7 +142,7 @@ def result(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
     if not ended.inline:
         fetched = yield from fetch(core, ended.id)
         ended = Ended(fetched.id, fetched.state, fetched.value, fetched.error, fetched.cause)
-    return value_of(ended)
+    return value_of(ended, core.files.blobs)
 
 
 def exception(core: AnyCore, deferred: AnyDeferred) -> Steps[JobError | None]:
