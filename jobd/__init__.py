@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobd.client.aio import AsyncClient, AsyncDeferred
     from jobd.client.sync import Client, Deferred
     from jobd.context import CurrentJob, current_job, progress
+    from jobd.executor import Executor, JobFuture, PoolBroken, WorkerDied
     from jobd.model.errors import (
         AlreadyRunning,
         AlreadyTaken,
@@ -59,15 +60,18 @@ __all__ = [
     "Deferred",
     "Denied",
     "DiskFull",
+    "Executor",
     "JobAborted",
     "JobCancelled",
     "JobCrashed",
     "JobError",
     "JobFailed",
+    "JobFuture",
     "JobdError",
     "NotAllowed",
     "NotFound",
     "NotReady",
+    "PoolBroken",
     "ProtocolMismatch",
     "QueueFull",
     "ResultExpired",
@@ -76,6 +80,7 @@ __all__ = [
     "TooManyWaiting",
     "UsageError",
     "WaitTimeout",
+    "WorkerDied",
     "__version__",
     "current_job",
     "progress",
@@ -89,6 +94,10 @@ _HOMES = {
     "CurrentJob": "jobd.context",
     "current_job": "jobd.context",
     "progress": "jobd.context",
+    "Executor": "jobd.executor",
+    "JobFuture": "jobd.executor",
+    "PoolBroken": "jobd.executor",
+    "WorkerDied": "jobd.executor",
 }
 """Where the names come from that are not errors."""
 

@@ -23,7 +23,7 @@ from jobd.config.directories import SOCKET_PATH_BYTES
 from jobd.config.settings import WORKER_SUFFIX, env_name
 from jobd.daemon import launch
 from jobd.daemon.owner import INITIALIZER
-from jobd.model.errors import JobdError
+from jobd.model.errors import DaemonUnreachable, JobdError
 
 PREFIX = "jobd-private-"
 SOCKET = "client.sock"
@@ -95,8 +95,16 @@ class PrivateDaemon:
         self._end = weakref.finalize(self, _end, self.process, directory, os.getpid())
 
     def why_it_ended(self) -> JobdError:
-        """Return the daemon's last words, after its end and before ``stop``."""
-        return launch.what_it_said(self.process.wait(), self._log)
+        """Return the daemon's last words, when it has hung up and before ``stop``."""
+        try:
+            status = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            return DaemonUnreachable(f"the daemon (pid {self.process.pid}) does not answer")
+        try:
+            said = launch.what_it_said(status, self._log)
+        except FileNotFoundError:  # it was stopped, and has removed everything
+            return DaemonUnreachable(f"the daemon ended (exit code {status})")
+        return type(said)(said.message)  # without its hint: the log goes, too
 
     def stop(self) -> None:
         """End the daemon, whatever runs, and remove what it had; again does nothing."""

@@ -372,6 +372,11 @@ class Transport:
         messages, self._inbox = self._inbox, []
         return messages
 
+    @property
+    def has_read(self) -> bool:
+        """Whether messages are here already, so that the socket need not become readable."""
+        return bool(self._inbox)
+
     def fileno(self) -> int:
         """Return the socket's descriptor to wait on, or -1 after `close`."""
         return self._socket.fileno()

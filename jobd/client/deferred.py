@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from jobd import payload
-from jobd.blobs import Blobs
 from jobd.client.waiting import Submission, Waitable
 from jobd.inputs import Input, Reference
 from jobd.model.errors import JobCancelled, JobCrashed, JobError, JobFailed, NotFound, WaitTimeout
@@ -87,7 +86,7 @@ def _ending(ended: Ended) -> str:
     return f"{name}: {ended.cause}" if ended.cause else name
 
 
-def value_of(ended: Ended, blobs: Blobs | None) -> Any:
+def value_of(ended: Ended) -> Any:
     """Return what a job returned, or raise what tells how else it ended.
 
     Raises:
@@ -98,7 +97,7 @@ def value_of(ended: Ended, blobs: Blobs | None) -> Any:
         raise error_of(ended)
     if ended.value is None:
         raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
-    return payload.decode(ended.value, blobs)
+    return payload.decode(ended.value)
 
 
 def error_of(ended: Ended) -> JobError:
@@ -115,4 +114,8 @@ def error_of(ended: Ended) -> JobError:
             f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace
         )
     text = f"{kind}: {error.message}" if error and error.message else kind
-    return JobFailed(f"job {ended.id} failed: {text}", see, id=ended.id, type=kind, traceback=trace)
+    failed = JobFailed(
+        f"job {ended.id} failed: {text}", see, id=ended.id, type=kind, traceback=trace
+    )
+    failed.pickled = error.pickled if error else b""
+    return failed

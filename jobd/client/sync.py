@@ -19,10 +19,9 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from jobd import context, payload
 from jobd.client import verbs
-from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
+from jobd.client.calls import Options, in_bulks, many_calls, one_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase, value_of
-from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
 from jobd.client.streams import StreamReader
@@ -31,7 +30,7 @@ from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
 from jobd.model.errors import DaemonUnreachable, JobError
 from jobd.model.job import JobInfo, JobOptions
-from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
+from jobd.model.messages import Ended, Fetched, StatusInfo, Submit, Welcome
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected
 
@@ -75,8 +74,7 @@ class Deferred(DeferredBase[T]):
         """
         ended = self._ended
         if ended is not None and ended.inline:
-            blobs = self._client._core.files.blobs  # noqa: SLF001  # a part of its client
-            return value_of(ended, blobs)  # type: ignore[no-any-return]  # T is what the user says
+            return value_of(ended)  # type: ignore[no-any-return]  # T is what the user says
         value: T = self._client._run(verbs.result(self._client._core, self), timeout)  # noqa: SLF001  # as above
         return value
 
@@ -160,9 +158,6 @@ class Submitter:
     def _submit(self, request: Submit) -> list[Deferred[Any]]:
         raise NotImplementedError
 
-    def _draft(self) -> Draft | None:
-        raise NotImplementedError
-
     @overload
     def submit(
         self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
@@ -180,7 +175,7 @@ class Submitter:
         Raises:
             UsageError: the function or an argument cannot travel.
         """
-        return self._submit(one_call(function, args, kwargs, self._options, self._draft()))[0]
+        return self._submit(one_call(function, args, kwargs, self._options))[0]
 
     @overload
     def submit_many(
@@ -207,7 +202,7 @@ class Submitter:
         Raises:
             UsageError: the function or an argument cannot travel.
         """
-        request = many_calls(function, calls, self._options, self._draft())
+        request = many_calls(function, calls, self._options)
         return self._submit(request) if request.args else []
 
     @overload
@@ -244,7 +239,7 @@ class Submitter:
         deadline = deadline_of(timeout)
         deferreds: list[Deferred[Any]] = []
         for calls in in_bulks(iterable):
-            deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
+            deferreds += self._submit(many_calls(function, calls, self._options))
         return _results(deferreds, deadline)
 
 
@@ -264,9 +259,6 @@ class ClientWithOptions(Submitter):
     def _submit(self, request: Submit) -> list[Deferred[Any]]:
         return self._client._submit(request)  # noqa: SLF001  # a part of it
 
-    def _draft(self) -> Draft | None:
-        return self._client._draft()  # noqa: SLF001  # a part of it
-
     def __repr__(self) -> str:
         return f"<{self._client!r} with {self._options}>"
 
@@ -277,15 +269,19 @@ class Client(Submitter):
     Args:
         socket: the daemon's socket; None: as the settings say (``JOBD_SOCKET`` …).
         timeout_s: how long to wait for an answer, or for a daemon that restarts.
+        reconnects: whether another daemon may come when this one is gone.
 
     Raises:
         DaemonUnreachable: no daemon answers there.
         Denied: the socket is somebody else's.
     """
 
-    def __init__(self, socket: str | None = None, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, socket: str | None = None, *, timeout_s: float = 30.0, reconnects: bool = True
+    ) -> None:
         self.socket = socket or default_socket()
         self.timeout_s = timeout_s
+        self._reconnects = reconnects
         self._condition = threading.Condition()
         self._core: Core[Deferred[Any]] = Core(Deferred)
         self._reading = False
@@ -317,21 +313,7 @@ class Client(Submitter):
 
     # -- submitting --
 
-    def put(self, value: T) -> Deferred[T]:
-        """Hand a value to the daemon, as the result of a job that has succeeded.
-
-        Given to several jobs as an argument it is stored once, and a large array is mapped by all of them.
-
-        Raises:
-            UsageError: it cannot travel.
-            DiskFull: there is no room for it.
-        """
-        return self._submit(put_call(value, self._draft()))[0]
-
-    def _draft(self) -> Draft | None:
-        return self._core.files.draft()
-
-    def _submit(self, request: Submit | Put) -> list[Deferred[Any]]:
+    def _submit(self, request: Submit) -> list[Deferred[Any]]:
         core = self._core
         with self._condition:
             self._refuse_closed()
@@ -430,6 +412,33 @@ class Client(Submitter):
         for _ in deferreds:
             yield self._run(verbs.arrival(arrivals), left_of(deadline))
 
+    def submit_expecting(
+        self,
+        request: Submit,
+        arrivals: Arrivals[Deferred[Any]],
+        note: Callable[[list[Deferred[Any]]], object],
+    ) -> list[Deferred[Any]]:
+        """Submit, and have the deferred results appear among the arrivals as they get done.
+
+        ``note`` is called with them before any of them can.
+        """
+        with self._condition:
+            deferreds = self._submit(request)
+            note(deferreds)
+            for deferred in deferreds:
+                arrivals.expect(deferred)
+        return deferreds
+
+    def arrived(self, arrivals: Arrivals[Deferred[Any]]) -> list[Deferred[Any]]:
+        """Wait until something has arrived, and return all that has."""
+        self._await(arrivals.done, None)
+        with self._condition:
+            return arrivals.pop_all()
+
+    def keep(self, deferred: Deferred[Any]) -> None:
+        """Have the value of a job that has ended here, so that it can be had without a daemon."""
+        self._run(verbs.keep(self._core, deferred))
+
     def fetch(self, number: int) -> Fetched:
         """Return a job's state as it is now, and its result if it has one."""
         return self._run(verbs.fetch(self._core, number))
@@ -444,9 +453,15 @@ class Client(Submitter):
         """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
         return self._run(verbs.page(self._core, selector, limit, before))
 
-    def cancel(self, selector: Selector, reason: str = "") -> list[tuple[int, str]]:
-        """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``."""
-        return self._run(verbs.cancel(self._core, selector, reason))
+    def cancel(
+        self, selector: Selector, reason: str = "", *, only_waiting: bool = False
+    ) -> list[tuple[int, str]]:
+        """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``.
+
+        With ``only_waiting`` those that a worker has already go on: ``is running``.
+        """
+        cancel = verbs.cancel(self._core, selector, reason, only_waiting=only_waiting)
+        return self._run(cancel)
 
     def retry(self, selector: Selector) -> list[tuple[int, str]]:
         """Queue jobs again that ended without a result; return what became of each."""
@@ -491,7 +506,6 @@ class Client(Submitter):
     def _hang_up(self) -> None:
         self._closed = True
         self._transport.close()
-        self._core.files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -549,7 +563,7 @@ class Client(Submitter):
                 self._connect(deadline - time.monotonic())
                 self._repeat(self._core.repeat())
             except (DaemonUnreachable, Disconnected):
-                left = deadline - time.monotonic()
+                left = deadline - time.monotonic() if self._reconnects else 0.0
                 if left <= 0 or self._closed:
                     self._closed = True
                     raise gone(self.socket, self.timeout_s) from None
@@ -569,9 +583,10 @@ class Client(Submitter):
         self._is_at_socket = True
         try:
             self._transport.send(frame, time.monotonic() + self.timeout_s)
-            if self._reading:  # sending may have read: then the thread that waits would not wake
-                self._take(self._transport.receive(0))
-                self._condition.notify_all()
+            if self._reading and self._transport.has_read:
+                # Sending has read what the thread that waits at the socket would not see come:
+                # the answer to a ping wakes it.
+                self._transport.send(self._core.ping(), time.monotonic() + self.timeout_s)
         except Disconnected:
             self._reconnect()
         except TimeoutError:
@@ -673,7 +688,7 @@ class Client(Submitter):
 
     def _receive(self, timeout: float) -> list[bytes]:
         """Receive; other threads may send meanwhile, so the wait itself touches nothing of the transport."""
-        if timeout > 0:
+        if timeout > 0 and not self._transport.has_read:
             poll = self._poll
             self._condition.release()
             try:

@@ -98,14 +98,13 @@ def identify(deferred: AnyDeferred) -> Steps[int]:
     return deferred._id  # noqa: SLF001  # ours
 
 
-def watch(
-    core: AnyCore, deferreds: Iterable[AnyDeferred], *, progress: bool = False
-) -> Steps[None]:
-    """Have the ends pushed of those jobs of which that is not asked yet; of all with ``progress``.
+def watch(core: AnyCore, deferreds: Iterable[AnyDeferred]) -> Steps[None]:
+    """Have the ends pushed of those jobs of which that is not asked yet.
 
     Raises:
         NotFound: one of them does not exist.
     """
+    progress = core.onlooker is not None
     missing = [d for d in deferreds if progress or not d._watched]  # noqa: SLF001  # ours
     if not missing:
         return
@@ -141,9 +140,20 @@ def result(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
     """Return what the function returned, or raise why it did not."""
     ended = yield from end(core, deferred)
     if not ended.inline:
-        fetched = yield from fetch(core, ended.id)
-        ended = Ended(fetched.id, fetched.state, fetched.value, fetched.error, fetched.cause)
-    return value_of(ended, core.files.blobs)
+        ended = yield from _with_value(core, ended)
+    return value_of(ended)
+
+
+def keep(core: AnyCore, deferred: AnyDeferred) -> Steps[None]:
+    """Have the value of a job that has ended here, however large it is."""
+    ended = deferred._ended  # noqa: SLF001  # ours
+    if ended is not None and not ended.inline:
+        deferred._ended = yield from _with_value(core, ended)  # noqa: SLF001  # ours
+
+
+def _with_value(core: AnyCore, ended: Ended) -> Steps[Ended]:
+    fetched = yield from fetch(core, ended.id)
+    return Ended(fetched.id, fetched.state, fetched.value, fetched.error, fetched.cause)
 
 
 def exception(core: AnyCore, deferred: AnyDeferred) -> Steps[JobError | None]:
@@ -178,8 +188,7 @@ def one(number: int) -> Selector:
 
 def ends(core: AnyCore, deferreds: list[D]) -> Steps[dict[int, Ended]]:
     """Return how jobs ended, once all have."""
-    progress = core.onlooker is not None
-    yield from watch(core, [d for d in deferreds if not d.done()], progress=progress)
+    yield from watch(core, [d for d in deferreds if not d.done()])
     found = {}
     for deferred in deferreds:
         ended = yield from end(core, deferred)
@@ -227,9 +236,11 @@ def page(
     return reply.jobs, reply.more
 
 
-def cancel(core: AnyCore, selector: Selector, reason: str) -> Steps[list[tuple[int, str]]]:
+def cancel(
+    core: AnyCore, selector: Selector, reason: str, *, only_waiting: bool = False
+) -> Steps[list[tuple[int, str]]]:
     """Cancel jobs; return what became of each."""
-    return _answers(Cancel(core.next_rid(), selector, reason))
+    return _answers(Cancel(core.next_rid(), selector, reason, only_waiting))
 
 
 def retry(core: AnyCore, selector: Selector) -> Steps[list[tuple[int, str]]]:

@@ -180,6 +180,12 @@ class Arrivals(Waitable, Generic[D]):
         """Return the next one that is done."""
         return self._ready.popleft()
 
+    def pop_all(self) -> list[D]:
+        """Return all that are done."""
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
+
     def done(self) -> bool:
         """Whether there is one."""
         return bool(self._ready)

@@ -221,7 +221,13 @@ class JobError(JobdError):
 
 
 class JobFailed(JobError):
-    """The job's function raised."""
+    """The job's function raised.
+
+    Attributes:
+        pickled: the exception itself, as a pickle; b"" if it could not travel.
+    """
+
+    pickled = b""
 
 
 class JobCancelled(JobError):

@@ -137,10 +137,7 @@ class Inside:
             self._lent = answer.ok
             told, self._told = self._told, []
         for tell in told:
-            try:
-                tell(None if answer.ok else TooManyWaiting(answer.message, answer.hint))
-            except RuntimeError:
-                pass  # its event loop is closed: nobody waits there any more
+            tell(None if answer.ok else TooManyWaiting(answer.message, answer.hint))
 
     def handed_over(self) -> list[Report]:
         """Return what the next daemon has to know."""

@@ -184,7 +184,7 @@ def test_arguments_that_cannot_travel_are_refused_where_they_are_passed(client: 
     with pytest.raises(UsageError, match=r"argument 1 \(_thread.lock\) cannot travel"):
         client.submit("work:echo", threading.Lock())
     with pytest.raises(UsageError, match="over the limit of"):
-        client.submit_many("work:echo", [("x" * 12 * MIB,)] * 6)
+        client.submit_many("work:echo", [(b"x" * 12 * MIB,)] * 6)
     assert client.submit("work:add", 1, 2).result(20) == 3
 
 
@@ -368,6 +368,28 @@ def test_threads_share_a_client(client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(work, range(0, 8000, 1000)))
     assert results == [[thread + turn for turn in range(30)] for thread in range(0, 8000, 1000)]
+
+
+def test_a_thread_that_submits_takes_nothing_from_under_one_that_waits(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits at the socket must see come what he waits for, and not at the next ping only."""
+    monkeypatch.setattr("jobd.client.sync.PING_S", 1e6)
+    late: list[BaseException] = []
+
+    def wait(count: int) -> None:
+        try:
+            for number in range(count):
+                client.submit("operator:add", number, 1).result(timeout=10)
+        except BaseException as error:  # noqa: BLE001  # judged below
+            late.append(error)
+
+    threads = [threading.Thread(target=wait, args=(150,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        client.submit("operator:add", 1, 1)
+    assert late == []
 
 
 def test_a_thread_that_waits_for_long_does_not_keep_another_from_its_result(

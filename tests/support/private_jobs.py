@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import jobd.context
+
 REMEMBERED: list[object] = []
 
 
@@ -39,3 +41,67 @@ def hang(path: str) -> None:
 def environment(name: str) -> str | None:
     """Return a variable of the worker's environment."""
     return os.environ.get(name)
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+def take(_item: object) -> None:
+    """Do nothing with an argument."""
+
+
+def hold(started: str, gate: str, value: object = None) -> object:
+    """Say in a file that this has begun, wait until the other file is there, and return the value."""
+    Path(started).touch()
+    while not Path(gate).exists():
+        time.sleep(0.002)
+    return value
+
+
+def raise_it(error: BaseException) -> None:
+    """Raise it."""
+    raise error
+
+
+def named(fn: object, self: object, /, **kwargs: object) -> tuple[object, object, object]:
+    """Return what it was given."""
+    return fn, self, kwargs
+
+
+def square(number: int) -> int:
+    """Return the square."""
+    return number * number
+
+
+def blob(size: int) -> str:
+    """Return a text that is too large to be pushed."""
+    return "x" * size
+
+
+def countdown(number: int) -> list[int]:
+    """Return the numbers down to 0, each found out by a job of its own."""
+    if number == 0:
+        return [0]
+    host = jobd.context.host
+    assert host is not None
+    with jobd.Executor(socket=host.socket) as executor:
+        return [number, *executor.submit(countdown, number - 1).result(20)]
+
+
+class NeedsTwoError(Exception):
+    """Pickles well, and cannot be made again: its class wants more than it hands on."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+        self.two = two
+
+
+def raise_odd() -> None:
+    """Raise what cannot be unpickled."""
+    raise NeedsTwoError(1, 2)
+
+
+async def later(value: object) -> object:
+    """Return the value: a coroutine function."""
+    return value

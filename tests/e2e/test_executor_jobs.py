@@ -1,0 +1,225 @@
+"""What an executor of jobd has beyond the standard library's: its futures are jobs of a daemon."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from pathlib import Path
+
+import private_jobs as jobs
+import pytest
+from harness import DaemonUnderTest, eventually, is_alive
+
+import jobd
+from jobd import payload
+from jobd.executor import Executor, PoolBroken, RemoteTraceback, WorkerDied
+from jobd.model.errors import BadFunction, DaemonUnreachable, JobFailed, QueueFull
+from jobd.model.selector import Selector
+from jobd.testing import Daemon
+
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture
+def executor(jobd_daemon: Daemon) -> Iterator[Executor]:
+    """Return an executor on a daemon that runs."""
+    with Executor(socket=jobd_daemon.socket) as executor:
+        yield executor
+
+
+def test_without_arguments_it_is_the_daemon_that_runs(jobd_daemon: Daemon) -> None:
+    """Its futures are jobs that anybody can ask for; the daemon goes on without the executor."""
+    with Executor() as executor:
+        future = executor.submit(jobs.square, 3)
+        assert future.id == 1
+    with jobd_daemon.client() as client:
+        assert client.result(future.id) == 9
+
+
+def test_an_executor_of_its_own_leaves_nothing_behind() -> None:
+    """Neither a process nor a file; nor does it wait for a disk."""
+    executor = Executor(1)
+    private = executor._engine._private
+    assert private is not None
+    with jobd.Client(private.socket) as client:
+        assert client.status().durability == "off"
+    executor.shutdown()
+    assert not is_alive(private.process.pid)
+    assert not Path(private.socket).parent.exists()
+
+
+def test_a_state_directory_keeps_the_jobs_of_an_executor_of_its_own(tmp_path: Path) -> None:
+    """They are durable, and the next executor's client can ask for them."""
+    state_dir = str(tmp_path / "state")
+    with Executor(1, state_dir=state_dir) as executor:
+        number = executor.submit(jobs.square, 3).id
+    with Executor(state_dir=state_dir) as executor:
+        client = executor.client
+        assert client.result(number) == 9
+        assert client.status().durability == "full"
+
+
+def test_options_are_a_view_of_the_same_executor(executor: Executor) -> None:
+    """What concerns the job does not get in the way of the function's own arguments."""
+    view = executor.options(queue="etl", name="square")
+    future = view.submit(jobs.square, 3)
+    assert future.result(TIMEOUT_S) == 9
+    assert list(view.map(jobs.square, [2])) == [4]
+    client = executor.client
+    (info,) = client.find(Selector([(future.id, future.id)]))
+    assert (info.queue, info.name) == ("etl", "square")
+    view.shutdown()
+    with pytest.raises(RuntimeError):
+        executor.submit(jobs.square, 3)
+
+
+def test_what_is_submitted_in_a_row_is_many_jobs_in_few_messages(executor: Executor) -> None:
+    """Each has its id and its result; one that is refused takes no other with it."""
+    futures = [executor.submit(jobs.square, n) for n in range(300)]
+    bad = executor.submit(jobs.square, 1, 2)  # type: ignore[call-overload]  # what is tested
+    others = [executor.submit(jobs.later, n) for n in range(300)]
+    assert [f.result(TIMEOUT_S) for f in futures] == [n * n for n in range(300)]
+    assert [f.result(TIMEOUT_S) for f in others] == list(range(300))
+    assert isinstance(bad.exception(TIMEOUT_S), BadFunction)
+    assert len({f.id for f in futures} | {f.id for f in others}) == 600
+    assert executor.client._core.submits < 600
+    with pytest.raises(BadFunction):
+        assert bad.id
+    assert not bad.cancel()
+    assert not bad.running()
+
+
+def test_arguments_that_are_too_large_are_refused_alone(executor: Executor) -> None:
+    """What is submitted together is refused together, so this is submitted by itself."""
+    limit = executor.client.welcome.max_payload_bytes
+    good = executor.submit(len, "x")
+    bad = executor.submit(len, "x" * limit)
+    more = executor.submit(len, "xy")
+    assert (good.result(TIMEOUT_S), more.result(TIMEOUT_S)) == (1, 2)
+    assert "over the limit" in str(bad.exception(TIMEOUT_S))
+
+
+def test_a_full_queue_is_the_futures_to_tell(
+    make_daemon: Callable[..., DaemonUnderTest],
+) -> None:
+    """The executor goes on."""
+    daemon = make_daemon(limits__max_queued=2, pool__workers=1).start()
+    with Executor(socket=daemon.socket) as executor:
+        found = [executor.submit(pow, n, 2) for n in range(2000)]
+        wait(found, TIMEOUT_S)
+        refused = [f for f in found if isinstance(f.exception(), QueueFull)]
+        assert refused
+        assert executor.submit(pow, 3, 2).result(TIMEOUT_S) == 9
+
+
+def test_large_results_are_there_after_the_shutdown(executor: Executor) -> None:
+    """They are not pushed but fetched, and that is done before the connection ends."""
+    found = executor.map(jobs.blob, [100_000] * 3)
+    future = executor.submit(jobs.blob, 100_000)
+    executor.shutdown()
+    assert [len(text) for text in found] == [100_000] * 3
+    assert len(future.result(0)) == 100_000
+
+
+def test_an_exception_that_cannot_be_made_here_is_a_failed_job(executor: Executor) -> None:
+    """In the standard library's process pool it breaks the whole pool."""
+    future = executor.submit(jobs.raise_odd)
+    with pytest.raises(JobFailed, match="NeedsTwoError: 1") as caught:
+        future.result(TIMEOUT_S)
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "in raise_odd" in str(caught.value.__cause__)
+    assert executor.submit(jobs.square, 3).result(TIMEOUT_S) == 9
+
+
+def test_a_job_that_somebody_else_cancels_is_a_cancelled_future(
+    executor: Executor, jobd_daemon: Daemon, tmp_path: Path
+) -> None:
+    """Also one that runs: the daemon's word counts."""
+    started = tmp_path / "started"
+    future = executor.submit(jobs.hold, str(started), str(tmp_path / "never"))
+    eventually(started.exists)
+    with jobd_daemon.client() as client:
+        client.cancel(Selector([(future.id, future.id)]))
+    wait([future], TIMEOUT_S)
+    assert future.cancelled()
+
+
+def test_a_daemon_that_is_killed_and_comes_back_costs_no_future(
+    daemon: DaemonUnderTest, tmp_path: Path
+) -> None:
+    """The job that runs goes on, the one that waits is run; new ones are taken meanwhile."""
+    started, opened = tmp_path / "started", tmp_path / "open"
+    with Executor(socket=daemon.socket) as executor:
+        running = executor.submit(os.path.realpath, str(started))
+        assert running.result(TIMEOUT_S) == str(started)
+        daemon.kill()
+        waiting = executor.submit(os.path.realpath, str(opened))
+        assert not waiting.done()
+        daemon.start()
+        assert waiting.result(TIMEOUT_S) == str(opened)
+
+
+def test_a_job_may_wait_for_the_futures_of_an_executor(executor: Executor) -> None:
+    """It lends its slot: so many jobs that wait for others find workers for these."""
+    assert executor.submit(jobs.countdown, 5).result(TIMEOUT_S) == [5, 4, 3, 2, 1, 0]
+
+
+def test_without_its_daemon_an_executor_is_broken(tmp_path: Path) -> None:
+    """Every future fails, and so does every submit from then on."""
+    executor = Executor(1)
+    private = executor._engine._private
+    assert private is not None
+    started = tmp_path / "started"
+    running = executor.submit(jobs.hold, str(started), str(tmp_path / "never"))
+    eventually(started.exists)
+    found = executor.map(jobs.square, range(3))
+    private.process.kill()
+    assert isinstance(running.exception(TIMEOUT_S), PoolBroken)
+    with pytest.raises(PoolBroken):
+        next(found)
+    with pytest.raises(PoolBroken):
+        executor.submit(jobs.square, 2)
+    with pytest.raises(PoolBroken):
+        executor.map(jobs.square, [2])
+    executor.shutdown()
+    assert not Path(private.socket).parent.exists()
+
+
+def test_a_daemon_that_ended_while_nothing_was_asked_is_found_out() -> None:
+    """The next submit says so."""
+    executor = Executor(1)
+    assert executor.submit(jobs.square, 3).result(TIMEOUT_S) == 9
+    private = executor._engine._private
+    assert private is not None
+    private.process.terminate()
+    private.process.wait()
+    with pytest.raises(PoolBroken, match="ended"):
+        executor.submit(jobs.square, 2)
+    executor.shutdown()
+
+
+def test_there_may_be_no_daemon(tmp_path: Path) -> None:
+    """The constructor says so."""
+    with pytest.raises(DaemonUnreachable):
+        Executor(socket=str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="either"):
+        Executor(2, socket=str(tmp_path / "none"))
+
+
+def test_the_errors_survive_pickling() -> None:
+    """They may be results themselves."""
+    died = WorkerDied("job 1 crashed", "see", id=1, traceback="t")
+    back = payload.unpickle(pickle.dumps(died))
+    assert (str(back), back.id, back.traceback) == (str(died), 1, "t")
+    assert str(payload.unpickle(pickle.dumps(PoolBroken("why", "what")))) == "why (what)"
+    assert str(payload.unpickle(pickle.dumps(RemoteTraceback("x")))) == '\n"""\nx"""'
+
+
+def test_what_is_shown_of_a_future_tells_which_job_it_is(executor: Executor) -> None:
+    """Its state, its id and its function."""
+    future = executor.submit(jobs.square, 3)
+    future.result(TIMEOUT_S)
+    assert repr(future).startswith("<jobd.JobFuture finished: <jobd.Deferred 1 private_jobs:square")
+    assert "jobd.Executor" in repr(executor)
