@@ -31,6 +31,7 @@ class Following(Pending):
         self.sent = False
         self.number = number
         self.inbox: deque[bytes] = deque()
+        self.attempt = 0
         self.received = 0
         self.taken = 0
         self.consumed = 0
@@ -40,7 +41,8 @@ class Following(Pending):
 
     def again(self) -> bytes:
         """Return the frame that asks for what has not been received."""
-        return encode([Follow(self.rid, self.number, self.received, self.consumed, CREDIT)])
+        seen = self.attempt, self.received, self.consumed
+        return encode([Follow(self.rid, self.number, *seen, CREDIT)])
 
     def done(self) -> bool:
         """Whether there is something to take, or the end."""
@@ -62,6 +64,7 @@ class Following(Pending):
                 self.over = True
         elif reply.values:
             self.taken = self.consumed = self.told = self.received = reply.first - 1
+        self.attempt = reply.attempt
         fresh = reply.values[skip:]
         self.received += len(fresh)
         self.inbox += fresh

@@ -253,8 +253,7 @@ class Daemon:
 
     def _flush(self) -> None:
         """Send what was gathered for clients and workers."""
-        if self.scheduler.streams.due:
-            self.streams.serve()
+        self.streams.serve()
         for peer in self.clients.flush():
             self.scheduler.window.forget_peer(peer)
             self.requests.forget(peer)

@@ -34,7 +34,9 @@ class Outbox:
             waiting.append(message)
 
     def reaches(self, peer: bytes) -> tuple[bool, bool]:
-        """Send a frame of nothing; return whether the peer is connected, and whether it gets it."""
+        """Return whether the peer is connected, and whether it was sent a frame of nothing for that."""
+        if peer in self._waiting:
+            return True, False  # the next flush will tell
         return self._router.reaches(peer, encode([]))
 
     def flush(self) -> list[bytes]:

@@ -52,6 +52,7 @@ from jobd.model.messages import (
     Watching,
     Welcome,
     WorkerInfo,
+    refusal,
 )
 from jobd.model.orders import Progressing
 from jobd.model.reference import MAX_CHARACTERS, parse_reference
@@ -59,7 +60,7 @@ from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, NAMES, State
 from jobd.pool import linux
 from jobd.pool.scoreboard import Now
-from jobd.scheduler import Phase, ended_message, refusal
+from jobd.scheduler import Phase, ended_message
 from jobd.store.sqlite import walk
 
 if TYPE_CHECKING:

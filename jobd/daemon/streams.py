@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from jobd.model.errors import NotFound, UsageError
 from jobd.model.job import Job
-from jobd.model.messages import Follow, Items, More, Unfollow
+from jobd.model.messages import Follow, Items, More, Unfollow, refusal
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Follower, refusal
+from jobd.scheduler import Follower
 
 if TYPE_CHECKING:
     from jobd.daemon.loop import Daemon
@@ -81,7 +81,8 @@ class StreamService:
         daemon, streams = self._daemon, self._streams
         first, last = streams.wanted(follower)
         values = daemon.store.items(follower.job, first, last) if last >= first else []
-        is_stream = streams.live[follower.job].made >= 0
+        stream = streams.live[follower.job]
+        is_stream = stream.made >= 0
         over = streams.pushed(follower, first + len(values) - 1)
         if over and not is_stream:
             job = daemon.store.job(follower.job)
@@ -89,7 +90,7 @@ class StreamService:
                 daemon.clients.reply(follower.peer, refusal(follower.rid, _no_stream(job)))
                 return
         if values or over:
-            items = Items(follower.rid, follower.job, first, values, over)
+            items = Items(follower.rid, follower.job, stream.attempt, first, values, over)
             daemon.clients.reply(follower.peer, items, sum(map(len, values)))
 
     # -- those that are gone --

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 
 from jobd.model.blob import Place
+from jobd.model.errors import JobdError
 from jobd.model.job import ErrorInfo, JobInfo, JobOptions, Progress
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
@@ -181,6 +182,7 @@ class Follow(Message, tag=16):
 
     rid: int
     id: Number
+    attempt: Number  # whose items were received, 0: none yet
     after: Number
     consumed: Number
     credit: Credit
@@ -366,6 +368,7 @@ class Items(Message, tag=14):
 
     rid: int
     id: int
+    attempt: int
     first: int
     values: list[bytes]
     over: bool
@@ -398,6 +401,12 @@ Reply = (
 
 encode = msgspec.msgpack.Encoder().encode
 """Turn a list of messages into a frame."""
+
+
+def refusal(rid: int, error: JobdError) -> Refused:
+    """Return the answer that tells an error."""
+    return Refused(rid, error.error, error.message, error.hint)
+
 
 decode_replies = msgspec.msgpack.Decoder(list[Reply]).decode
 

@@ -1,7 +1,7 @@
 """The scheduler: a pure state machine that decides what happens next."""
 
 from jobd.scheduler.batch import Batch
-from jobd.scheduler.core import Effects, Options, Scheduler, ended_message, refusal
+from jobd.scheduler.core import Effects, Options, Scheduler, ended_message
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.streams import Follower, Streams
 
@@ -16,5 +16,4 @@ __all__ = [
     "Streams",
     "Worker",
     "ended_message",
-    "refusal",
 ]

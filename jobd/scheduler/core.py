@@ -28,7 +28,7 @@ import msgspec
 
 from jobd.model.errors import JobdError, QueueFull, Stopping
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Parcel, Verdict
-from jobd.model.messages import INLINE_BYTES, Ended, Refused, Reply, Submit, Submitted
+from jobd.model.messages import INLINE_BYTES, Ended, Reply, Submit, Submitted, refusal
 from jobd.model.orders import (
     GiveBack,
     Lent,
@@ -875,8 +875,3 @@ def ended_message(job: Job) -> Ended:
     value = job.value
     inline = value is None or len(value) <= INLINE_BYTES
     return Ended(job.id, job.state, value if inline else None, job.error, job.cause, inline)
-
-
-def refusal(rid: int, error: JobdError) -> Refused:
-    """Return the answer that tells an error."""
-    return Refused(rid, error.error, error.message, error.hint)

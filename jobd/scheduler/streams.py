@@ -21,8 +21,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from jobd.model.errors import NotFound
 from jobd.model.job import DEFAULTS, Job
-from jobd.model.messages import Follow, Items, Reply
+from jobd.model.messages import Follow, Reply, refusal
 from jobd.model.orders import CloseStream, Grant, Order
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.ledger import Ledger
@@ -122,6 +123,7 @@ class Streams:
             stream.first, stream.made = kept
             stream.stored = stream.made
             stream.consumed = max(0, stream.made - stream.bound)
+            stream.attempt = job.attempt
         return stream
 
     def committed(self, batch: Batch) -> None:
@@ -130,7 +132,7 @@ class Streams:
         for number, seq in touched.items():
             stream = self.live.get(number)
             if stream is not None:
-                stream.stored = max(stream.stored, seq)
+                stream.stored = max(stream.stored, min(seq, stream.made))
                 self._grant(stream)
                 self._wake(stream)
 
@@ -153,16 +155,15 @@ class Streams:
         """The job gets another round: what the last one has produced is deleted."""
         self._ledger.batch.cleared.append(number)
         stream = self.live.pop(number, None)
-        for key, follower in stream.followers.items() if stream else ():
-            self.due.pop(key, None)
-            end = Items(follower.rid, number, follower.pushed + 1, [], over=True)
-            self.replies.append((follower.peer, end))
+        if stream is not None:
+            self._refuse_all(stream, begun_anew(number))
 
     def void(self, numbers: range) -> None:
         """The submit of these jobs has failed: nothing of them is kept, and what runs of them ends."""
         streams = [stream for number, stream in self.live.items() if number in numbers]
         for stream in streams:
             del self.live[stream.job]
+            self._refuse_all(stream, NotFound(f"there is no job {stream.job}", "see 'jobd ls'"))
             self.close(stream.worker, stream.job, stream.attempt)
         if streams:
             batch = self._ledger.batch
@@ -176,10 +177,16 @@ class Streams:
     # -- the consumers --
 
     def follow(self, peer: bytes, request: Follow) -> None:
-        """Push a job's items to somebody, or go on where the daemon before this one has stopped."""
-        stream = self._of(request.id)
+        """Push a job's items to somebody, or go on where the daemon before this one has stopped.
+
+        Raises:
+            NotFound: what was followed then was another round of the job.
+        """
+        stream, after = self._of(request.id), request.after
+        if after > max(stream.made, 0) or (after and request.attempt != stream.attempt):
+            self._forget_if_idle(stream)
+            raise begun_anew(request.id)
         oldest = stream.first - 1
-        after = 0 if request.after > stream.made else request.after  # else of another round
         start = max(after, oldest)
         consumed = min(request.consumed, after) if after >= oldest else oldest
         key = (peer, request.rid)
@@ -268,6 +275,11 @@ class Streams:
             stream.first = upto + 1
             batch.dropped[stream.job] = upto
 
+    def _refuse_all(self, stream: Stream, error: NotFound) -> None:
+        for key, follower in stream.followers.items():
+            self.due.pop(key, None)
+            self.replies.append((follower.peer, refusal(follower.rid, error)))
+
     def _wake(self, stream: Stream) -> None:
         for follower in stream.followers.values():
             self._wake_one(stream, follower)
@@ -275,6 +287,13 @@ class Streams:
     def _wake_one(self, stream: Stream, follower: Follower) -> None:
         if stream.over or follower.pushed < min(follower.limit, stream.stored):
             self.due[follower.peer, follower.rid] = follower
+
+
+def begun_anew(number: int) -> NotFound:
+    """Return what those are told who follow a round of the job that is over."""
+    return NotFound(
+        f"job {number} was retried: what it had produced before is gone", "follow it again"
+    )
 
 
 def bound_of(job: Job) -> int:

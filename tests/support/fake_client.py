@@ -6,15 +6,21 @@ from collections.abc import Callable
 from random import Random
 
 import msgspec
+from fake_streams import FUNCTION as STREAM
+from fake_streams import Follower
 
+from jobd.model.job import JobOptions
 from jobd.model.messages import (
     Answers,
     Cancel,
     Ended,
     Find,
+    Follow,
+    Items,
     Jobs,
     List,
     Message,
+    More,
     Ping,
     Pong,
     Refused,
@@ -23,6 +29,7 @@ from jobd.model.messages import (
     Stop,
     Submit,
     Submitted,
+    Unfollow,
     Watch,
     Watching,
     decode_replies,
@@ -34,7 +41,9 @@ from jobd.model.states import State
 FUNCTIONS = ("m:short", "m:short", "m:fickle", "m:long", "m:killer")
 
 
-Asked = Submit | Watch | Find | List | Cancel | Retry | Ping | Stop | Reload
+Asked = (
+    Submit | Watch | Find | List | Cancel | Retry | Ping | Stop | Reload | Follow | More | Unfollow
+)
 
 
 class Submission(msgspec.Struct):
@@ -46,6 +55,7 @@ class Submission(msgspec.Struct):
     watch: bool
     check: bool
     nargs: int
+    options: JobOptions | None
 
 
 class Wrong(AssertionError):
@@ -62,10 +72,13 @@ class FakeClient:
         send: Callable[[bytes, bytes], None],
         *,
         nests: float = 0.0,
+        streams: float = 0.0,
     ) -> None:
         self.number = number
         self.nests = nests
         """How often it submits a job that itself submits jobs, and waits for them."""
+        self.streams = streams
+        """How often it submits a job that produces a stream."""
         self.session = b"client%02d" % number
         self.peer = self.session
         self.known: list[int] = []
@@ -79,6 +92,9 @@ class FakeClient:
         self.asked: dict[int, Message] = {}
         """Other requests that are not answered."""
         self.told: dict[int, Ended] = {}
+        self.follower = Follower(self.ask)
+        self._unfollowed: set[int] = set()
+        """What it follows and the daemon does not know of."""
         self.frames = 0
         self.pinged_at = 0
         self._keys: dict[int, bytes] = {}
@@ -97,7 +113,7 @@ class FakeClient:
 
     def ask(self, message: Asked) -> None:
         """Send one request."""
-        if not isinstance(message, Submit | Stop | Reload):
+        if not isinstance(message, Submit | Stop | Reload | Follow | More | Unfollow):
             self.asked[message.rid] = message
         self._send(self.peer, encode([message]))
 
@@ -114,11 +130,13 @@ class FakeClient:
         uid = self.session + self._next_key.to_bytes(8, "big")
         nests = dice() < self.nests
         function = "m:nest" if nests else FUNCTIONS[int(dice() * len(FUNCTIONS))]
+        function = STREAM if dice() < self.streams else function
         first, self._next_job = self._next_job, self._next_job + count
         pad = b"." * int(dice() * 12)
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
         check, nargs = dice() < 0.2, int(dice() * 3)
-        submission = Submission(uid, function, args, dice() < 0.6, check, nargs)
+        options = JobOptions(bound=int(dice() * 3) + 1) if function == STREAM else None
+        submission = Submission(uid, function, args, dice() < 0.6, check, nargs, options)
         self.open[uid] = submission
         self.resend(uid)
         return submission
@@ -139,6 +157,7 @@ class FakeClient:
                 shapes,
                 check=order.check,
                 watch=order.watch,
+                options=order.options,
             )
         )
 
@@ -155,6 +174,21 @@ class FakeClient:
             self.told.pop(number, None)
         self.waits.update(ids)
         self.ask(Watch(self.rid(), ids))
+
+    def follow(self, number: int) -> None:
+        """Follow a job, be it a stream or not."""
+        self.follower.follow(self.rid(), number, int(self._rng.random() * 4) + 1)
+
+    def consume(self) -> tuple[bytes, int] | None:
+        """Consume something of what it follows; return of what, and up to which item."""
+        return self.follower.consume(self._choose)
+
+    def turn_away(self) -> None:
+        """Stop following something, for good or for now."""
+        self.follower.turn_away(self._choose)
+
+    def _choose(self, under: int) -> int:
+        return int(self._rng.random() * under)
 
     def cancel(self) -> None:
         """Cancel some jobs, sometimes only if they wait."""
@@ -206,7 +240,10 @@ class FakeClient:
         match message:
             case Submitted():
                 self._submitted(message)
+            case Items():
+                self.follower.hear(message)
             case Refused(rid):
+                self.follower.passes.pop(rid, None)
                 self.asked.pop(rid, None)
                 self._refused(rid)
             case Ended(number):
@@ -256,6 +293,9 @@ class FakeClient:
         self._asked.clear()
         self.asked.clear()
         self._unwatched = set(self.waits)
+        self._unfollowed = set(self.follower.passes)
+        for one in self.follower.passes.values():
+            one.is_again = True
 
     def remind(self) -> None:
         """Send again all that waits for an answer."""
@@ -265,3 +305,7 @@ class FakeClient:
         if self._unwatched:
             self.watch(sorted(self._unwatched))
             self._unwatched.clear()
+        for rid in sorted(self._unfollowed & self.follower.passes.keys()):
+            one = self.follower.passes[rid]
+            self.follower.follow(rid, one.job, one.credit)
+        self._unfollowed.clear()

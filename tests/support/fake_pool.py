@@ -15,6 +15,9 @@ from random import Random
 from types import SimpleNamespace
 from typing import NamedTuple
 
+from fake_streams import FUNCTION as STREAM
+from fake_streams import FakeStream
+
 from jobd.model.job import ErrorInfo, Outcome, Verdict
 from jobd.model.messages import Message
 from jobd.model.orders import (
@@ -22,8 +25,10 @@ from jobd.model.orders import (
     Alive,
     Check,
     Checked,
+    CloseStream,
     GiveBack,
     GivenBack,
+    Grant,
     Handover,
     Lent,
     Order,
@@ -82,6 +87,9 @@ class Witness:
     def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
         """An attempt has come to its end."""
 
+    def produced(self, stream: FakeStream) -> None:
+        """A stream has made an item."""
+
     def died(self, worker: FakeWorker) -> None:
         """A process is gone."""
 
@@ -127,6 +135,11 @@ class FakeWorker:
         self._is_over: Callable[[], bool] = lambda: True
         self.held: list[Outcome] = []
         self.unrecorded: dict[int, list[Outcome]] = {}
+        self.stream: FakeStream | None = None
+        self.moved = False
+        """Its job socket leads to a dead daemon, and another one has asked for what it has."""
+        self._with_stream: dict[int, list[Message]] = {}
+        """What is kept of a stream together with its outcome, by the number of that."""
         self.leaving = False
         self.told_to_stop = False
         self._took_us: dict[str, int] = {}
@@ -185,9 +198,16 @@ class FakeWorker:
             self.at = At.CHOOSING
         elif not self.linked["/j"]:
             self.linked["/j"] = True
-            for seq, outcomes in self.unrecorded.items():
-                self._send("/j", Outcomes(seq, outcomes))
+            self._send_again("/j")
             self.at = At.CHOOSING
+
+    def _send_again(self, channel: str) -> None:
+        for seq, outcomes in self.unrecorded.items():
+            for message in self._with_stream.get(seq, ()):
+                self._send(channel, message)
+            self._send(channel, Outcomes(seq, outcomes))
+        for message in self.stream.kept if self.stream else ():
+            self._send(channel, message)
 
     def _obey(self, order: Order) -> None:
         match order:
@@ -201,6 +221,7 @@ class FakeWorker:
             case Recorded(seqs):
                 for seq in seqs:
                     self.unrecorded.pop(seq, None)
+                    self._with_stream.pop(seq, None)
             case Retire():
                 self.leaving = True
 
@@ -239,7 +260,9 @@ class FakeWorker:
         self.waits_left = int(dice() * 3) if kind == "m:nest" else 0
         long = kind == "m:long" or (kind == "m:fickle" and dice() < 0.2)
         self.steps_left = int(dice() * 15) + 2 if long else 1
-        lethal = 0.7 if kind == "m:killer" else 0.02
+        lethal = {"m:killer": 0.7, STREAM: 0.15}.get(kind, 0.02)
+        if kind == STREAM:
+            self.stream = FakeStream(task, int(dice() * 9))
         chance = dice()
         fate = DIES if chance < lethal else Verdict.RAISED if chance > 0.85 else Verdict.RETURNED
         duration_us = int(dice() * 50_000) + 2_000 if long else int(dice() * 60) + 5
@@ -249,6 +272,8 @@ class FakeWorker:
         if self.waits_left:
             self._begin_wait()
             return
+        if self.stream is not None and self._produce(self.stream):
+            return
         self.steps_left -= 1
         if self.steps_left > 0:
             return
@@ -257,6 +282,27 @@ class FakeWorker:
             self.die("SIGSEGV")
         else:
             self._finish(self.running.fate)
+
+    def _produce(self, stream: FakeStream) -> bool:
+        """Go on with a stream; return whether it has not come to its end."""
+        if stream.closing:
+            self._finish(Verdict.STOPPED)
+            return True
+        if stream.is_open and stream.made == stream.total:
+            return False
+        if stream.is_open and stream.made >= stream.credit:
+            return True  # it waits
+        self._seq += 1
+        self.board_seq = self._seq
+        message = stream.next(self._seq)
+        if stream.made:
+            self._witness.produced(stream)
+        if self.moved:
+            self.moved, self.linked["/j"] = False, True
+            self._send_again("/j")
+        else:
+            self._send("/j", message)
+        return True
 
     def _begin_wait(self) -> None:
         assert self.current is not None
@@ -305,6 +351,9 @@ class FakeWorker:
         self._took_us[task.function] = took_us
         self.held.append(Outcome(task.id, task.attempt, verdict, value, error, 1, took_us))
         self.at = At.BETWEEN
+        if self.stream is not None:
+            self._send_held("/j")
+            self.stream = None
 
     def _send_or_hold(self) -> None:
         if not self.pending or self._rng.random() < 0.5:
@@ -320,6 +369,8 @@ class FakeWorker:
         if self.held:
             self._seq += 1
             self.unrecorded[self._seq] = self.held
+            if self.stream is not None:
+                self._with_stream[self._seq] = [*self.stream.kept]
             self.held = []
             self.board_seq = self._seq
 
@@ -356,6 +407,8 @@ class FakeWorker:
                 self._stop(number, attempt)
             case Adopt(boot) if boot != self.boot:
                 self._hand_over(boot)
+            case Grant() | CloseStream() as order if self.stream is not None:
+                self.stream.obey(order)
             case Lent(number, ok) if self.waits and self.current and self.current.id == number:
                 self._may_wait = ok
 
@@ -383,8 +436,8 @@ class FakeWorker:
     def _hand_over(self, boot: str) -> None:
         self.boot = boot
         self._seal()
-        for seq, outcomes in self.unrecorded.items():
-            self._send("/c", Outcomes(seq, outcomes))
+        self._send_again("/c")
+        self.moved = True
         self.pending.clear()
         running = (self.current.id, self.current.attempt) if self.current else (0, 0)
         self._send("/c", Handover(self.pid, running))

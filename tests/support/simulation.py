@@ -30,6 +30,8 @@ import fake_store
 from fake_client import FakeClient
 from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine
 from fake_store import FakeStore
+from fake_streams import FUNCTION as STREAM
+from fake_streams import Pass
 from simulation_truth import Broken, Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
@@ -39,7 +41,7 @@ from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
 from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
-from jobd.model.orders import StopJob, Task, decode_orders
+from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
 from jobd.scheduler import Phase, batch, core, window
 
@@ -69,6 +71,9 @@ class Weights(NamedTuple):
     wait: float = 6
     submit: float = 8
     resend: float = 2
+    follow: float = 4
+    consume: float = 8
+    turn_away: float = 0.5
     watch: float = 2
     cancel: float = 1.5
     retry: float = 1.5
@@ -105,6 +110,11 @@ class Router:
     def send(self, peer: bytes, frame: bytes) -> bool:
         """Send a frame; return whether the peer is there."""
         return self._deliver(peer, frame)
+
+    def reaches(self, peer: bytes, frame: bytes) -> tuple[bool, bool]:
+        """Send a frame; return whether the peer is there, and whether it gets the frame."""
+        is_there = self._deliver(peer, frame)
+        return is_there, is_there
 
 
 class NoPayloads(Payloads):
@@ -151,7 +161,14 @@ class Committer:
 class Simulation:
     """One history."""
 
-    def __init__(self, seed: int, *, verbose: bool = False, store: FakeStore | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        verbose: bool = False,
+        store: FakeStore | None = None,
+        streams: float = 0.0,
+    ) -> None:
         self.seed = seed
         self.step = 0
         self.now_us = BORN_US
@@ -165,6 +182,7 @@ class Simulation:
         self._dice = rng.random
         self.store = store or FakeStore()
         self.truth = Truth(self.store)
+        self.truth.streams.passes = self._passes
         self.machine = Machine(rng, self.truth)
         self._hits_left = 0
         self._is_stopping = False
@@ -172,6 +190,7 @@ class Simulation:
         self._peers: set[bytes] = set()
         self._clients: dict[bytes, FakeClient] = {}
         self._endless: FakeWorker | None = None
+        self._streams = streams or (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._awaited: set[bytes] = set()
         """The arguments of jobs that were submitted by jobs, which wait for them."""
@@ -403,7 +422,9 @@ class Simulation:
     # -- the network --
 
     def _connect(self, number: int) -> None:
-        client = FakeClient(number, self._rng, self._from_client, nests=self._nests)
+        client = FakeClient(
+            number, self._rng, self._from_client, nests=self._nests, streams=self._streams
+        )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
 
@@ -440,7 +461,7 @@ class Simulation:
         for order in decode_orders(frame):
             if self._verbose:
                 self._note("   ", uid, channel, "is told", order)
-            if isinstance(order, StopJob):
+            if isinstance(order, StopJob | CloseStream):
                 job = self.daemon.scheduler.window.jobs.get(order.id)
                 if job is not None:
                     self.truth.stopped.add(job.args)
@@ -531,6 +552,24 @@ class Simulation:
             client.resend(next(iter(client.open)))
         else:
             client.try_again()
+
+    def _do_follow(self) -> None:
+        """Follow a job; rather one that produces, and that others may follow too."""
+        client = self._any_client()
+        known = client.known
+        if self._dice() < 0.7:
+            known = list(self.daemon.scheduler.streams.live) or known
+        if known:
+            client.follow(known[int(self._dice() * len(known))])
+
+    def _do_consume(self) -> None:
+        found = self._any_client().consume()
+        if found is not None:
+            self._note("consumed:", found)
+            self.truth.streams.consumed(*found)
+
+    def _do_turn_away(self) -> None:
+        self._any_client().turn_away()
 
     def _do_watch(self) -> None:
         known = self._any_client().known
@@ -630,6 +669,10 @@ class Simulation:
                 raise Broken(f"no rest: {self._unrest()}")
             if rounds % 30 == 1:
                 self._remind_all()
+                self._follow_all()
+            for client in self._clients.values():
+                while (found := client.consume()) is not None:
+                    self.truth.streams.consumed(*found)
             self._do_all()
         if self._endless is not None:
             self._thaw()
@@ -638,7 +681,7 @@ class Simulation:
         self._turn()  # it may still hold the ids of jobs that were cancelled
         check_end(self.daemon, self.store, self.truth)
         for client in self._clients.values():
-            if client.open or client.waits or client.asked:
+            if client.open or client.waits or client.asked or client.follower.passes:
                 raise Broken(f"{client.peer!r} waits: {client.open} {client.waits} {client.asked}")
 
     def _freeze_one(self) -> None:
@@ -653,7 +696,8 @@ class Simulation:
             if worker.waits or worker.waits_left or worker.running.task.args in self._awaited:
                 continue
             job = known.assigned.get(worker.running.task.id)
-            if job is not None and job.stop is None and not worker.running.deaf:
+            is_stream = worker.stream is not None  # it has an end of its own
+            if job is not None and job.stop is None and not (worker.running.deaf or is_stream):
                 worker.steps_left = FOR_EVER
                 self._endless = worker
                 self._note("runs for ever:", worker)
@@ -664,6 +708,20 @@ class Simulation:
             self._endless.steps_left = 1
             self._note("goes on:", self._endless)
             self._endless = None
+
+    def _passes(self) -> Iterator[Pass]:
+        for client in self._clients.values():
+            yield from client.follower.passes.values()
+
+    def _follow_all(self) -> None:
+        """Have somebody follow what waits for a consumer."""
+        client = next(iter(self._clients.values()))
+        followed = {one.job for one in self._passes()}
+        for number in self.store.packed.keys() | self.store.rows.keys():
+            job = self.store.job(number)
+            waits = job is not None and job.function == STREAM and job.state < ENDED
+            if waits and number not in followed:
+                client.follow(number)
 
     def _remind_all(self) -> None:
         for client in self._clients.values():
@@ -735,7 +793,8 @@ class Simulation:
         ready = [w for w in daemon.scheduler.workers.values() if w.phase is Phase.READY]
         if busy or len(ready) != self._settings.pool.workers:
             return f"{busy} are not done, {list(daemon.scheduler.workers.values())}"
-        waiting = [c.peer for c in self._clients.values() if c.open or c.waits or c.asked]
+        clients = self._clients.values()
+        waiting = [c.peer for c in clients if c.open or c.waits or c.asked or c.follower.passes]
         return f"{waiting} wait" if waiting else ""
 
 

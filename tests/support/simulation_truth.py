@@ -16,10 +16,11 @@ from itertools import chain
 import msgspec
 from fake_pool import FakeWorker, Witness, result_of
 from fake_store import Commit, FakeStore
+from fake_streams import FakeStream, StreamTruth, check_streams
 
 from jobd.daemon.loop import Daemon
 from jobd.model.job import Attempt, Job, Verdict
-from jobd.model.messages import Answers, Ended, Fetched, Message, Refused, Submitted
+from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
 from jobd.model.orders import Order, Run, Task
 from jobd.model.states import ENDED, Event, State
 from jobd.scheduler import Phase, Scheduler, Worker
@@ -42,6 +43,7 @@ class Truth(Witness):
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
+        self.streams = StreamTruth(store)
         store.landed = self.committed
         self.max_crashes = 0
         self.boot = ""
@@ -79,6 +81,8 @@ class Truth(Witness):
             raise Broken(f"attempt {self.last[args]} was started before {task}")
         if self.store.args_of(task.id) == args:
             self._is_on_record(worker, task)
+            if self.streams.has_items(task.id):
+                raise Broken(f"{worker} starts {task}, of which there are items")
         for number, end in self.ends.get(args, {}).items():
             self._is_closed(task, number, end)
         self.running[args] = worker
@@ -138,6 +142,10 @@ class Truth(Witness):
                 1  # it counts as a crash if this is heard, and nobody asked for it
             )
         self.last_task[worker.uid] = task
+
+    def produced(self, stream: FakeStream) -> None:
+        """Judge an item."""
+        self.streams.produced(stream)
 
     def died(self, worker: FakeWorker) -> None:
         """Take note of a death."""
@@ -234,6 +242,10 @@ class Truth(Witness):
                 raise Broken(f"3: {_brief(new)} has the error {new.error}")
         if new.crashes > self.crashes[new.args] + self.lost[new.args]:
             raise Broken(f"7: {_brief(new)} is blamed for {new.crashes} crashes")
+        if new.state in (State.SUCCEEDED, State.FAILED):
+            self.streams.judge_end(new)
+        if new.state is State.CRASHED and self.streams.has_items(new.id):
+            return  # not to be run again, whatever its budget
         if (new.state is State.CRASHED) is not (new.crashes > self.max_crashes):
             raise Broken(f"7: {_brief(new)} has {new.crashes} crashes of {self.max_crashes}")
 
@@ -272,6 +284,8 @@ class Truth(Witness):
                         raise Broken(f"4: {message} is told, but {number} is not durable")
             case Ended(number) | Fetched(_, number):
                 self._judge_told_end(number, message)
+            case Items():
+                self.streams.judge_told(message, reopened=message.id in self.reopened)
             case Answers(_, answers):
                 for number, answer in answers:
                     self._judge_answer(number, answer)
@@ -342,6 +356,7 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     _check_backlog(scheduler, store)
     _check_hands(scheduler)
     _check_idle(scheduler, store)
+    check_streams(scheduler, store)
     ledger = scheduler.ledger
     if ledger.in_flight is None and ledger.counts != store.tally:
         raise Broken(f"the scheduler counts {ledger.counts}, the store {store.tally}")
@@ -471,6 +486,9 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
         "leases": store.leased,
         "parcels": store.parcels,
         "deadlines": scheduler._deadlines,
+        "streams": scheduler.streams.live,
+        "followers to serve": scheduler.streams.due,
+        "streams to be closed": scheduler._closing,
         "jobs that run": truth.running,
         "watched ranges": _watched(scheduler, store),
         "a batch": bool(scheduler.ledger.batch) or scheduler.ledger.in_flight,
@@ -492,7 +510,8 @@ def _watched(scheduler: Scheduler, store: FakeStore) -> list[list[int]]:
 def _check_blame(row: Job, store: FakeStore, truth: Truth) -> None:
     """7: each crash was counted, once."""
     recorded = sum(a.state is State.CRASHED for a in store.attempts(row.id))
-    counted = recorded + (row.state is State.CRASHED)
+    was_stopped = row.cause == "stopped in the middle of its stream"
+    counted = recorded + (row.state is State.CRASHED) - was_stopped
     least, lost = truth.crashes[row.args], truth.lost[row.args]
     if not least <= counted <= least + lost:
         raise Broken(f"7: {_brief(row)} crashed {least} to {least + lost} times, not {counted}")
