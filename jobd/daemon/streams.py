@@ -58,7 +58,8 @@ class StreamService:
         live = scheduler.window.jobs.get(number)
         job = live or store.job(number)
         if job is None:
-            if not scheduler.ledger.stored_high < number < scheduler.ledger.next_id:
+            on_their_way = scheduler.ledger.submissions.values()
+            if not any(s.first <= number < s.first + s.count for s in on_their_way):
                 raise NotFound(f"there is no job {number}", "see 'jobd ls'")
             return
         has_ended = live is None and job.state >= ENDED

@@ -87,7 +87,7 @@ class Witness:
     def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
         """An attempt has come to its end."""
 
-    def produced(self, stream: FakeStream) -> None:
+    def produced(self, worker: FakeWorker, stream: FakeStream) -> None:
         """A stream has made an item."""
 
     def died(self, worker: FakeWorker) -> None:
@@ -296,7 +296,7 @@ class FakeWorker:
         self.board_seq = self._seq
         message = stream.next(self._seq)
         if stream.made:
-            self._witness.produced(stream)
+            self._witness.produced(self, stream)
         if self.moved:
             self.moved, self.linked["/j"] = False, True
             self._send_again("/j")

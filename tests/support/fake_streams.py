@@ -135,6 +135,12 @@ class StreamTruth:
         self._made: dict[bytes, int] = {}
         self._consumed: dict[bytes, int] = {}
 
+    def begun(self, task: Task) -> None:
+        """An attempt starts; what had its number before was promised to nobody."""
+        of = value_of(task, 0).rpartition(b"#")[0]
+        self._made.pop(of, None)
+        self._consumed.pop(of, None)
+
     def produced(self, stream: FakeStream) -> None:
         """Judge how far a producer is ahead: what nobody has consumed is bounded."""
         of = value_of(stream.task, 0).rpartition(b"#")[0]

@@ -87,6 +87,7 @@ class Truth(Witness):
             self._is_closed(task, number, end)
         self.running[args] = worker
         self.last[args] = task.attempt
+        self.streams.begun(task)
 
     def _is_ghost(self, worker: FakeWorker, task: Task) -> bool:
         """Whether this job was never promised to anybody: its submit failed, or died with its daemon."""
@@ -143,9 +144,10 @@ class Truth(Witness):
             )
         self.last_task[worker.uid] = task
 
-    def produced(self, stream: FakeStream) -> None:
-        """Judge an item."""
-        self.streams.produced(stream)
+    def produced(self, worker: FakeWorker, stream: FakeStream) -> None:
+        """Judge an item, unless it is of a job that was promised to nobody."""
+        if self.running.get(stream.task.args) is worker:
+            self.streams.produced(stream)
 
     def died(self, worker: FakeWorker) -> None:
         """Take note of a death."""
