@@ -33,6 +33,7 @@ import os
 import stat
 import struct
 import sys
+import weakref
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -176,6 +177,30 @@ class Blobs:
         unlink(os.path.join(self.place.directories[blob.directory], blob.name))
 
 
+class Spot:
+    """Where one payload goes if it is too large for a row: a name among the files."""
+
+    def __init__(self, blobs: Blobs, name: str) -> None:
+        self.blobs = blobs
+        self.name = name
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row takes, at most."""
+        return self.blobs.place.row_bytes
+
+    def write(
+        self,
+        payload: Sequence[Buffer],
+        buffers: Sequence[Buffer],
+        *,
+        text: str = "",
+        versions: dict[str, str] | None = None,
+    ) -> bytes:
+        """Store the payload there; as ``Blobs.write``."""
+        return self.blobs.write(self.name, payload, buffers, text=text, versions=versions)
+
+
 def memory_directory(state_dir: str) -> str:
     """Return where in memory the payloads of the daemon with this state directory are."""
     import hashlib  # noqa: PLC0415  # a millisecond that only a daemon has to pay
@@ -206,12 +231,14 @@ class Claim:
         """Set the mark; raises PayloadNotStored."""
         self._path = os.path.join(place.disk, session_name(session))
         try:
-            self._fd = self._take()
+            fd = self._take()
         except OSError as error:
             raise PayloadNotStored(
                 f"cannot write to {place.disk}: {error.strerror}",
                 "may this user write to the daemon's state directory?",
             ) from error
+        self.release = weakref.finalize(self, _release, self._path, fd, os.getpid())
+        """Take the mark away; done at the end of this object or process too."""
 
     def _take(self) -> int:
         while True:
@@ -225,10 +252,11 @@ class Claim:
                 raise
             os.close(fd)  # a sweep removed it between the two calls
 
-    def release(self) -> None:
-        """Take the mark away."""
-        unlink(self._path)
-        os.close(self._fd)
+
+def _release(path: str, fd: int, pid: int) -> None:
+    if os.getpid() == pid:  # in a forked child it is still the parent's
+        unlink(path)
+    os.close(fd)
 
 
 def remove_if_dead(path: str) -> bool:

@@ -31,14 +31,15 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jobd.blobs import Blobs
+from jobd.blobs import Blobs, Spot
 from jobd.inputs import Feeding, Gathering, Input, Place, put, show_input
 from jobd.model import blob
 from jobd.model.errors import JobdError, PayloadUnreadable
+from jobd.model.job import NO_ARGS
 from jobd.model.path import NoSuchPart
 
 if TYPE_CHECKING:
@@ -66,17 +67,6 @@ EXCEPTION_BYTES = 64 * 1024
 
 class Unencodable(Exception):
     """The value cannot travel; the text says what and why."""
-
-
-class Spot(NamedTuple):
-    """Where a payload goes that is too large for a row: a name among the files."""
-
-    blobs: Blobs
-    name: str
-
-    def is_needed(self, data: bytes) -> bool:
-        """Whether this is too long for a row."""
-        return len(data) > self.blobs.place.row_bytes
 
 
 def is_exact(value: object) -> bool:
@@ -138,7 +128,7 @@ def encode(
     try:
         if is_exact(value):
             data = b"j" + _encode_json(value)
-            if lossy or spot is None or not spot.is_needed(data):
+            if lossy or spot is None or len(data) <= spot.row_bytes:
                 return data
         elif lossy and is_json(value):
             return b"J" + _encode_json(value)
@@ -154,10 +144,8 @@ def _pickled(value: object, repr_text: str, spot: Spot | None) -> bytes:
         return head + _dumps(value)
     blocks = _Blocks()
     data = _dumps(value, blocks)
-    if len(head) + len(data) + blocks.size > min(FILE_BYTES, spot.blobs.place.row_bytes):
-        return spot.blobs.write(
-            spot.name, (head, data), blocks.views, text=repr_text, versions=blocks.versions
-        )
+    if len(head) + len(data) + blocks.size > min(FILE_BYTES, spot.row_bytes):
+        return spot.write((head, data), blocks.views, text=repr_text, versions=blocks.versions)
     return head + (_dumps(value) if blocks.views else data)
 
 
@@ -321,18 +309,18 @@ def encode_call(
         PayloadTooLarge, DiskFull, PayloadNotStored: as for ``encode``.
     """
     if not args and not kwargs:
-        return _NO_ARGS_JSON if json else _NO_ARGS, []
+        return _NO_ARGS_JSON if json else NO_ARGS, []
     call = [list(args), kwargs]
     try:
         if is_exact(call):
             data = (b"J" if json else b"j") + _encode_json(call)
-            if spot is None or not spot.is_needed(data):
+            if spot is None or len(data) <= spot.row_bytes:
                 return data, []
     except _ODD:
         pass
     with Gathering() as gathering:
         data = _with_places(call, gathering, json=json)
-        if not data or (spot is not None and spot.is_needed(data)):
+        if not data or (spot is not None and len(data) > spot.row_bytes):
             data = _pickled(call, "", spot)
     return data, gathering.inputs
 
@@ -358,12 +346,12 @@ def _without_places(data: bytes) -> tuple[list[Place], list[Any]]:
 
 def encode_by_value(function: bytes, call: bytes) -> bytes:
     """Return an encoded call together with the pickle of the function that is called."""
-    return b"v" + len(function).to_bytes(4, "big") + function + call
+    return blob.BY_VALUE + len(function).to_bytes(4, "big") + function + call
 
 
 def split_by_value(data: bytes) -> tuple[bytes, bytes]:
     """Return the pickle of the function, empty if it travels by its name, and the encoded call."""
-    if data[:1] != b"v":
+    if data[:1] != blob.BY_VALUE:
         return b"", data
     end = 5 + int.from_bytes(data[1:5], "big")
     return data[5:end], data[end:]
@@ -381,7 +369,7 @@ def decode_call(
         NoSuchPart: an input's value has no such part as was asked for.
         PayloadLost, PayloadUnreadable: as for ``decode``.
     """
-    if data == _NO_ARGS:
+    if data == NO_ARGS:
         return [], {}, False
     if not inputs:
         args, kwargs = decode(data, blobs)
@@ -409,5 +397,4 @@ def shown_call(data: bytes, inputs: list[int]) -> tuple[list[Any], dict[str, Any
     return call[0], call[1]
 
 
-_NO_ARGS = b"j[[],{}]"
 _NO_ARGS_JSON = b"J[[],{}]"

@@ -27,9 +27,10 @@ from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from jobd import context, payload
 from jobd.client import verbs
-from jobd.client.calls import Options, in_bulks, many_calls, one_call, with_options
+from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase
+from jobd.client.files import Draft
 from jobd.client.functions import Function
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
 from jobd.client.streams import StreamReader
@@ -37,7 +38,7 @@ from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.model.errors import DaemonUnreachable, JobdError, JobError
 from jobd.model.job import JobInfo, JobOptions
-from jobd.model.messages import Ended, Fetched, StatusInfo, Submit, Welcome
+from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected, ProtocolError, Transport
 
@@ -174,6 +175,9 @@ class AsyncSubmitter:
     def _submit(self, request: Submit) -> list[AsyncDeferred[Any]]:
         raise NotImplementedError
 
+    def _draft(self) -> Draft | None:
+        raise NotImplementedError
+
     @overload
     def submit(
         self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
@@ -193,7 +197,7 @@ class AsyncSubmitter:
         Raises:
             UsageError: the function or an argument cannot travel.
         """
-        return self._submit(one_call(function, args, kwargs, self._options))[0]
+        return self._submit(one_call(function, args, kwargs, self._options, self._draft()))[0]
 
     @overload
     def submit_many(
@@ -220,7 +224,7 @@ class AsyncSubmitter:
         Raises:
             UsageError: the function or an argument cannot travel.
         """
-        request = many_calls(function, calls, self._options)
+        request = many_calls(function, calls, self._options, self._draft())
         return self._submit(request) if request.args else []
 
     @overload
@@ -257,7 +261,7 @@ class AsyncSubmitter:
         deadline = deadline_of(timeout)
         deferreds: list[AsyncDeferred[Any]] = []
         for calls in in_bulks(iterable):
-            deferreds += self._submit(many_calls(function, calls, self._options))
+            deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
         return _results(deferreds, deadline)
 
 
@@ -276,6 +280,9 @@ class AsyncClientWithOptions(AsyncSubmitter):
 
     def _submit(self, request: Submit) -> list[AsyncDeferred[Any]]:
         return self._client._submit(request)  # noqa: SLF001  # a part of it
+
+    def _draft(self) -> Draft | None:
+        return self._client._draft()  # noqa: SLF001  # a part of it
 
     def __repr__(self) -> str:
         return f"<{self._client!r} with {self._options}>"
@@ -322,7 +329,21 @@ class AsyncClient(AsyncSubmitter):
 
     # -- submitting --
 
-    def _submit(self, request: Submit) -> list[AsyncDeferred[Any]]:
+    def put(self, value: T) -> AsyncDeferred[T]:
+        """Hand a value to the daemon, as the result of a job that has succeeded.
+
+        Given to several jobs as an argument it is stored once, and a large array is mapped by all of them.
+
+        Raises:
+            UsageError: it cannot travel.
+            DiskFull: there is no room for it.
+        """
+        return self._submit(put_call(value, self._draft()))[0]
+
+    def _draft(self) -> Draft | None:
+        return self._core.files.draft()
+
+    def _submit(self, request: Submit | Put) -> list[AsyncDeferred[Any]]:
         self._refuse_closed()
         submission, deferreds = self._core.submit(self, request)
         self._send(submission.frame)
@@ -488,6 +509,7 @@ class AsyncClient(AsyncSubmitter):
         """Disconnect for good; whoever waits is told why."""
         self._error = DaemonUnreachable("this client is closed", "make a new one")
         self._disconnect()
+        self._core.files.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._reconnection is not None:

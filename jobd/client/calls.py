@@ -10,11 +10,12 @@ import msgspec
 
 from jobd import payload
 from jobd.client.blame import blamed
+from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input
 from jobd.model.errors import UsageError
 from jobd.model.job import DEFAULTS, JobOptions
-from jobd.model.messages import Submit
+from jobd.model.messages import Put, Submit
 
 BULK = 10_000
 """Calls that ``map`` sends in one message."""
@@ -51,41 +52,82 @@ def with_options(options: JobOptions | None, given: Options) -> JobOptions:
 
 
 def one_call(
-    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions | None
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: JobOptions | None,
+    draft: Draft | None,
 ) -> Submit:
-    """Return the submit of one call.
+    """Return the submit of one call, whose large arguments go where ``draft`` says.
 
     Raises:
         UsageError: the function or an argument cannot travel.
+        DiskFull, PayloadNotStored: an argument's file cannot be written.
     """
-    call, inputs = _encode(args, kwargs)
-    return _submit_of(function, [call], [(len(args), tuple(kwargs))], [inputs], options)
+    try:
+        call, inputs = _encode(args, kwargs, draft, 0)
+        shapes = [(len(args), tuple(kwargs))]
+        return _submit_of(function, [call], shapes, [inputs], options, draft)
+    except BaseException:
+        _discard(draft)
+        raise
 
 
 def many_calls(
-    function: Function, calls: Iterable[Sequence[Any]], options: JobOptions | None
+    function: Function,
+    calls: Iterable[Sequence[Any]],
+    options: JobOptions | None,
+    draft: Draft | None,
 ) -> Submit:
     """Return the submit of one call for each sequence of positional arguments.
 
     Raises:
-        UsageError: the function or an argument cannot travel.
+        UsageError, DiskFull, PayloadNotStored: as for ``one_call``.
     """
     arguments = [tuple(call) for call in calls]
     shapes: list[Shape] = [(count, ()) for count in sorted({len(call) for call in arguments})]
-    encoded = [_encode(call, {}) for call in arguments]
-    data, inputs = [data for data, _ in encoded], [jobs for _, jobs in encoded]
-    return _submit_of(function, data, shapes, inputs, options)
+    try:
+        encoded = [_encode(call, {}, draft, index) for index, call in enumerate(arguments)]
+        data, inputs = [data for data, _ in encoded], [jobs for _, jobs in encoded]
+        return _submit_of(function, data, shapes, inputs, options, draft)
+    except BaseException:
+        _discard(draft)
+        raise
 
 
-def _submit_of(
+def put_call(value: object, draft: Draft | None) -> Put:
+    """Return the request that stores a value.
+
+    Raises:
+        UsageError: it cannot travel.
+        DiskFull, PayloadNotStored: its file cannot be written.
+    """
+    from jobd.pool.failure import safe_repr  # noqa: PLC0415  # takes long, and few need it
+
+    spot = None if draft is None else draft.spot(0)
+    try:
+        data = payload.encode(value, shown_as=safe_repr, spot=spot)
+    except payload.Unencodable as error:
+        raise UsageError(f"the value cannot travel: {error}", "put plain data") from error
+    return Put(0, draft.key if draft else b"", data)
+
+
+def _discard(draft: Draft | None) -> None:
+    if draft is not None:
+        draft.discard()
+
+
+def _submit_of(  # all that a submit is made of
     function: Function,
     calls: list[bytes],
     shapes: list[Shape],
     inputs: list[list[Input]],
     options: JobOptions | None,
+    draft: Draft | None,
 ) -> Submit:
     name, pickled = named(function, shapes)
-    request = Submit(0, b"", name, calls, shapes, check=True, watch=True, options=options)
+    key = draft.key if draft else b""
+    request = Submit(0, key, name, calls, shapes, check=True, watch=True, options=options)
     if any(inputs):
         request.inputs = inputs
     if pickled:
@@ -101,9 +143,12 @@ def in_bulks(items: Iterable[Any]) -> Iterator[list[tuple[Any]]]:
         yield chunk
 
 
-def _encode(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, list[Input]]:
+def _encode(
+    args: tuple[Any, ...], kwargs: dict[str, Any], draft: Draft | None, index: int
+) -> tuple[bytes, list[Input]]:
+    spot = None if draft is None else draft.spot(index)
     try:
-        return payload.encode_call(args, kwargs)
+        return payload.encode_call(args, kwargs, spot=spot)
     except payload.Unencodable as error:
         given = {f"argument {number}": value for number, value in enumerate(args, 1)}
         given |= {f"argument {name}": value for name, value in kwargs.items()}

@@ -11,21 +11,22 @@ whether the daemon had to drop something; then it is asked again for what is mis
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, Generic, TypeVar
 
 from jobd.client.deferred import DeferredBase
+from jobd.client.files import Files
 from jobd.client.waiting import Farewell, Pending, Submission
 from jobd.model.errors import JobdError, UsageError
-from jobd.model.job import Progress
+from jobd.model.job import PUT, Progress
 from jobd.model.messages import (
     Ended,
     Ping,
     Pong,
     Progressed,
+    Put,
     Submit,
     Submitted,
     Watch,
@@ -57,7 +58,7 @@ class Core(Generic[D]):
         self.next_rid = count(1).__next__
         self.pending: dict[int, Pending] = {}
         self.submits = 0
-        self._session = os.urandom(8)
+        self.files = Files()
         self._failed: list[Submission] = []
         self._live: dict[int, weakref.ref[D]] = {}
         self._received = 0
@@ -69,24 +70,27 @@ class Core(Generic[D]):
 
     # -- asking --
 
-    def submit(self, client: object, request: Submit) -> tuple[Submission, list[D]]:
+    def submit(self, client: object, request: Submit | Put) -> tuple[Submission, list[D]]:
         """Give a submit its numbers and register it; its frame is then to be sent, in this order.
 
         Raises:
             UsageError: it makes too large a message.
         """
         request.rid = self.next_rid()
-        request.uid = self._session + (self.submits + 1).to_bytes(8, "big")
+        request.uid = request.uid or self.files.next_key()
         frame = encode([request])
-        size = len(request.args)
+        size, function = 1, PUT
+        if isinstance(request, Submit):
+            size, function = len(request.args), request.function
         if len(frame) > self.welcome.max_message_bytes:
+            self.files.settle(request.uid, refused=True)
             raise UsageError(
                 f"these {size} calls make a message of {len(frame)} bytes, "
                 f"over the limit of {self.welcome.max_message_bytes}",
                 "submit them in several parts, or pass file names",
             )
         self.submits += 1
-        submission = Submission(request.rid, frame, request.uid, request.function)
+        submission = Submission(request.rid, frame, request.uid, function)
         kind, watch = self._kind, request.watch
         deferreds = [kind(client, submission, index, 0, watch) for index in range(size)]
         submission.deferreds = [*deferreds]  # the caller may do as he likes with his
@@ -140,6 +144,7 @@ class Core(Generic[D]):
     def connected(self, welcome: Welcome) -> None:
         """Begin to count what comes over a new connection."""
         self.welcome = welcome
+        self.files.connected(welcome.place)
         self._received = 1  # the frame with the welcome
         self._unacknowledged = 0
 
@@ -181,6 +186,7 @@ class Core(Generic[D]):
         if not isinstance(submission, Submission):
             return
         submission.take(reply)
+        self.files.settle(submission.uid, refused=False)
         live, first = self._live, reply.first
         for deferred in submission.deferreds:
             number = deferred._id = first + deferred._index  # noqa: SLF001  # ours
@@ -202,6 +208,7 @@ class Core(Generic[D]):
             del self.pending[reply.rid]
             pending.fire()
             if isinstance(pending, Submission):
+                self.files.settle(pending.uid, refused=True)
                 self._failed.append(pending)
                 for deferred in pending.deferreds:
                     deferred.fire()

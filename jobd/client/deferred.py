@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from jobd import payload
+from jobd.blobs import Blobs
 from jobd.client.waiting import Submission, Waitable
 from jobd.inputs import Input, Reference
 from jobd.model.errors import JobCancelled, JobCrashed, JobError, JobFailed, NotFound, WaitTimeout
@@ -86,7 +87,7 @@ def _ending(ended: Ended) -> str:
     return f"{name}: {ended.cause}" if ended.cause else name
 
 
-def value_of(ended: Ended) -> Any:
+def value_of(ended: Ended, blobs: Blobs | None) -> Any:
     """Return what a job returned, or raise what tells how else it ended.
 
     Raises:
@@ -97,7 +98,7 @@ def value_of(ended: Ended) -> Any:
         raise error_of(ended)
     if ended.value is None:
         raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
-    return payload.decode(ended.value)
+    return payload.decode(ended.value, blobs)
 
 
 def error_of(ended: Ended) -> JobError:

@@ -19,9 +19,10 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from jobd import context, payload
 from jobd.client import verbs
-from jobd.client.calls import Options, in_bulks, many_calls, one_call, with_options
+from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase, value_of
+from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
 from jobd.client.streams import StreamReader
@@ -30,7 +31,7 @@ from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
 from jobd.model.errors import DaemonUnreachable, JobError
 from jobd.model.job import JobInfo, JobOptions
-from jobd.model.messages import Ended, Fetched, StatusInfo, Submit, Welcome
+from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected
 
@@ -74,7 +75,8 @@ class Deferred(DeferredBase[T]):
         """
         ended = self._ended
         if ended is not None and ended.inline:
-            return value_of(ended)  # type: ignore[no-any-return]  # T is what the user says
+            blobs = self._client._core.files.blobs  # noqa: SLF001  # a part of its client
+            return value_of(ended, blobs)  # type: ignore[no-any-return]  # T is what the user says
         value: T = self._client._run(verbs.result(self._client._core, self), timeout)  # noqa: SLF001  # as above
         return value
 
@@ -158,6 +160,9 @@ class Submitter:
     def _submit(self, request: Submit) -> list[Deferred[Any]]:
         raise NotImplementedError
 
+    def _draft(self) -> Draft | None:
+        raise NotImplementedError
+
     @overload
     def submit(
         self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
@@ -175,7 +180,7 @@ class Submitter:
         Raises:
             UsageError: the function or an argument cannot travel.
         """
-        return self._submit(one_call(function, args, kwargs, self._options))[0]
+        return self._submit(one_call(function, args, kwargs, self._options, self._draft()))[0]
 
     @overload
     def submit_many(
@@ -202,7 +207,7 @@ class Submitter:
         Raises:
             UsageError: the function or an argument cannot travel.
         """
-        request = many_calls(function, calls, self._options)
+        request = many_calls(function, calls, self._options, self._draft())
         return self._submit(request) if request.args else []
 
     @overload
@@ -239,7 +244,7 @@ class Submitter:
         deadline = deadline_of(timeout)
         deferreds: list[Deferred[Any]] = []
         for calls in in_bulks(iterable):
-            deferreds += self._submit(many_calls(function, calls, self._options))
+            deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
         return _results(deferreds, deadline)
 
 
@@ -258,6 +263,9 @@ class ClientWithOptions(Submitter):
 
     def _submit(self, request: Submit) -> list[Deferred[Any]]:
         return self._client._submit(request)  # noqa: SLF001  # a part of it
+
+    def _draft(self) -> Draft | None:
+        return self._client._draft()  # noqa: SLF001  # a part of it
 
     def __repr__(self) -> str:
         return f"<{self._client!r} with {self._options}>"
@@ -313,7 +321,21 @@ class Client(Submitter):
 
     # -- submitting --
 
-    def _submit(self, request: Submit) -> list[Deferred[Any]]:
+    def put(self, value: T) -> Deferred[T]:
+        """Hand a value to the daemon, as the result of a job that has succeeded.
+
+        Given to several jobs as an argument it is stored once, and a large array is mapped by all of them.
+
+        Raises:
+            UsageError: it cannot travel.
+            DiskFull: there is no room for it.
+        """
+        return self._submit(put_call(value, self._draft()))[0]
+
+    def _draft(self) -> Draft | None:
+        return self._core.files.draft()
+
+    def _submit(self, request: Submit | Put) -> list[Deferred[Any]]:
         core = self._core
         with self._condition:
             self._refuse_closed()
@@ -506,6 +528,7 @@ class Client(Submitter):
     def _hang_up(self) -> None:
         self._closed = True
         self._transport.close()
+        self._core.files.close()
 
     def __enter__(self) -> Self:
         return self

@@ -141,7 +141,7 @@ def result(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
     ended = yield from end(core, deferred)
     if not ended.inline:
         ended = yield from _with_value(core, ended)
-    return value_of(ended)
+    return value_of(ended, core.files.blobs)
 
 
 def keep(core: AnyCore, deferred: AnyDeferred) -> Steps[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from jobd.model.errors import NotAllowed
-from jobd.model.messages import Submit
+from jobd.model.messages import Put, Submit
 
 _JSON = frozenset(b"jJrR")
 """The codecs, by their first bytes, that can only say data (jobd.payload has the table)."""
@@ -36,7 +36,20 @@ class AllowList:
                 f"{request.function} may not be run", "security.allow does not list it"
             )
         if any(call[0] not in _JSON for call in request.args if call):
-            raise NotAllowed(
-                f"an argument of {request.function} is a pickle, and security.allow is set",
-                "pass plain data: None, true and false, numbers, texts, lists, objects",
-            )
+            raise _pickled(f"an argument of {request.function}")
+
+    def refuse_pickle(self, request: Put) -> None:
+        """Let a value pass, or raise.
+
+        Raises:
+            NotAllowed: it is a pickle, which a job that has it as an argument would load.
+        """
+        if self._patterns and request.value[:1] not in (b"j", b"J"):
+            raise _pickled("the value")
+
+
+def _pickled(what: str) -> NotAllowed:
+    return NotAllowed(
+        f"{what} is a pickle, and security.allow is set",
+        "pass plain data: None, true and false, numbers, texts, lists, objects",
+    )

@@ -22,12 +22,14 @@ from jobd.blobs import memory_directory, remove_if_dead, unlink
 from jobd.config.settings import Settings
 from jobd.daemon.lock import private_directory
 from jobd.model.blob import (
+    BY_VALUE,
     CODEC,
     FRESH,
     Owner,
     Place,
     is_session,
     owner_of,
+    reference_in,
     session_name,
     unpack,
 )
@@ -43,6 +45,8 @@ log = logging.getLogger("jobd")
 SWEEP_S = 3600.0
 SETTLED_S = 600.0
 """A younger file is left to the next sweep: its submit may be on its way."""
+
+_MAY_REFER = (CODEC, BY_VALUE)
 
 LOW_BYTES = 4 * 1024 * 1024
 
@@ -94,15 +98,14 @@ class Payloads:
 
     def release(self, data: bytes | None) -> None:
         """A row will not refer to this payload any more, from the next commit on."""
-        if data is not None and data[:1] == CODEC:
-            self._doomed += self._path(data)
+        self._doomed += self._path(data)
 
     def writing(self, changes: Iterable[Change]) -> None:
         """A commit with these changes is on its way."""
         self._released, self._doomed = self._doomed, []
         for change in changes:
             job = change.job
-            if job.args[:1] == CODEC and job.state is State.SUCCEEDED:
+            if job.args[:1] in _MAY_REFER and job.state is State.SUCCEEDED:
                 self._consumed += self._path(job.args, key=job.uid)
 
     def written(self) -> None:
@@ -116,10 +119,13 @@ class Payloads:
         self._doomed[:0] = self._released
         self._released, self._consumed = [], []
 
-    def _path(self, data: bytes, key: bytes = b"") -> list[str]:
+    def _path(self, data: bytes | None, key: bytes = b"") -> list[str]:
         """Return the path of a reference, if it is one; with a ``key`` only if its submit owns that."""
+        reference = reference_in(data)
+        if not reference:
+            return []
         try:
-            blob = unpack(data)
+            blob = unpack(reference)
         except (ValueError, msgspec.MsgspecError):
             return []  # a client may say what it likes
         owner = owner_of(blob.name)
@@ -212,10 +218,11 @@ def _refers(job: Job, name: str) -> bool:
 
 
 def _names_it(data: bytes | None, name: str) -> bool:
-    if data is None or data[:1] != CODEC or name.endswith(FRESH):
+    reference = reference_in(data)
+    if not reference or name.endswith(FRESH):
         return False
     try:
-        return unpack(data).name == name
+        return unpack(reference).name == name
     except (ValueError, msgspec.MsgspecError):
         return False
 

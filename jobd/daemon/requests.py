@@ -38,6 +38,7 @@ from jobd.model.messages import (
     Ping,
     Pong,
     Progressed,
+    Put,
     Refused,
     Reload,
     Request,
@@ -107,6 +108,7 @@ class Requests:
         self._handlers: dict[type, Callable[[bytes, Any], Steps | None]] = {
             Hello: self._hello,
             Submit: self._submit,
+            Put: self._put,
             Watch: self._watch,
             Fetch: self._fetch,
             Find: self._find,
@@ -201,25 +203,34 @@ class Requests:
                 "is the client of another version?",
             )
 
-    def _refuse_large(self, request: Submit) -> None:
-        if len(request.uid) != 16:  # the protocol's length of a key
+    def _put(self, peer: bytes, request: Put) -> None:
+        self._allowed.refuse_pickle(request)
+        _refuse_odd(request.uid)
+        self._refuse_size(len(request.value), "the value has")
+        if not request.value:
+            raise UsageError("a value that is none", "is the client of another version?")
+        if self._is_new(peer, request):
+            self._daemon.scheduler.put(peer, request)
+
+    def _refuse_size(self, size: int, what: str) -> None:
+        limit = self._max_payload_bytes
+        if size > limit:
             raise UsageError(
-                "the key of a submit has 16 bytes", "is the client of another version?"
+                f"{what} {size} bytes, over the limit of {limit}",
+                "pass a file name, or raise limits.max_payload_bytes",
             )
+
+    def _refuse_large(self, request: Submit) -> None:
+        _refuse_odd(request.uid)
         if not request.args:
             raise UsageError("a submit of no jobs", "give at least one")
         if request.inputs:
             raise UsageError("results as arguments are not supported yet", "pass the value")
-        limit = self._max_payload_bytes
         args = request.args
         size = len(args[0]) if len(args) == 1 else max(map(len, args))
-        if size > limit:
-            raise UsageError(
-                f"the arguments have {size} bytes, over the limit of {limit}",
-                "pass a file name, or raise limits.max_payload_bytes",
-            )
+        self._refuse_size(size, "the arguments have")
 
-    def _is_new(self, peer: bytes, request: Submit) -> bool:
+    def _is_new(self, peer: bytes, request: Submit | Put) -> bool:
         """Whether this key was never seen; if it was, answer with the same ids as before.
 
         The numbers of a client's session only rise, so one look at the highest
@@ -237,14 +248,14 @@ class Requests:
         self._sessions[session] = high
         return not self._is_known(peer, request)
 
-    def _is_known(self, peer: bytes, request: Submit) -> bool:
+    def _is_known(self, peer: bytes, request: Submit | Put) -> bool:
         """Look up a key that may have come before; if it has, the sender is answered."""
         daemon, uid = self._daemon, request.uid
         submission = daemon.scheduler.submitting(uid)
         if submission is not None:
             submission.tell.append((peer, request.rid))
             first, count = submission.first, submission.count
-        elif daemon.checks.is_waiting(peer, request):
+        elif isinstance(request, Submit) and daemon.checks.is_waiting(peer, request):
             return True
         else:
             found = daemon.store.submit_of(uid)
@@ -614,6 +625,12 @@ def _size(infos: list[JobInfo]) -> int:
     """Return about how many bytes these jobs take in an answer."""
     texts = sum(len(info.error.traceback) for info in infos if info.error)
     return texts + sum(200 + len(info.args or b"") for info in infos)
+
+
+def _refuse_odd(uid: bytes) -> None:
+    """Refuse a key that has not the protocol's length."""
+    if len(uid) != 16:
+        raise UsageError("the key of a submit has 16 bytes", "is the client of another version?")
 
 
 def no_such_job(number: int) -> NotFound:

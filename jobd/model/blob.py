@@ -23,6 +23,9 @@ from typing import Literal
 import msgspec
 
 CODEC = b"F"
+BY_VALUE = b"v"
+"""A call of a function that travels by value: 4 bytes length, so many of the function, the call."""
+
 FRESH = ".new"
 
 
@@ -104,6 +107,15 @@ def owner_of(name: str) -> Owner | None:
 def is_session(name: str) -> bool:
     """Whether this is a client's mark."""
     return _SESSION.fullmatch(name) is not None
+
+
+def reference_in(data: bytes | None) -> bytes:
+    """Return the reference that a payload is, or that a call by value ends with; empty if there is none."""
+    if data is None:
+        return b""
+    if data[:1] == BY_VALUE:
+        data = data[5 + int.from_bytes(data[1:5], "big") :]
+    return data if data[:1] == CODEC else b""
 
 
 def pack(blob: Blob) -> bytes:

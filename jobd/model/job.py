@@ -13,6 +13,12 @@ import msgspec
 
 from jobd.model.states import Event, State
 
+PUT = "jobd:put"
+"""The function of a job that never ran: a value that a client has handed in."""
+
+NO_ARGS = b"j[[],{}]"
+"""A call without arguments, encoded."""
+
 TAKEN = b"!taken"
 EXPIRED = b"!expired"
 """What begins the value of a job whose result was consumed, or has been kept for long enough."""

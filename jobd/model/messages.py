@@ -205,6 +205,15 @@ class Unfollow(Message, tag=18):
     close: bool
 
 
+class Put(Message, tag=19):
+    """A value, to be kept as the result of a job that has succeeded."""
+
+    rid: int
+    uid: bytes
+    value: bytes
+    watch: bool = True
+
+
 Request = (
     Hello
     | Submit
@@ -222,6 +231,7 @@ Request = (
     | Follow
     | More
     | Unfollow
+    | Put
 )
 
 

@@ -41,6 +41,7 @@ class Event(IntEnum):
     RELEASE = 8  # its last input has succeeded
     ABORT = 9  # an input has ended without a result
     REVIVE = 10  # the input that aborted it gets another round
+    PUT = 11  # it stands for a value that a client has handed in, and never runs
 
 
 TABLE: dict[State, dict[Event, State]] = {
@@ -51,6 +52,7 @@ TABLE: dict[State, dict[Event, State]] = {
     },
     State.QUEUED: {
         Event.ASSIGN: State.RUNNING,
+        Event.PUT: State.SUCCEEDED,
         Event.CANCEL: State.CANCELLED,
         Event.CRASH: State.CRASHED,  # found at start: it took the whole machine down, again
     },

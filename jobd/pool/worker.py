@@ -39,7 +39,7 @@ from typing import Any, NoReturn, cast
 import msgspec
 
 from jobd import context, payload
-from jobd.blobs import Blobs
+from jobd.blobs import Blobs, Spot
 from jobd.failpoints import hit
 from jobd.model.blob import result_name
 from jobd.model.errors import DiskFull, PayloadNotStored, PayloadTooLarge
@@ -293,7 +293,7 @@ class Worker:
         if type(value) in _TO_RUN:
             value = self._run_on(task, value, as_json=as_json)
         self._in_job = False
-        spot = payload.Spot(self._blobs, result_name(task.id, task.attempt, self._boot))
+        spot = Spot(self._blobs, result_name(task.id, task.attempt, self._boot))
         return self._encode(value, as_json=as_json, spot=spot)
 
     def _encode(
@@ -302,7 +302,7 @@ class Worker:
         *,
         as_json: bool,
         what: str = "its result",
-        spot: payload.Spot | None = None,
+        spot: Spot | None = None,
     ) -> bytes:
         try:
             data = payload.encode(value, shown_as=safe_repr, lossy=as_json, spot=spot)

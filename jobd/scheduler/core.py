@@ -27,8 +27,19 @@ from __future__ import annotations
 import msgspec
 
 from jobd.model.errors import JobdError, QueueFull, Stopping
-from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Outcome, Parcel, Verdict
-from jobd.model.messages import INLINE_BYTES, Ended, Reply, Submit, Submitted, refusal
+from jobd.model.job import (
+    NO_ARGS,
+    PUT,
+    Attempt,
+    ErrorInfo,
+    Job,
+    Lease,
+    LogSpan,
+    Outcome,
+    Parcel,
+    Verdict,
+)
+from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Submit, Submitted, refusal
 from jobd.model.orders import (
     GiveBack,
     Lent,
@@ -312,6 +323,25 @@ class Scheduler:
             total = 0 if start else count
             record = batch.pack(first + start, uid, total, function, self._wall, part, options)
             self.window.admit(record, watcher)
+
+    def put(self, peer: bytes, request: Put) -> None:
+        """Take in a value, as the result of a job that has succeeded; answered when it is durable.
+
+        Raises:
+            Stopping, QueueFull: as for ``submit``.
+        """
+        call = Submit(request.rid, request.uid, PUT, [NO_ARGS], [], watch=request.watch)
+        self.submit(peer, call)
+        number = self.ledger.next_id - 1
+        job = self.window.jobs.get(number)
+        if job is None:  # the window is full, and has left it to the store
+            job = Job(number, request.uid, 1, PUT, NO_ARGS, self._wall)
+            job.record = self.ledger.batch.parcels[-1].records[-1]
+            job.watchers = (peer,) if request.watch else None
+            self.window.recover(job)
+        job.value = request.value
+        job.started_at = job.ended_at = self._wall
+        self._finish(job, Event.PUT)
 
     # -- the window --
 

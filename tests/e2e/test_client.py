@@ -184,7 +184,7 @@ def test_arguments_that_cannot_travel_are_refused_where_they_are_passed(client: 
     with pytest.raises(UsageError, match=r"argument 1 \(_thread.lock\) cannot travel"):
         client.submit("work:echo", threading.Lock())
     with pytest.raises(UsageError, match="over the limit of"):
-        client.submit_many("work:echo", [(b"x" * 12 * MIB,)] * 6)
+        client.submit_many("work:echo", [("x" * 12 * MIB,)] * 6)
     assert client.submit("work:add", 1, 2).result(20) == 3
 
 

@@ -346,10 +346,24 @@ def test_a_living_clients_mark_stays_and_a_dead_ones_goes(place: Place) -> None:
     (name,) = os.listdir(place.disk)
     path = os.path.join(place.disk, name)
     assert not remove_if_dead(path)
-    os.close(claim._fd)  # as the kernel does at a process's end
+    assert claim.release.detach() is not None
+    os.close(fd_of(path))  # as the kernel does at a process's end
     assert remove_if_dead(path)
     assert os.listdir(place.disk) == []
     assert remove_if_dead(path)
+
+
+def fd_of(path: str) -> int:
+    """Return the file descriptor under which this process has a file open."""
+    (fd,) = [fd for fd in os.listdir("/proc/self/fd") if _opened(fd) == path]
+    return int(fd)
+
+
+def _opened(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""  # that of the listing itself
 
 
 def test_a_mark_that_is_released_is_gone(place: Place) -> None:

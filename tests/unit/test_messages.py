@@ -43,6 +43,7 @@ REQUESTS: list[Message] = [
     messages.Follow(1, 2, 3, 5, 4, 6),
     messages.More(1, 2, 3, 4),
     messages.Unfollow(1, 2, close=True),
+    messages.Put(1, b"u" * 16, b"j5", watch=False),
 ]
 REPLIES: list[Message] = [
     messages.Welcome(1, 1, "0.1", 2, "boot", "/state", 3, 4, 5),

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from jobd import payload
-from jobd.blobs import MAP_BYTES, Blobs
+from jobd.blobs import MAP_BYTES, Blobs, Spot
 from jobd.inputs import JobResult
 from jobd.model.blob import Place
 from jobd.model.errors import AlreadyTaken, PayloadLost, PayloadTooLarge, PayloadUnreadable
-from jobd.payload import FILE_BYTES, Spot
+from jobd.payload import FILE_BYTES
 
 SIZES = (FILE_BYTES, MAP_BYTES)
 """Bytes of the smallest array of each kind: one that is read, one that is mapped."""

@@ -18,6 +18,7 @@ from jobd.model.states import (
 
 LEGAL = {
     (State.QUEUED, Event.ASSIGN): State.RUNNING,
+    (State.QUEUED, Event.PUT): State.SUCCEEDED,
     (State.QUEUED, Event.CANCEL): State.CANCELLED,
     (State.QUEUED, Event.CRASH): State.CRASHED,
     (State.RUNNING, Event.PUT_BACK): State.QUEUED,
