@@ -27,7 +27,7 @@ class Following(Pending):
 
     def __init__(self, rid: int, number: int) -> None:
         """Begin with the oldest item that is kept."""
-        super().__init__(rid, b"", patient=True)
+        super().__init__(rid, b"", patient=True, awaited=[number])
         self.sent = False
         self.number = number
         self.inbox: deque[bytes] = deque()

@@ -98,13 +98,14 @@ def identify(deferred: AnyDeferred) -> Steps[int]:
     return deferred._id  # noqa: SLF001  # ours
 
 
-def watch(core: AnyCore, deferreds: Iterable[AnyDeferred]) -> Steps[None]:
-    """Have the ends pushed of those jobs of which that is not asked yet.
+def watch(
+    core: AnyCore, deferreds: Iterable[AnyDeferred], *, progress: bool = False
+) -> Steps[None]:
+    """Have the ends pushed of those jobs of which that is not asked yet; of all with ``progress``.
 
     Raises:
         NotFound: one of them does not exist.
     """
-    progress = core.onlooker is not None
     missing = [d for d in deferreds if progress or not d._watched]  # noqa: SLF001  # ours
     if not missing:
         return
@@ -188,7 +189,8 @@ def one(number: int) -> Selector:
 
 def ends(core: AnyCore, deferreds: list[D]) -> Steps[dict[int, Ended]]:
     """Return how jobs ended, once all have."""
-    yield from watch(core, [d for d in deferreds if not d.done()])
+    progress = core.onlooker is not None
+    yield from watch(core, [d for d in deferreds if not d.done()], progress=progress)
     found = {}
     for deferred in deferreds:
         ended = yield from end(core, deferred)

@@ -137,7 +137,10 @@ class Inside:
             self._lent = answer.ok
             told, self._told = self._told, []
         for tell in told:
-            tell(None if answer.ok else TooManyWaiting(answer.message, answer.hint))
+            try:
+                tell(None if answer.ok else TooManyWaiting(answer.message, answer.hint))
+            except RuntimeError:
+                pass  # its event loop is closed: nobody waits there any more
 
     def handed_over(self) -> list[Report]:
         """Return what the next daemon has to know."""

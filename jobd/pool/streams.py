@@ -13,14 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
+from jobd.model.errors import JobdError
 from jobd.model.orders import Produced
+from jobd.pool.inside import Inside
 
 MOST_UNRECORDED_BYTES = 4 * 1024 * 1024
 """With more than this on its way to the disk, a producer waits: the daemon has it all in memory."""
+
+LEND_AFTER_S = 0.05
+"""A producer that waits for so long lends its slot: perhaps to the job that is to consume its items."""
 
 
 class ConsumerGone(BaseException):  # not an error of the job: nobody wants its items any more
@@ -43,7 +49,9 @@ class Stream:
         send: Callable[[Produced], None],
         enter: Callable[[], None],
         leave: Callable[[], None],
+        inside: Inside,
     ) -> None:
+        self._inside = inside
         self.job = job
         """Id and attempt."""
         self._encode = encode
@@ -104,19 +112,41 @@ class Stream:
         self._send_message(Produced(0, *self.job, first, values))
 
     def _wait(self) -> None:
-        """Wait until an item may be made."""
-        while not self._may_go_on():
-            os.eventfd_read(self._wake)
+        """Wait until an item may be made; a wait that takes some time lends the slot."""
+        lent: object | None = None
+        try:
+            while not self._may_go_on():
+                if lent is None and not select.select([self._wake], [], [], LEND_AFTER_S)[0]:
+                    lent = self._inside.wait_begins((), _heard)
+                else:
+                    os.eventfd_read(self._wake)
+        finally:
+            if lent is not None:
+                self._inside.wait_ends(lent)
 
     async def _wait_async(self) -> None:
+        lent: object | None = None
+        try:
+            while not self._may_go_on():
+                if not await self._news(None if lent else LEND_AFTER_S):
+                    lent = self._inside.wait_begins((), _heard)
+        finally:
+            if lent is not None:
+                self._inside.wait_ends(lent)
+
+    async def _news(self, timeout_s: float | None) -> bool:
+        """Wait until the control thread has heard something; return False if it has not in time."""
         loop = asyncio.get_running_loop()
-        while not self._may_go_on():
-            woken = loop.create_future()
-            loop.add_reader(self._wake, self._woken, woken)
-            try:
+        woken = loop.create_future()
+        loop.add_reader(self._wake, self._woken, woken)
+        try:
+            async with asyncio.timeout(timeout_s):
                 await woken
-            finally:
-                loop.remove_reader(self._wake)
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(self._wake)
+        return True
 
     def _woken(self, woken: asyncio.Future[Any]) -> None:
         os.eventfd_read(self._wake)
@@ -152,6 +182,10 @@ class Stream:
         """Nobody wants any more."""
         self._closing = True
         os.eventfd_write(self._wake, 1)
+
+
+def _heard(_: JobdError | None) -> None:
+    """Take note of whether the slot is lent: a producer waits either way."""
 
 
 def _size(message: Produced) -> int:

@@ -329,6 +329,7 @@ class Worker:
             send=self._send_produced,
             enter=self._enter_job,
             leave=self._leave_job,
+            inside=self._inside,
         )
         self._in_job = False
         with self._lock:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +104,27 @@ def advance(gate: str) -> None:
     jobd.progress(3, 10, "\x1b[2J lines")
     while not Path(gate).exists():
         time.sleep(0.01)
+
+
+def endless() -> Iterator[int]:
+    """Produce numbers without end."""
+    yield from itertools.count()
+
+
+def consume(number: int, items: int) -> list[int]:
+    """Consume a stream as long as that takes."""
+    with jobd.Client() as client:
+        return list(itertools.islice(client.attach(number), items))
+
+
+async def gather(count: int) -> list[Any]:
+    """Wait for several jobs at a time, in coroutines."""
+    async with jobd.AsyncClient() as client:
+        jobs = [client.submit("nested:nest", depth) for depth in range(count)]
+        return list(await asyncio.gather(*jobs))
+
+
+def ask(number: int) -> Any:
+    """Wait for a job by its id."""
+    with jobd.Client() as client:
+        return client.result(number)
