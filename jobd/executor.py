@@ -32,6 +32,7 @@ import cloudpickle
 from jobd import context, payload
 from jobd.client import Client, Deferred
 from jobd.client.calls import BULK, Options, many_calls, one_call, with_options
+from jobd.client.files import Draft
 from jobd.client.waiting import Arrivals
 from jobd.model.errors import (
     DaemonUnreachable,
@@ -257,7 +258,7 @@ class Executor(AnyExecutor):
             PoolBroken: its own daemon is gone.
             UsageError: the function or an argument cannot travel.
         """
-        return self._engine.submit(one_call(fn, args, kwargs, self._options))
+        return self._engine.submit(one_call(fn, args, kwargs, self._options, self._draft()))
 
     def map(
         self,
@@ -298,11 +299,16 @@ class Executor(AnyExecutor):
         deferreds: list[Deferred[Any]] = []
         try:
             for bulk in _chunks(calls, BULK):
-                deferreds += self._engine.submit_many(many_calls(fn, bulk, self._options))
+                deferreds += self._engine.submit_many(
+                    many_calls(fn, bulk, self._options, self._draft())
+                )
         except BaseException:
             self._engine.cancel(deferreds)
             raise
         return deferreds
+
+    def _draft(self) -> Draft | None:
+        return self.client._draft()  # noqa: SLF001  # it is the client with another face
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002  # the standard library's
         """Take no more submits, and end once all jobs have ended.
