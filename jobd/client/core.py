@@ -92,7 +92,10 @@ class Core(Generic[D]):
         self.submits += 1
         submission = Submission(request.rid, frame, request.uid, function)
         kind, watch = self._kind, request.watch
-        deferreds = [kind(client, submission, index, 0, watch) for index in range(size)]
+        if size == 1:
+            deferreds = [kind(client, submission, 0, 0, watch)]
+        else:
+            deferreds = [kind(client, submission, index, 0, watch) for index in range(size)]
         submission.deferreds = [*deferreds]  # the caller may do as he likes with his
         self.pending[request.rid] = submission
         return submission, deferreds
@@ -185,7 +188,7 @@ class Core(Generic[D]):
         submission = self.pending.pop(reply.rid, None)
         if not isinstance(submission, Submission):
             return
-        submission.take(reply)
+        submission.over = True
         self.files.settle(submission.uid, refused=False)
         live, first = self._live, reply.first
         for deferred in submission.deferreds:
@@ -193,7 +196,8 @@ class Core(Generic[D]):
             live[number] = weakref.ref(deferred)  # type: ignore[arg-type]  # made by `new`
         submission.deferreds = []
         submission.frame = b""
-        submission.fire()
+        if submission._waiters is not None:  # noqa: SLF001  # ours
+            submission.fire()
 
     def _answered(self, reply: Any) -> None:
         if type(reply) is Progressed:

@@ -127,13 +127,19 @@ class Submission(Pending):
     __slots__ = ("deferreds", "function", "seen", "uid")
 
     sent = True
+    replies: list[Message]
 
     def __init__(self, rid: int, frame: bytes, uid: bytes, function: str) -> None:
-        super().__init__(rid, frame, patient=True)
+        # Not by way of the base: one is made for every job.
+        self._waiters = self._awaited = self.error = None
+        self.rid = rid
+        self.frame = frame
+        self.stream = self.over = self.seen = False
+        self.patient = True
+        self.replies = []
         self.uid = uid
         self.function = function
         self.deferreds: list[DeferredBase[Any]] = []
-        self.seen = False
 
     def refusal(self) -> JobdError | None:
         """Return why it was refused, if it was; whoever asks has seen it."""
