@@ -9,7 +9,6 @@ from typing import Any, TypedDict
 import msgspec
 
 from jobd import payload
-from jobd.client.blame import blamed
 from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input
@@ -150,6 +149,8 @@ def _encode(
     try:
         return payload.encode_call(args, kwargs, spot=spot)
     except payload.Unencodable as error:
+        from jobd.client.blame import blamed  # noqa: PLC0415  # only an error needs it
+
         given = {f"argument {number}": value for number, value in enumerate(args, 1)}
         given |= {f"argument {name}": value for name, value in kwargs.items()}
         culprit = blamed(given, lambda value: payload.encode_call((value,), {}))

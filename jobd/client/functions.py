@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from jobd.client.blame import blamed
 from jobd.model.errors import BadFunction, UsageError
 from jobd.model.reference import MAX_CHARACTERS
 
@@ -74,6 +73,8 @@ def _pickled(function: Callable[..., Any]) -> bytes:
     try:
         data: bytes = cloudpickle.dumps(function)
     except Exception as error:  # whatever a user's __reduce__ raises
+        from jobd.client.blame import blamed  # noqa: PLC0415  # only an error needs it
+
         culprit = blamed({"the function": function}, cloudpickle.dumps)
         raise UsageError(
             f"{culprit} cannot travel to the worker: {type(error).__name__}: {error}",

@@ -25,7 +25,6 @@ from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
-from jobd.client.streams import StreamReader
 from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
@@ -109,6 +108,8 @@ class Stream(Iterator[Any]):
     """
 
     def __init__(self, client: Client, deferred: Deferred[Any]) -> None:
+        from jobd.client.streams import StreamReader  # noqa: PLC0415  # most commands need none
+
         self._client = client
         self._reader = StreamReader(client._core, deferred)  # noqa: SLF001  # a part of its client
 

@@ -280,6 +280,7 @@ HEAVY = [
     *("rich", "pickle", "_pickle", "zmq", "asyncio", "sqlite3", "ssl", "multiprocessing"),
     *("pathlib", "dataclasses", "logging", "subprocess", "json", "difflib", "tomllib", "locale"),
     *("ast", "dis", "tokenize", "traceback", "email", "argparse", "shutil", "tempfile", "unittest"),
+    "cloudpickle",
 ]
 
 PROBE = """

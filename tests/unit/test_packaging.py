@@ -92,7 +92,13 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
 
 def test_importing_jobd_loads_nothing_heavy() -> None:
     """A worker and a user's `except jobd.NotFound` pay for no client, no ZeroMQ."""
-    program = (
-        "import sys, jobd; jobd.NotFound; print('zmq' in sys.modules, 'msgspec' in sys.modules)"
-    )
-    assert run(program) == "False False"
+    heavy = "'zmq', 'msgspec', 'asyncio', 'cloudpickle', 'pickle'"
+    tell = f"print(*{{{heavy}}} & (set(sys.modules) - before))"
+    assert run(f"import sys; before = set(sys.modules); import jobd; jobd.NotFound; {tell}") == ""
+
+
+def test_the_client_for_threads_does_without_what_only_some_need() -> None:
+    """asyncio, cloudpickle and pickle are for those who use them."""
+    heavy = "'zmq', 'asyncio', 'cloudpickle', 'pickle'"
+    tell = f"print(*{{{heavy}}} & (set(sys.modules) - before))"
+    assert run(f"import sys; before = set(sys.modules); import jobd; jobd.Client; {tell}") == ""
