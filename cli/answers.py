@@ -11,7 +11,7 @@ from jobd.model.errors import NotFound, NotReady
 if TYPE_CHECKING:
     from jobd.cli.session import Session
 
-CODES = {"not found": NotFound.code, "has not ended": NotReady.code}
+CODES = {"not found": NotFound.code, "has not ended": NotReady.code, "its input": NotReady.code}
 """Exit codes of the answers that are refusals; all others mean that the job is as it was asked."""
 
 
@@ -26,4 +26,8 @@ def tell(session: Session, verb: str, answers: Sequence[tuple[int, str]]) -> int
         session.write_table((), [(str(number), answer) for number, answer in ordered])
     else:
         session.note("no jobs")
-    return exit_code([CODES.get(answer, 0) for _, answer in ordered])
+    return exit_code([_code(answer) for _, answer in ordered])
+
+
+def _code(answer: str) -> int:
+    return next((code for word, code in CODES.items() if answer.startswith(word)), 0)

@@ -10,8 +10,10 @@ from jobd import payload
 from jobd.cli import render
 from jobd.cli.durations import show_duration
 from jobd.cli.progress import Bars
+from jobd.client.deferred import ended_of
+from jobd.inputs import refuse_gone
 from jobd.model.errors import NotFound, NotReady, WaitTimeout
-from jobd.model.messages import Ended, Fetched
+from jobd.model.messages import Ended
 from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def fetch(client: Client, number: int) -> Ended:
             f"job {number} is {NAMES[fetched.state]}: there is no result yet",
             f"'jobd result --wait {number}' waits for it",
         )
-    return _ended(fetched)
+    return ended_of(fetched)
 
 
 def wait(session: Session, client: Client, number: int, timeout_s: float | None) -> Ended:
@@ -44,7 +46,7 @@ def wait(session: Session, client: Client, number: int, timeout_s: float | None)
     """
     ended = wait_all(session, client, [number], timeout_s)[number]
     if not ended.inline:
-        ended = _ended(client.fetch(number))
+        ended = ended_of(client.fetch(number))
     return ended
 
 
@@ -75,10 +77,11 @@ def tell(session: Session, ended: Ended) -> int:
     """Print a job's value, or complain about its failure; return the exit code that mirrors it.
 
     Raises:
-        NotFound: it succeeded, and its value is not kept any more.
+        AlreadyTaken, ResultExpired: it succeeded, and its value is not there any more.
     """
     if ended.state is State.SUCCEEDED and ended.value is None:
         raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
+    refuse_gone(ended.value or b"", ended.id)
     if session.json:
         session.write_json(render.result_json(ended))
     elif ended.state is State.SUCCEEDED and ended.value is not None:
@@ -96,7 +99,11 @@ def complain(session: Session, ended: Ended) -> None:
     if session.verbose and traceback:
         session.complain(traceback.rstrip())
     hint = ""
-    if ended.state is not State.CANCELLED and not session.quiet:
+    if ended.state is State.ABORTED and not session.quiet:
+        hint = (
+            f" (see 'jobd show {ended.root}'; 'jobd retry {ended.root}' gives both another round)"
+        )
+    elif ended.state is not State.CANCELLED and not session.quiet:
         hint = f" (see 'jobd logs {ended.id}', 'jobd show {ended.id}')"
     session.complain(render.failure_text(ended) + hint)
 
@@ -109,7 +116,3 @@ def _print_value(session: Session, value: bytes) -> None:
     elif text.startswith('"'):
         text = msgspec.json.decode(text, type=str)
     session.write(text)
-
-
-def _ended(fetched: Fetched) -> Ended:
-    return Ended(fetched.id, fetched.state, fetched.value, fetched.error, fetched.cause)

@@ -70,12 +70,14 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "ended_at": instant(info.ended_at),
         "pid": info.pid or None,
         "cause": info.cause or None,
+        "root": info.root or None,
         "error": error_json(info.error),
         "output_bytes": info.log_bytes,
         "progress": progress_json(info.progress),
     }
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
+        value["inputs"] = info.inputs
         value["earlier"] = [attempt_json(attempt) for attempt in info.earlier]
     return value
 
@@ -104,6 +106,7 @@ def result_json(ended: Ended) -> dict[str, Any]:
         "state": NAMES[ended.state],
         "value": None,
         "cause": ended.cause or None,
+        "root": ended.root or None,
         "error": error_json(ended.error),
     }
     if ended.state is State.SUCCEEDED and ended.value is not None:
@@ -119,6 +122,7 @@ def ends_json(ends: Iterable[Ended]) -> dict[str, Any]:
             "id": ended.id,
             "state": NAMES[ended.state],
             "cause": ended.cause or None,
+            "root": ended.root or None,
             "error": error_json(ended.error),
         }
         for ended in ends
@@ -299,6 +303,8 @@ def failure_text(ended: Ended) -> str:
     match ended.state:
         case State.CANCELLED:
             return f"job {ended.id} was cancelled" + (f": {reason}" if reason else "")
+        case State.ABORTED:
+            return f"job {ended.id} was aborted: {one_line(ended.cause)}"
         case State.CRASHED:
             cause = one_line(ended.cause)
             return f"job {ended.id} crashed" + (f" ({cause})" if cause else "")

@@ -153,7 +153,7 @@ class Feeding:
             NoSuchPart: the value has no such part.
         """
         if index not in self._values:
-            refuse_gone(self._encoded[index])
+            refuse_gone(self._encoded[index], number_of(self._encoded[index]))
             self._values[index] = self._decode(self._encoded[index])
         return follow(self._values[index], path)
 
@@ -178,20 +178,22 @@ def put(call: list[Any], where: list[str | int], value: Any) -> None:
     holder[where[-1]] = value
 
 
-def refuse_gone(value: bytes) -> None:
-    """Raise if this stands for a value that is gone: one of the tombstones, and the job's id.
+def refuse_gone(value: bytes, number: int) -> None:
+    """Raise if this stands for a job's value that is gone: if it is one of the tombstones.
 
     Raises:
         AlreadyTaken, ResultExpired: so it is.
     """
     if value.startswith(TAKEN):
-        raise AlreadyTaken(f"the result of job {_number(value, TAKEN)} was taken already")
+        raise AlreadyTaken(f"the result of job {number} was taken already", "it can be read once")
     if value.startswith(EXPIRED):
-        raise ResultExpired(f"the result of job {_number(value, EXPIRED)} has expired")
+        raise ResultExpired(f"the result of job {number} has expired", "submit the job again")
 
 
-def _number(value: bytes, tombstone: bytes) -> str:
-    return value[len(tombstone) :].decode("ascii", "replace").strip()
+def number_of(tombstone: bytes) -> int:
+    """Return the job of a tombstone that stands for an input; 0 for a value."""
+    word = tombstone.rpartition(b" ")[2]
+    return int(word) if tombstone[:1] == b"!" and word.isdigit() else 0
 
 
 def _part(index: int, path: Path) -> Any:

@@ -19,7 +19,8 @@ jobd retry 40-60 -s crashed   of these, those that crashed
 def command(session: Session, *, selector: tuple[str, ...], states: tuple[str, ...]) -> int:
     """Queue jobs again that failed, crashed or were cancelled, and print what became of each.
 
-    A job keeps its id and its arguments; its earlier attempts stay on record.
+    A job keeps its id and its arguments; its earlier attempts stay on record. Jobs that
+    were aborted for its sake wait for it again.
     """
     selected = select(selector, states)
     with session.connect() as client:

@@ -7,9 +7,17 @@ from typing import Any, Generic, TypeVar
 from jobd import payload
 from jobd.blobs import Blobs
 from jobd.client.waiting import Submission, Waitable
-from jobd.inputs import Input, Reference
-from jobd.model.errors import JobCancelled, JobCrashed, JobError, JobFailed, NotFound, WaitTimeout
-from jobd.model.messages import Ended
+from jobd.inputs import Input, Reference, refuse_gone
+from jobd.model.errors import (
+    JobAborted,
+    JobCancelled,
+    JobCrashed,
+    JobError,
+    JobFailed,
+    NotFound,
+    WaitTimeout,
+)
+from jobd.model.messages import Ended, Fetched
 from jobd.model.states import NAMES, State
 
 T = TypeVar("T")
@@ -92,13 +100,27 @@ def value_of(ended: Ended, blobs: Blobs | None) -> Any:
 
     Raises:
         JobError: it ended without a result.
-        NotFound: its result is not kept any more.
+        AlreadyTaken: somebody has consumed its result.
+        ResultExpired: its result was kept for long enough.
     """
     if ended.state is not State.SUCCEEDED:
         raise error_of(ended)
     if ended.value is None:
         raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
+    refuse_gone(ended.value, ended.id)
     return payload.decode(ended.value, blobs)
+
+
+def ended_of(fetched: Fetched) -> Ended:
+    """Return a job's end as it was fetched, value included."""
+    return Ended(
+        fetched.id,
+        fetched.state,
+        fetched.value,
+        fetched.error,
+        fetched.cause,
+        root=fetched.root,
+    )
 
 
 def error_of(ended: Ended) -> JobError:
@@ -114,6 +136,15 @@ def error_of(ended: Ended) -> JobError:
         return JobCrashed(
             f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace
         )
+    if ended.state is State.ABORTED:
+        aborted = JobAborted(
+            f"job {ended.id} was aborted: {ended.cause}",
+            f"'jobd retry {ended.root}' gives both another round",
+            id=ended.id,
+            type=kind,
+        )
+        aborted.root = ended.root
+        return aborted
     text = f"{kind}: {error.message}" if error and error.message else kind
     failed = JobFailed(
         f"job {ended.id} failed: {text}", see, id=ended.id, type=kind, traceback=trace

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from jobd.client.core import Core
-from jobd.client.deferred import DeferredBase, error_of, value_of
+from jobd.client.deferred import DeferredBase, ended_of, error_of, value_of
 from jobd.client.waiting import Arrivals, Farewell, Pending, Waitable
 from jobd.model.errors import JobError, NotFound, UsageError
 from jobd.model.job import JobInfo
@@ -154,7 +154,7 @@ def keep(core: AnyCore, deferred: AnyDeferred) -> Steps[None]:
 
 def _with_value(core: AnyCore, ended: Ended) -> Steps[Ended]:
     fetched = yield from fetch(core, ended.id)
-    return Ended(fetched.id, fetched.state, fetched.value, fetched.error, fetched.cause)
+    return ended_of(fetched)
 
 
 def exception(core: AnyCore, deferred: AnyDeferred) -> Steps[JobError | None]:

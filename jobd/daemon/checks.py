@@ -83,6 +83,12 @@ class Checks:
                     return True
         return False
 
+    def is_pending(self, uid: bytes) -> bool:
+        """Whether a submit with this key waits."""
+        return any(
+            request.uid == uid for check in self._pending.values() for _, request in check.waiting
+        )
+
     def ask(self, peer: bytes, request: Submit) -> None:
         """Have a submit checked; it is accepted or refused later."""
         shapes = [s for s in request.shapes if (request.function, s) not in self._known]

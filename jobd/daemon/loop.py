@@ -21,6 +21,7 @@ from jobd.config.settings import Settings
 from jobd.daemon import logs
 from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
+from jobd.daemon.dependencies import Dependencies
 from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
@@ -118,6 +119,7 @@ class Daemon:
         self.clients = Clients(Outbox(client_router))
         self.streams = StreamService(self)
         self.payloads = payloads
+        self.dependencies = Dependencies(self)
         self.requests = Requests(self)
         self.committer = Committer(store.commit)
         self.checks = Checks(
@@ -229,7 +231,7 @@ class Daemon:
         ready = self._poll()
         self.now_s = time.monotonic()
         scheduler = self.scheduler
-        scheduler.begin(int(self.now_s * 1e6), time.time_ns() // 1000)
+        scheduler.begin(round(self.now_s * 1e6), time.time_ns() // 1000)
         if self.committer.busy and self.committer.fd in ready:
             self._committed(self.committer.finish())
         if self._client_router.socket in ready:
@@ -246,6 +248,8 @@ class Daemon:
         if scheduler.wants_refill():
             cursor, high = scheduler.window.cursor, scheduler.ledger.stored_high
             scheduler.refill(*self.store.backlog(cursor, high, REFILL))
+        if self.dependencies.has_more:
+            self.dependencies.step()
         self._act()
         self._write()
         self._flush()
@@ -271,7 +275,7 @@ class Daemon:
         return dict(self._poller.poll(self._timeout_ms()))
 
     def _timeout_ms(self) -> int:
-        if self.tasks or self.streams.has_more:
+        if self.tasks or self.streams.has_more or self.dependencies.has_more:
             return 0
         scheduler = self.scheduler
         times = [self._housekeeping_at]
@@ -410,6 +414,8 @@ class Daemon:
     def _act(self) -> None:
         effects = self.scheduler.take_effects()
         for uid, order in effects.orders:
+            if type(order) is Run:
+                self.dependencies.feed(order)
             self._order(uid, order)
             if type(order) is Run:
                 self._workers.flush()  # the job starts while we write

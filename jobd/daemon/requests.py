@@ -179,21 +179,29 @@ class Requests:
         if request.check and not request.by_value and not daemon.checks.passes(request):
             daemon.checks.ask(peer, request)
         else:
-            daemon.scheduler.submit(peer, request)
+            self._queue(peer, request)
             hit("submit.accepted")
+
+    def _queue(self, peer: bytes, request: Submit) -> None:
+        if request.inputs:
+            self._daemon.dependencies.take_in(peer, request)
+        else:
+            self._daemon.scheduler.submit(peer, request)
 
     def accept(self, peer: bytes, request: Submit) -> None:
         """Queue a submit that has been checked."""
         try:
-            self._daemon.scheduler.submit(peer, request)
+            self._queue(peer, request)
         except JobdError as error:
             self.refuse(peer, request, error)
         else:
             hit("submit.accepted")
+            self._daemon.dependencies.checked(request.uid)
 
     def refuse(self, peer: bytes, request: Submit, error: JobdError) -> None:
         """Tell the client that its submit is refused."""
         self._daemon.clients.reply(peer, refusal(request.rid, error))
+        self._daemon.dependencies.checked(request.uid)
 
     def _refuse_name(self, request: Submit) -> None:
         """Refuse a function by value whose name cannot be shown."""
@@ -224,8 +232,6 @@ class Requests:
         _refuse_odd(request.uid)
         if not request.args:
             raise UsageError("a submit of no jobs", "give at least one")
-        if request.inputs:
-            raise UsageError("results as arguments are not supported yet", "pass the value")
         args = request.args
         size = len(args[0]) if len(args) == 1 else max(map(len, args))
         self._refuse_size(size, "the arguments have")
@@ -255,7 +261,9 @@ class Requests:
         if submission is not None:
             submission.tell.append((peer, request.rid))
             first, count = submission.first, submission.count
-        elif isinstance(request, Submit) and daemon.checks.is_waiting(peer, request):
+        elif isinstance(request, Submit) and (
+            daemon.checks.is_waiting(peer, request) or daemon.dependencies.is_waiting(peer, request)
+        ):
             return True
         else:
             found = daemon.store.submit_of(uid)
@@ -288,7 +296,7 @@ class Requests:
             elif job.state >= ENDED and number not in scheduler.window.jobs:
                 clients.reply(peer, ended_message(job))
             else:
-                scheduler.window.watch(peer, number)
+                scheduler.window.watch(peer, number, job.state)
         if request.rid:
             clients.reply(peer, Watching(request.rid, unknown))
 
@@ -299,7 +307,7 @@ class Requests:
         state = job.state
         if state is State.QUEUED and request.id in self._running():
             state = State.RUNNING
-        reply = Fetched(request.rid, job.id, state, job.value, job.error, job.cause)
+        reply = Fetched(request.rid, job.id, state, job.value, job.error, job.cause, job.root)
         self._daemon.clients.reply(peer, reply, len(job.value or b""))
 
     # -- progress --
@@ -361,6 +369,7 @@ class Requests:
         )
         if job.options is not None:
             info.queue, info.name = job.options.queue, job.options.name
+        info.root = job.root
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
@@ -402,7 +411,8 @@ class Requests:
                 seen.add(info.id)
                 info.earlier = store.attempts(info.id)
                 job = store.job(info.id)
-                info.args = job.args if job else None
+                if job is not None:
+                    info.args, info.inputs = job.args, job.inputs or []
             if infos:
                 clients.reply(peer, Jobs(request.rid, infos, more=True), _size(infos))
             yield
@@ -480,7 +490,7 @@ class Requests:
                 return "has not ended"
             if job.state is State.SUCCEEDED:
                 return "already succeeded"
-            return scheduler.retry(scheduler.window.load(job))
+            return self._daemon.dependencies.retry(job)
 
         yield from self._change(peer, request.rid, request.selector, change)
 

@@ -280,6 +280,8 @@ class Ended(Message, tag=4):
     error: ErrorInfo | None = None
     cause: str = ""
     inline: bool = True
+    root: int = 0
+    """Aborted: the job that was to blame."""
 
 
 class Watching(Message, tag=5):
@@ -298,6 +300,7 @@ class Fetched(Message, tag=6):
     value: bytes | None
     error: ErrorInfo | None
     cause: str
+    root: int = 0
 
 
 class Jobs(Message, tag=7):

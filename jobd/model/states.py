@@ -2,8 +2,9 @@
 
 The numbers are stored: never reuse or change one.  Those under ``ENDED`` are
 live, the others are ends.  An end has one exit only, which a person takes:
-``RETRY``, or ``REVIVE`` where the retry is that of the job that it came from.  It
-opens a new round of the same job and never touches what an earlier round recorded.
+``RETRY``, or ``REVIVE`` for a job that waits for its inputs again, as where the retry
+is that of its root.  It opens a new round of the same job and never touches what an
+earlier round recorded.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ TABLE: dict[State, dict[Event, State]] = {
     State.SUCCEEDED: {},
     State.FAILED: {Event.RETRY: State.QUEUED},
     State.CRASHED: {Event.RETRY: State.QUEUED},
-    State.CANCELLED: {Event.RETRY: State.QUEUED},
+    State.CANCELLED: {Event.RETRY: State.QUEUED, Event.REVIVE: State.BLOCKED},
     State.ABORTED: {Event.REVIVE: State.BLOCKED},
 }
 

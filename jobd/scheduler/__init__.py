@@ -1,6 +1,7 @@
 """The scheduler: a pure state machine that decides what happens next."""
 
 from jobd.scheduler.batch import Batch
+from jobd.scheduler.blocked import Fate, has_failed, root_of
 from jobd.scheduler.core import Effects, Options, Scheduler, ended_message
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.streams import Follower, Streams
@@ -9,6 +10,7 @@ __all__ = [
     "Batch",
     "Death",
     "Effects",
+    "Fate",
     "Follower",
     "Options",
     "Phase",
@@ -16,4 +18,6 @@ __all__ = [
     "Streams",
     "Worker",
     "ended_message",
+    "has_failed",
+    "root_of",
 ]

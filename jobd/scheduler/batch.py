@@ -25,6 +25,7 @@ class Submission(msgspec.Struct):
     first: int
     count: int
     tell: list[tuple[bytes, int]]
+    has_inputs: bool = False
 
 
 class Change(msgspec.Struct):
@@ -59,6 +60,12 @@ class Batch:
         self.replies: list[tuple[bytes, Reply]] = []
         self.recorded: list[tuple[str, int]] = []
         """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
+        self.edges: list[tuple[int, int]] = []
+        """New ones: (input that has not succeeded, job that waits for it)."""
+        self.settled: list[int] = []
+        """Inputs that have succeeded: no edge leads from them any more."""
+        self.freed: list[int] = []
+        """Jobs that wait no longer: no edge leads to them any more."""
         self.items: list[tuple[int, int, bytes]] = []
         """What streams have produced: (job, number, value)."""
         self.cleared: list[int] = []
@@ -85,6 +92,7 @@ class Batch:
             or self.orders
             or self.recorded
             or self.items
+            or self.settled
         )
 
     def pack(  # noqa: PLR0913, PLR0917  # all that a record is made of

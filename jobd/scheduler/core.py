@@ -28,6 +28,7 @@ import msgspec
 
 from jobd.model.errors import JobdError, QueueFull, Stopping
 from jobd.model.job import (
+    DEFAULTS,
     NO_ARGS,
     PUT,
     Attempt,
@@ -53,6 +54,7 @@ from jobd.model.orders import (
 )
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
+from jobd.scheduler.blocked import Blocked, Fate
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
@@ -131,6 +133,7 @@ class Scheduler:
         # One more than there are: the store is looked through once, for parcels that are over.
         self.window = Window(self.ledger.counts[State.QUEUED] + (next_id > 1))
         self.workers: dict[str, Worker] = {}
+        self.blocked = Blocked(self.ledger, self.window)
         self.streams = Streams(self.ledger)
         self.draining = False
         self.degraded = False
@@ -155,10 +158,12 @@ class Scheduler:
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
         self._now = now_us
-        self._wall = wall_us
+        self._wall = self.blocked.wall = wall_us
 
     def take_effects(self) -> Effects:
         """Decide what can be decided, and return what is to be done now."""
+        if self.blocked.is_busy:
+            self.blocked.settle()
         self._staff()
         if self._closing:
             self._stop_closing()
@@ -226,6 +231,8 @@ class Scheduler:
             for peer, rid in submission.tell:
                 replies.append((peer, Submitted(rid, submission.first, submission.count)))
         self._tell_ends(batch)
+        if batch.edges:
+            self.blocked.stored(batch.edges)
         if batch.items:
             self.streams.committed(batch)
         replies += batch.replies
@@ -250,14 +257,22 @@ class Scheduler:
                 jobs.pop(number, None)
                 if streams and number in streams:
                     self.streams.ended(number)
-            elif job.state is State.QUEUED and number in batch.spill:
-                self.window.spill(job)
+            elif job.state <= State.QUEUED:
+                self._unload(job, batch)
+
+    def _unload(self, job: Job, batch: Batch) -> None:
+        """Leave a job to the store, where it is now, if there is no room for it."""
+        if job.state is State.BLOCKED:
+            self.blocked.unload(job)
+        elif job.id in batch.spill:
+            self.window.spill(job)
 
     def not_committed(self, error: JobdError) -> None:
         """The batch in flight was rolled back: refuse its submits, keep all else for the next try."""
         self.degraded = True
         self._store_at = self._now + RETRY_STORE_US
-        for submission in self.ledger.lost():
+        for submission in self.ledger.lost(self.window.jobs):
+            self.blocked.forget(submission.first, submission.count)
             self.window.drop(submission.first, submission.count)
             self.ledger.forget_jobs(submission.first, submission.count)
             self.streams.void(range(submission.first, submission.first + submission.count))
@@ -290,8 +305,10 @@ class Scheduler:
         """Return the submit with this key if it is not durable yet."""
         return self.ledger.submissions.get(uid)
 
-    def submit(self, peer: bytes, request: Submit) -> None:
+    def submit(self, peer: bytes, request: Submit, fates: list[Fate] | None = None) -> None:
         """Take in the jobs of a submit whose key is new; answered when they are durable.
+
+        ``fates`` tells what jobs with inputs meet; ``request.inputs`` has ids only by now.
 
         Raises:
             Stopping: the daemon is ending.
@@ -302,7 +319,8 @@ class Scheduler:
         count = len(args)
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
-        if ledger.counts[State.QUEUED] + ledger.batch.submitted + count > self.options.max_queued:
+        waiting = ledger.counts[State.QUEUED] + ledger.counts[State.BLOCKED]
+        if waiting + ledger.batch.submitted + count > self.options.max_queued:
             raise QueueFull(
                 f"the queue is full ({self.options.max_queued} jobs)",
                 "wait for some to end, or raise limits.max_queued",
@@ -318,6 +336,10 @@ class Scheduler:
         batch.submitted += count
         batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
         watcher = peer if request.watch else None
+        if fates is not None:
+            submission.has_inputs = True
+            self._submit_dependants(submission, request, fates, watcher)
+            return
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
             total = 0 if start else count
@@ -343,6 +365,18 @@ class Scheduler:
         job.started_at = job.ended_at = self._wall
         self._finish(job, Event.PUT)
 
+    def _submit_dependants(
+        self, submission: Submission, request: Submit, fates: list[Fate], watcher: bytes | None
+    ) -> None:
+        """Take in jobs with inputs: each has a row of its own from the start."""
+        total, calls = submission.count, zip(request.args, request.inputs, fates, strict=True)
+        for number, (args, inputs, fate) in enumerate(calls, submission.first):
+            job = Job(number, request.uid, total, request.function, args, self._wall)
+            job.options, job.inputs = request.options, inputs or None  # type: ignore[assignment]  # ids only
+            job.watchers = None if watcher is None else (watcher,)
+            total = 0
+            self.blocked.admit(job, fate)
+
     # -- the window --
 
     def wants_refill(self) -> bool:
@@ -357,7 +391,9 @@ class Scheduler:
             self.ledger.batch.urgent = True
         if self.window.cursor >= self.ledger.stored_high:
             # All that is stored is in memory now: what is left are submits on their way there.
-            waiting = sum(s.count for s in self.ledger.submissions.values())
+            # Jobs with inputs are in memory until they are stored.
+            submissions = self.ledger.submissions.values()
+            waiting = sum(s.count for s in submissions if not s.has_inputs)
             self.window.unspill(self.window.spilled - waiting)
 
     # -- cancel and retry --
@@ -372,7 +408,9 @@ class Scheduler:
         if job.state is State.RUNNING and only_waiting:
             return "is running"
         job.cause = reason
-        if job.state is State.QUEUED:
+        if job.state is State.BLOCKED:
+            self.blocked.leave(job)
+        if job.state <= State.QUEUED:
             self._finish(job, Event.CANCEL)
             return "cancelled"
         self._stop(job, Event.CANCEL)
@@ -380,10 +418,11 @@ class Scheduler:
 
     def retry(self, job: Job) -> str:
         """Queue a job again that has ended without a result; return the answer."""
-        if job.state < ENDED or self.ledger.is_unsettled(job.id):
+        if job.state < ENDED or self.is_unsettled(job.id):
             return "has not ended"
         if job.state is State.SUCCEEDED:
             return "already succeeded"
+        self.blocked.restarted(job.id)
         if job.started_at or job.state is not State.CANCELLED:
             # Cancelled before it started, it has no attempt to keep; its number may be another's.
             job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]
@@ -392,12 +431,24 @@ class Scheduler:
         job.error, job.value, job.log = None, None, None
         job.started_at = job.ended_at = 0
         self.streams.restart(job.id)
-        self.ledger.store(job)
-        if self.window.is_full:
-            self.ledger.batch.spill.add(job.id)
-        else:
-            self.window.push(job)
+        self.blocked.ready(job)
         return "queued again"
+
+    def revive(self, job: Job, *, is_waiting: bool) -> str:
+        """Open another round of a job that never ran, because of its inputs; return the answer."""
+        if self.is_unsettled(job.id):
+            return "has not ended"
+        self.blocked.revive(job, is_waiting=is_waiting)
+        return "queued again"
+
+    def is_unsettled(self, number: int) -> bool:
+        """Whether what has become of this job is not durable, or not everybody was told."""
+        return self.ledger.is_unsettled(number) or self.blocked.is_settling(number)
+
+    def consume(self, job: Job, tombstone: bytes) -> None:
+        """Replace the value of a job that has succeeded; it is in memory."""
+        job.value = tombstone
+        self.ledger.store(job)
 
     def answer(self, peer: bytes, reply: Reply) -> None:
         """Send this reply once all that was decided so far is durable."""
@@ -523,8 +574,10 @@ class Scheduler:
         """A job waits for others and lends its slot, if it may; or it goes on."""
         worker = self.workers.get(uid)
         job = worker.assigned.get(number) if worker is not None else None
-        answer = Lent(number, ok=True)  # also to an attempt that is over: nobody minds
+        # An attempt that is over has no slot to lend: should it wait for ever, nobody could run.
+        answer = Lent(number, ok=False, message="this attempt of the job does not count any more")
         if worker is not None and job is not None and job.attempt == attempt:
+            answer = Lent(number, ok=True)
             lent = self._lent()
             if not waits:
                 if worker.waiting is job:
@@ -872,6 +925,8 @@ class Scheduler:
         if event is not Event.CRASH and event is not Event.CANCEL:
             job.cause = ""
         self.ledger.store(job)
+        if self.blocked.spilled or self.blocked.missing:
+            self.blocked.ended(job)
 
     def _put_back(self, job: Job) -> None:
         """Queue a job again whose attempt came to nothing; its number keeps rising."""
@@ -895,13 +950,16 @@ class Scheduler:
 
 
 def _task(job: Job) -> Task:
-    if job.options is None:
+    if job.options is None and job.inputs is None:
         return Task(job.id, job.attempt, job.function, job.args)
-    return Task(job.id, job.attempt, job.function, job.args, queue=job.options.queue)
+    queue = (job.options or DEFAULTS).queue
+    return Task(job.id, job.attempt, job.function, job.args, [*(job.inputs or ())], queue)
 
 
 def ended_message(job: Job) -> Ended:
     """Return the push for a job's end; a large value is left out and has to be fetched."""
     value = job.value
     inline = value is None or len(value) <= INLINE_BYTES
-    return Ended(job.id, job.state, value if inline else None, job.error, job.cause, inline)
+    ended = Ended(job.id, job.state, value if inline else None, job.error, job.cause, inline)
+    ended.root = job.root
+    return ended

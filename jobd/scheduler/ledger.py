@@ -6,9 +6,15 @@ and works out its rows; ``kept`` or ``lost`` tells what became of it.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 from jobd.model.job import Job, Lease, Record
 from jobd.model.states import State
 from jobd.scheduler.batch import Batch, Change, Submission
+
+RECENT = 64
+"""Commits whose submissions are found by their keys without a look into the store."""
 
 
 class Ledger:
@@ -26,6 +32,8 @@ class Ledger:
         """How many jobs are in each state, by its number; running ones count as queued."""
         self.submissions: dict[bytes, Submission] = {}
         """Those that are not durable yet, by key."""
+        self.recent: deque[list[Submission]] = deque(maxlen=RECENT)
+        """Submissions that have become durable, a list for each commit: clients may not know yet."""
         self._next_lease = next_lease
 
     def store(self, job: Job) -> None:
@@ -53,6 +61,16 @@ class Ledger:
         """Whether a change of this job is not durable yet."""
         flying = self.in_flight
         return number in self.batch.jobs or (flying is not None and number in flying.jobs)
+
+    def unsettled(self) -> Iterator[Job]:
+        """Yield the jobs that have a change which is not durable, some twice."""
+        yield from self.batch.jobs.values()
+        if self.in_flight is not None:
+            yield from self.in_flight.jobs.values()
+
+    def count_unsettled(self) -> int:
+        """Return how many these are."""
+        return len(self.batch.jobs) + (0 if self.in_flight is None else len(self.in_flight.jobs))
 
     def take(self) -> Batch:
         """Close the open batch, whose commit is in flight from now on."""
@@ -88,6 +106,8 @@ class Ledger:
         batch = self.in_flight
         assert batch is not None
         self.in_flight = None
+        if batch.submissions:
+            self.recent.append(batch.submissions)
         for submission in batch.submissions:
             del self.submissions[submission.uid]
         for parcel in batch.parcels:  # what was packed is in the store now
@@ -100,8 +120,11 @@ class Ledger:
         self.stored_high = self.taken_high = batch.next_id - 1
         return batch
 
-    def lost(self) -> list[Submission]:
-        """The batch in flight was rolled back: return its submissions, keep all else for the next."""
+    def lost(self, jobs: dict[int, Job]) -> list[Submission]:
+        """The batch in flight was rolled back: keep all but its submissions for the next.
+
+        Returns these, and those of the open batch that have one of their ``jobs`` as an input.
+        """
         failed = self.in_flight
         assert failed is not None
         self.in_flight = None
@@ -121,12 +144,29 @@ class Ledger:
             lease.stored = False
         self._merge_back(failed)
         self.taken_high = self.stored_high
-        return failed.submissions
+        return failed.submissions + self._withdraw(failed.submissions, jobs)
+
+    def _withdraw(self, failed: list[Submission], jobs: dict[int, Job]) -> list[Submission]:
+        """Take submissions out of the open batch that wait for jobs which never were."""
+        batch = self.batch
+        gone = [(s.first, s.first + s.count) for s in failed]
+        found: list[Submission] = []
+        for submission in batch.submissions if gone else ():  # inputs are older than who waits
+            if submission.has_inputs and _has_input(submission, jobs, gone):
+                gone.append((submission.first, submission.first + submission.count))
+                found.append(submission)
+        for submission in found:
+            batch.submissions.remove(submission)
+            batch.submitted -= submission.count
+            del self.submissions[submission.uid]
+        return found
 
     def forget_jobs(self, first: int, count: int) -> None:
         """Drop changes of jobs whose submit has failed."""
         for number in range(first, first + count):
             self.batch.jobs.pop(number, None)
+        if self.batch.edges:
+            self.batch.edges = [e for e in self.batch.edges if not first <= e[1] < first + count]
 
     def _merge_back(self, failed: Batch) -> None:
         batch = self.batch
@@ -140,6 +180,8 @@ class Ledger:
             first for first in failed.ended_parcels if first <= self.stored_high
         ]
         batch.spill |= failed.spill
+        batch.settled[:0] = failed.settled
+        batch.freed[:0] = failed.freed
         batch.orders[:0] = failed.orders
         batch.replies[:0] = failed.replies
         batch.recorded[:0] = failed.recorded
@@ -149,6 +191,16 @@ class Ledger:
             batch.dropped = {**failed.dropped, **batch.dropped}
             batch.cleared[:0] = failed.cleared
         batch.urgent = True
+
+
+def _has_input(submission: Submission, jobs: dict[int, Job], ranges: list[tuple[int, int]]) -> bool:
+    """Whether a job of the submission, all of which are in memory, has an input in these ranges."""
+    return any(
+        low <= number < high
+        for job in range(submission.first, submission.first + submission.count)
+        for number in jobs[job].inputs or ()
+        for low, high in ranges
+    )
 
 
 def _close(record: Record, ended: list[int]) -> None:

@@ -34,6 +34,8 @@ class Window:
         self.spilled = spilled
         """Queued jobs beyond the cursor; an upper bound until all that is stored is in memory."""
         self.watchers = Watchers()
+        self.blocked_watchers = Watchers()
+        """Of those that wait for others, and not for a worker."""
         self._fresh: deque[Job] = deque()
         """Ready jobs that came in the order of their ids, as nearly all do."""
         self._back: list[int] = []
@@ -165,6 +167,8 @@ class Window:
             self.push(job)
             for peer, _, _ in self.watchers.within(job.id, job.id):
                 self._watch(job, peer)
+        for peer, _, _ in self.blocked_watchers.within(job.id, job.id):
+            self._watch(job, peer)
         return job
 
     def recover(self, job: Job) -> None:
@@ -185,13 +189,21 @@ class Window:
         for peer in job.watchers or ():
             self.watchers.add(peer, job.id, job.id)
 
-    def watch(self, peer: bytes, number: int) -> None:
-        """Tell this peer of the job's end; the job is in memory, or queued in the store."""
+    def unload_blocked(self, job: Job) -> None:
+        """Leave a blocked job to the store."""
+        self.jobs.pop(job.id, None)
+        for peer in job.watchers or ():
+            self.blocked_watchers.add(peer, job.id, job.id)
+
+    def watch(self, peer: bytes, number: int, state: State = State.QUEUED) -> None:
+        """Tell this peer of the job's end; the job is in memory, or in this state in the store."""
         job = self.jobs.get(number)
-        if job is None:
-            self.watchers.add(peer, number, number)
-        else:
+        if job is not None:
             self._watch(job, peer)
+        elif state is State.BLOCKED:
+            self.blocked_watchers.add(peer, number, number)
+        else:
+            self.watchers.add(peer, number, number)
 
     def _watch(self, job: Job, peer: bytes) -> None:
         if job.watchers is None:
@@ -202,6 +214,7 @@ class Window:
     def forget_peer(self, peer: bytes) -> None:
         """Nobody is there to be told any more."""
         self.watchers.forget(peer)
+        self.blocked_watchers.forget(peer)
         for job in self.jobs.values():
             if job.watchers and peer in job.watchers:
                 job.watchers = tuple(other for other in job.watchers if other != peer)

@@ -23,7 +23,7 @@ PAGE_SIZE_AT, PAGES_AT, APPLICATION_ID_AT = 16, 28, 68
 MIGRATIONS: dict[int, str] = {}
 """For each older version the SQL that leads to the next."""
 
-TABLES = frozenset({"parcels", "jobs", "sessions", "attempts", "items", "leases", "meta"})
+TABLES = frozenset({"parcels", "jobs", "sessions", "attempts", "items", "edges", "leases", "meta"})
 
 
 def connect(path: Path) -> sqlite3.Connection:

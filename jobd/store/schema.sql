@@ -25,9 +25,10 @@ CREATE TABLE jobs (
     started_at INTEGER NOT NULL,
     ended_at   INTEGER NOT NULL,
     pid        INTEGER NOT NULL,
-    detail     BLOB,                         -- msgpack: cause, stop, error, log; NULL: nothing of it
+    detail     BLOB,                         -- msgpack: cause, stop, error, log, root; NULL: nothing of it
     value      BLOB,
     options    BLOB,                         -- msgpack; NULL: all as they are by default
+    inputs     BLOB,                         -- msgpack: the jobs whose results are arguments; NULL: none
     CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
     CHECK (value IS NULL OR state = 10)      -- only what succeeded has a value
 ) STRICT;
@@ -37,7 +38,18 @@ CREATE UNIQUE INDEX submits ON jobs (uid) WHERE batch > 0;
 
 -- What did not succeed is rare, and looked for; what succeeded pays nothing for these.
 CREATE INDEX failures ON jobs (state, id) WHERE state > 10;
-CREATE INDEX live ON jobs (id) WHERE state < 10;
+CREATE INDEX queued ON jobs (id) WHERE state = 3;
+CREATE INDEX blocked ON jobs (id) WHERE state = 2;
+
+-- Who waits for whom: an input that has not succeeded, and a job that has it among its arguments.
+-- An edge from an input that has succeeded means nothing; it is removed some time.
+CREATE TABLE edges (
+    input INTEGER NOT NULL,
+    job   INTEGER NOT NULL,
+    PRIMARY KEY (input, job)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX waits ON edges (job);
 
 -- The highest key that each client's session has used in parcels (its last 8 bytes), so that a key that
 -- is higher than this, and than those of its session in the index of submits, needs no search.

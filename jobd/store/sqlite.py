@@ -25,11 +25,13 @@ from jobd.model.states import Event, State
 from jobd.scheduler.batch import Batch, Change
 from jobd.store import files
 
-Detail = tuple[str, int, ErrorInfo | None, LogSpan | None]
+Detail = tuple[str, int, ErrorInfo | None, LogSpan | None, int]
 Packed = tuple[int, bytes, int, str, int, list[bytes], JobOptions | None]
 
 _pack = msgspec.msgpack.Encoder().encode
+_to_json = msgspec.json.Encoder().encode
 _unpack_detail = msgspec.msgpack.Decoder(Detail).decode
+_unpack_inputs = msgspec.msgpack.Decoder(list[int]).decode
 _unpack_options = msgspec.msgpack.Decoder(JobOptions).decode
 _unpack_records = msgspec.msgpack.Decoder(list[Packed]).decode
 _unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
@@ -38,7 +40,7 @@ _unpack_counts = msgspec.msgpack.Decoder(list[int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, detail, value, options"
+    "pid, detail, value, options, inputs"
 )
 _WITHOUT_VALUE = _COLUMNS.replace("value", "NULL")
 _PLACES = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
@@ -59,6 +61,15 @@ _SESSION = (
 )
 
 _DROP_ITEMS = "DELETE FROM items WHERE job = ? AND seq BETWEEN 1 AND ?"
+
+_STATES_OF = "SELECT id, state FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+_VALUES_OF = "SELECT id, value FROM jobs WHERE id IN (SELECT json_each.value FROM json_each(?))"
+
+# A job without a row of its own waits in a parcel: it has not succeeded.
+_UNMET = (
+    "SELECT edges.input FROM edges LEFT JOIN jobs ON jobs.id = edges.input "
+    "WHERE edges.job = ? AND (jobs.state IS NULL OR jobs.state {}) LIMIT ?"
+)
 
 _STATES = [State(n) if n in set(State) else None for n in range(16)]
 
@@ -156,6 +167,9 @@ class Store:
             for parcel in batch.parcels:
                 if parcel.open:
                     execute("INSERT INTO parcels VALUES (?, ?, ?, ?)", _packed(parcel))
+            many("INSERT INTO edges VALUES (?, ?)", batch.edges)
+            many("DELETE FROM edges WHERE input = ?", [(n,) for n in batch.settled])
+            many("DELETE FROM edges WHERE job = ?", [(n,) for n in batch.freed])
             many("DELETE FROM parcels WHERE first = ?", [(n,) for n in batch.ended_parcels])
             leases = [(x.id, x.worker, _pack(x.attempts)) for x in batch.leases.values()]
             many("INSERT INTO leases VALUES (?, ?, ?)", leases)
@@ -324,7 +338,7 @@ class Store:
         jobs: list[Job] = []
         size = 0
         sql = (
-            f"SELECT {_COLUMNS} FROM jobs WHERE state < 10 AND id > ? AND id <= ? "
+            f"SELECT {_COLUMNS} FROM jobs WHERE state = 3 AND id > ? AND id <= ? "
             "ORDER BY id LIMIT ?"
         )
         try:
@@ -337,6 +351,74 @@ class Store:
         except sqlite3.Error as error:
             raise _translate(error) from error
         return jobs, high
+
+    # -- who waits for whom --
+
+    def states(self, numbers: list[int]) -> dict[int, State]:
+        """Return the states of those of these jobs that exist, which are given in ascending order."""
+        with self._snapshot():
+            rows = self._all(_STATES_OF, (_to_json(numbers),))
+            found = {number: State(state) for number, state in rows}
+            last, packed = 0, set[int]()
+            for number in numbers:
+                if number not in found and number > last:
+                    last, packed = self._parcel_of(number)
+                if number not in found and number in packed:
+                    found[number] = State.QUEUED
+        return found
+
+    def _parcel_of(self, number: int) -> tuple[int, set[int]]:
+        """Return the jobs of the parcel that may hold this one, and the last id that it covers."""
+        row = self._one(
+            "SELECT last, records FROM parcels WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+            (number, number),
+        )
+        if row is None:
+            return number, set()
+        jobs = {
+            n
+            for first, *_, args, _ in _unpack_records(row[1])
+            for n in range(first, first + len(args))
+        }
+        return row[0], jobs
+
+    def values(self, numbers: list[int]) -> dict[int, bytes | None]:
+        """Return what these jobs have returned."""
+        return dict(self._all(_VALUES_OF, (_to_json(numbers),)))
+
+    def dependants(self, number: int, after: int, limit: int) -> list[int]:
+        """Return jobs with ids above ``after`` that wait for this one, or would if they were not over."""
+        sql = "SELECT job FROM edges WHERE input = ? AND job > ? ORDER BY job LIMIT ?"
+        return [row[0] for row in self._all(sql, (number, after, limit))]
+
+    def unmet(self, number: int, limit: int) -> list[int]:
+        """Return inputs of this job that have not succeeded."""
+        return [row[0] for row in self._all(_UNMET.format("!= 10"), (number, limit))]
+
+    def failed(self, number: int, limit: int) -> list[int]:
+        """Return inputs of this job that have ended otherwise than by success."""
+        sql = _UNMET.format("> 10").replace("jobs.state IS NULL OR ", "")
+        return [row[0] for row in self._all(sql, (number, limit))]
+
+    def blocked(self, after: int, limit: int) -> list[int]:
+        """Return blocked jobs with ids above ``after``."""
+        sql = "SELECT id FROM jobs WHERE state = 2 AND id > ? ORDER BY id LIMIT ?"
+        return [row[0] for row in self._all(sql, (after, limit))]
+
+    def aborted(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return aborted jobs with ids above ``after``, each with the job that is to blame."""
+        sql = "SELECT id, detail FROM jobs WHERE state = 15 AND id > ? ORDER BY id LIMIT ?"
+        return [(row[0], _unpack_detail(row[1])[4]) for row in self._all(sql, (after, limit))]
+
+    def void_inputs(self, after: int, limit: int) -> list[int]:
+        """Return jobs with ids above ``after`` that have succeeded, and from which edges still lead."""
+        sql = (
+            "SELECT DISTINCT input FROM edges JOIN jobs ON jobs.id = edges.input "
+            "WHERE jobs.state = 10 AND input > ? ORDER BY input LIMIT ?"
+        )
+        return [row[0] for row in self._all(sql, (after, limit))]
+
+    # -- listing --
 
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
         """Return matching jobs with ids under ``before``, the newest first, without their values.
@@ -447,6 +529,7 @@ def _row(job: Job) -> tuple[object, ...]:
         _detail(job),
         job.value,
         None if job.options is None else _pack(job.options),
+        None if job.inputs is None else _pack(job.inputs),
     )
 
 
@@ -467,20 +550,22 @@ def _changes(job: Job) -> tuple[object, ...]:
 def _detail(job: Job) -> bytes | None:
     if job.log is None and job.error is None and not job.cause and job.stop is None:
         return None
-    return _pack((job.cause, int(job.stop or 0), job.error, job.log))
+    return _pack((job.cause, int(job.stop or 0), job.error, job.log, job.root))
 
 
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     state = _STATES[row[3]]
     assert state is not None
-    cause, stop, error, log = (
-        _unpack_detail(row[12]) if row[12] is not None else ("", 0, None, None)
+    cause, stop, error, log, root = (
+        _unpack_detail(row[12]) if row[12] is not None else ("", 0, None, None, 0)
     )
     options = None if row[14] is None else _unpack_options(row[14])
     job = Job(row[0], row[1], row[2], row[4], row[5], row[6], options, state)
     job.attempt, job.crashes, job.started_at, job.ended_at, job.pid = row[7:12]
     job.cause, job.error, job.log, job.value = cause, error, log, row[13]
     job.stop = Event(stop) if stop else None
+    job.root = root
+    job.inputs = None if row[15] is None else _unpack_inputs(row[15])
     job.row, job.stored = True, state
     return job
 

@@ -88,6 +88,45 @@ class BothStores(FakeStore):
         self._same(_plain(ours), _plain(theirs))
         return theirs
 
+    def states(self, numbers: list[int]) -> dict[int, State]:
+        """Compare the states of some jobs."""
+        return self._same(super().states(numbers), self.real.states(numbers))
+
+    def values(self, numbers: list[int]) -> dict[int, bytes | None]:
+        """Compare what some jobs have returned."""
+        return self._same(super().values(numbers), self.real.values(numbers))
+
+    def dependants(self, number: int, after: int, limit: int) -> list[int]:
+        """Compare who waits for a job."""
+        theirs = self.real.dependants(number, after, limit)
+        return self._same(super().dependants(number, after, limit), theirs)
+
+    def unmet(self, number: int, limit: int) -> list[int]:
+        """Compare for what a job waits; of more than is asked for, any will do."""
+        self._same(super().unmet(number, 1000), sorted(self.real.unmet(number, 1000)))
+        return self._some(super().unmet(number, limit), self.real.unmet(number, limit))
+
+    def failed(self, number: int, limit: int) -> list[int]:
+        """Compare what of that never comes."""
+        self._same(super().failed(number, 1000), sorted(self.real.failed(number, 1000)))
+        return self._some(super().failed(number, limit), self.real.failed(number, limit))
+
+    def _some(self, ours: list[int], theirs: list[int]) -> list[int]:
+        assert len(ours) == len(theirs)
+        return theirs
+
+    def blocked(self, after: int, limit: int) -> list[int]:
+        """Compare who is blocked."""
+        return self._same(super().blocked(after, limit), self.real.blocked(after, limit))
+
+    def aborted(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Compare who was aborted, and because of whom."""
+        return self._same(super().aborted(after, limit), self.real.aborted(after, limit))
+
+    def void_inputs(self, after: int, limit: int) -> list[int]:
+        """Compare which edges mean nothing."""
+        return self._same(super().void_inputs(after, limit), self.real.void_inputs(after, limit))
+
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
         """Compare what a page shows; where it ends is the store's own affair."""
         jobs, after = self.real.page(selector, before, limit)

@@ -56,6 +56,7 @@ class Submission(msgspec.Struct):
     check: bool
     nargs: int
     options: JobOptions | None
+    inputs: list[list[int | bytes]]
 
 
 class Wrong(AssertionError):
@@ -73,8 +74,11 @@ class FakeClient:
         *,
         nests: float = 0.0,
         streams: float = 0.0,
+        depends: float = 0.0,
     ) -> None:
         self.number = number
+        self.depends = depends
+        """How often it submits jobs that have others for inputs."""
         self.nests = nests
         """How often it submits a job that itself submits jobs, and waits for them."""
         self.streams = streams
@@ -136,7 +140,8 @@ class FakeClient:
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
         check, nargs = dice() < 0.2, int(dice() * 3)
         options = JobOptions(bound=int(dice() * 3) + 1) if function == STREAM else None
-        submission = Submission(uid, function, args, dice() < 0.6, check, nargs, options)
+        inputs = [] if one or dice() > self.depends else [self._inputs() for _ in args]
+        submission = Submission(uid, function, args, dice() < 0.6, check, nargs, options, inputs)
         self.open[uid] = submission
         self.resend(uid)
         return submission
@@ -158,8 +163,22 @@ class FakeClient:
                 check=order.check,
                 watch=order.watch,
                 options=order.options,
+                inputs=order.inputs,
             )
         )
+
+    def _inputs(self) -> list[int | bytes]:
+        """Choose some jobs: most of them recent ones, or such as are not answered yet."""
+        dice = self._rng.random
+        found: list[int | bytes] = []
+        for _ in range(int(dice() * 4)):
+            if self.open and dice() < 0.4:
+                order = list(self.open.values())[-1]
+                found.append(order.uid + int(dice() * len(order.args)).to_bytes(8, "big"))
+            elif self.known:
+                recent = self.known[-8:] if dice() < 0.8 else self.known
+                found.append(recent[int(dice() * len(recent))])
+        return found
 
     def try_again(self) -> None:
         """Send a submit once more that was refused."""

@@ -57,6 +57,9 @@ class Pending(NamedTuple):
     sessions: dict[bytes, bytes]
     counts: list[int]
     next_id: int
+    edges: list[tuple[int, int]]
+    settled: list[int]
+    freed: list[int]
 
 
 class Commit(NamedTuple):
@@ -82,6 +85,8 @@ class FakeStore:
         self.produced: dict[int, dict[int, bytes]] = {}
         """The items of each stream, by job and number."""
         self.sessions: dict[bytes, bytes] = {}
+        self.edges: set[tuple[int, int]] = set()
+        """Who waits for whom: (input, job)."""
         self.tally = [0] * 16
         self.next = 1
         self.is_full = False
@@ -120,6 +125,9 @@ class FakeStore:
             dict(batch.sessions) if any(parcel.open for parcel in batch.parcels) else {},
             list(batch.counts),
             batch.next_id,
+            edges=list(batch.edges),
+            settled=list(batch.settled),
+            freed=list(batch.freed),
         )
 
     def commit(self) -> None:
@@ -138,6 +146,7 @@ class FakeStore:
         ended = [self._drop_parcel(first) for first in pending.ended_parcels]
         self._put_leases(pending)
         self._put_items(pending)
+        self._put_edges(pending)
         for session, high in pending.sessions.items():
             self.sessions[session] = max(high, self.sessions.get(session, high))
         self.tally, self.next = pending.counts, pending.next_id
@@ -153,6 +162,13 @@ class FakeStore:
 
     def check_identity(self) -> None:
         """Nobody has replaced these dictionaries."""
+
+    def _put_edges(self, pending: Pending) -> None:
+        if not self.edges.isdisjoint(pending.edges):
+            raise Corrupt(f"one of the edges {pending.edges} is there already")
+        gone, freed = set(pending.settled), set(pending.freed)
+        every = self.edges.union(pending.edges)
+        self.edges = {(a, b) for a, b in every if a not in gone and b not in freed}
 
     def _put_row(self, job: Job, *, had_row: bool) -> Job | None:
         old = self.rows.get(job.id)
@@ -264,7 +280,7 @@ class FakeStore:
         self, cursor: int, high: int, wanted: int
     ) -> tuple[list[Parcel], dict[int, Job | None], int]:
         """Return what lies beyond ``cursor``: parcels, rows, and the id up to which that is all."""
-        own = [n for n in sorted(self.rows) if self.rows[n].state < State.SUCCEEDED]
+        own = [n for n in sorted(self.rows) if self.rows[n].state is State.QUEUED]
         own = [n for n in own if cursor < n <= high]
         high = own[wanted - 1] if len(own) >= wanted else high
         parcels: list[Parcel] = []
@@ -280,11 +296,50 @@ class FakeStore:
         rows: dict[int, Job | None] = {}
         for number in sorted(self.rows):
             job = self.rows[number]
-            if cursor < number <= reached and job.state < State.SUCCEEDED:
+            if cursor < number <= reached and job.state is State.QUEUED:
                 rows[number] = _as_read(job)
             elif any(p.first <= number <= p.last for p in parcels):
                 rows[number] = None
         return parcels, rows, reached
+
+    def states(self, numbers: list[int]) -> dict[int, State]:
+        """Return the states of those of these jobs that exist."""
+        found = {number: self.state_of(number) for number in numbers}
+        return {number: state for number, state in found.items() if state is not None}
+
+    def values(self, numbers: list[int]) -> dict[int, bytes | None]:
+        """Return what these jobs have returned."""
+        return {number: self.rows[number].value for number in numbers if number in self.rows}
+
+    def dependants(self, number: int, after: int, limit: int) -> list[int]:
+        """Return jobs with ids above ``after`` to which an edge leads from this one."""
+        return sorted(b for a, b in self.edges if a == number and b > after)[:limit]
+
+    def unmet(self, number: int, limit: int) -> list[int]:
+        """Return inputs of this job that have not succeeded."""
+        inputs = sorted(a for a, b in self.edges if b == number)
+        return [n for n in inputs if self.state_of(n) is not State.SUCCEEDED][:limit]
+
+    def failed(self, number: int, limit: int) -> list[int]:
+        """Return inputs of this job that have ended otherwise than by success."""
+        inputs = sorted(a for a, b in self.edges if b == number)
+        return [n for n in inputs if (self.state_of(n) or 0) > State.SUCCEEDED][:limit]
+
+    def blocked(self, after: int, limit: int) -> list[int]:
+        """Return blocked jobs with ids above ``after``."""
+        rows = self.rows.values()
+        return sorted(j.id for j in rows if j.state is State.BLOCKED and j.id > after)[:limit]
+
+    def aborted(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return aborted jobs with ids above ``after``, each with the job that is to blame."""
+        rows = self.rows.values()
+        found = [(j.id, j.root) for j in rows if j.state is State.ABORTED and j.id > after]
+        return sorted(found)[:limit]
+
+    def void_inputs(self, after: int, limit: int) -> list[int]:
+        """Return jobs with ids above ``after`` that have succeeded, and from which edges lead."""
+        inputs = {a for a, _ in self.edges if a > after}
+        return sorted(n for n in inputs if self.state_of(n) is State.SUCCEEDED)[:limit]
 
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
         """Return matching jobs under ``before``, the newest first, and where to go on, or 0."""
@@ -347,7 +402,7 @@ def _as_read(row: Job) -> Job:
 
 
 def _fixed(job: Job) -> tuple[object, ...]:
-    return job.uid, job.batch, job.function, job.args, job.created_at, job.options
+    return job.uid, job.batch, job.function, job.args, job.created_at, job.options, job.inputs
 
 
 def _packed(parcel: Parcel) -> ParcelRow:

@@ -32,10 +32,11 @@ from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine
 from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
-from simulation_truth import Broken, Slots, Truth, check_daemon, check_end
+from simulation_inputs import Broken, waiting_for
+from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
-from jobd.daemon import loop, requests, service
+from jobd.daemon import dependencies, loop, requests, service
 from jobd.daemon.notify import Notify
 from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
@@ -43,7 +44,7 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, core, window
+from jobd.scheduler import Phase, batch, blocked, core, window
 
 BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
@@ -191,6 +192,7 @@ class Simulation:
         self._clients: dict[bytes, FakeClient] = {}
         self._endless: FakeWorker | None = None
         self._streams = streams or (0.0, 0.1, 0.5)[int(self._dice() * 3)]
+        self._depends = (0.0, 0.4, 0.9)[int(self._dice() * 3)]
         self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._awaited: set[bytes] = set()
         """The arguments of jobs that were submitted by jobs, which wait for them."""
@@ -245,6 +247,10 @@ class Simulation:
             (core, "PARCEL_JOBS", parcel_jobs),
             (core, "LOCKED_US", int(dice() * 500_000)),
             (core, "CREDIT", int(dice() * 4) + 1),
+            (blocked, "JOBS", int(dice() * 6)),
+            (blocked, "EDGES", int(dice() * 12)),
+            (blocked, "SLICE", int(dice() * 3) + 1),
+            (dependencies, "SLICE", int(dice() * 3) + 1),
             (loop, "REFILL", int(dice() * 6) + 1),
             (loop, "MAY_STAND_STILL", 1 << 30),  # nobody does; it would hide what is forgotten
             (loop, "DRAIN_CLIENTS", int(dice() * 6) + 1),
@@ -423,7 +429,12 @@ class Simulation:
 
     def _connect(self, number: int) -> None:
         client = FakeClient(
-            number, self._rng, self._from_client, nests=self._nests, streams=self._streams
+            number,
+            self._rng,
+            self._from_client,
+            nests=self._nests,
+            streams=self._streams,
+            depends=self._depends,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
@@ -767,11 +778,13 @@ class Simulation:
     def _unrest(self) -> str:
         """Tell what is still going on, or ''."""
         endless = self._endless.running if self._endless else None
-        live = [
+        live = {
             n
             for n in self.store.packed.keys() | self.store.rows.keys()
-            if (self.store.state_of(n) or 0) < 10 and not (endless and endless.task.id == n)
-        ]
+            if (self.store.state_of(n) or 0) < ENDED
+        }
+        if endless:
+            live -= waiting_for(self.store, endless.task.id)
         if live:
             return f"jobs {live} have not ended"
         if self._committer.busy or self._client_router.inbox or self._worker_router.inbox:
@@ -779,6 +792,8 @@ class Simulation:
         if self._endless is not None:
             return ""
         daemon = self.daemon
+        if daemon.dependencies.has_more:
+            return "somebody is to be told of an end"
         if daemon.scheduler.ledger.batch or daemon.tasks or daemon.scheduler.wants_refill():
             return "something waits to be stored, or loaded"
         strange = [

@@ -17,6 +17,7 @@ import msgspec
 from fake_pool import FakeWorker, Witness, result_of
 from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
+from simulation_inputs import Broken, check_edges, check_waits, judge_inputs
 
 from jobd.daemon.loop import Daemon
 from jobd.model.job import Attempt, Job, Verdict
@@ -24,10 +25,6 @@ from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused
 from jobd.model.orders import Order, Run, Task
 from jobd.model.states import ENDED, Event, State
 from jobd.scheduler import Phase, Scheduler, Worker
-
-
-class Broken(AssertionError):
-    """A promise was broken."""
 
 
 class End(msgspec.Struct):
@@ -202,6 +199,27 @@ class Truth(Witness):
         for task in order.tasks if isinstance(order, Run) else ():
             if self.is_void(task):
                 raise Broken(f"{worker.uid} is to run {task}, whose submit has failed")
+            self._has_its_inputs(task)
+
+    def _has_its_inputs(self, task: Task) -> None:
+        """Judge what a job is given of its inputs: what they have returned, in their order."""
+        job = self.known(task.id)
+        inputs = job.inputs or [] if job else []
+        if len(task.inputs) != len(inputs):
+            raise Broken(f"{task} has not the inputs {inputs}")
+        for number, value in zip(inputs, task.inputs, strict=True):
+            found = self.known(number)
+            ends = self.ends.get(found.args, {}) if found else {}
+            returned = [n for n, end in ends.items() if end.verdict == Verdict.RETURNED]
+            if found is None or value not in [b"%s/%d" % (found.args, n) for n in returned]:
+                raise Broken(
+                    f"{task} is given {value!r} for {number}, which has returned {returned}"
+                )
+
+    def known(self, number: int) -> Job | None:
+        """Return a job as the daemon has it in memory, or as it is stored."""
+        jobs = self.daemon.scheduler.window.jobs if self.daemon else {}
+        return jobs.get(number) or self.store.job(number)
 
     # -- what is stored --
 
@@ -211,6 +229,7 @@ class Truth(Witness):
         store = self.store
         for old, new in commit.rows:
             self._judge_row(old, new, commit)
+            judge_inputs(store, new)
         for before, after in commit.replaced:
             if before is not None and before != after:
                 raise Broken(f"2: the record of {before} was overwritten by {after}")
@@ -269,7 +288,7 @@ class Truth(Witness):
     def _judge_retry(self, old: Job, new: Job, recorded: list[Attempt]) -> None:
         if old.state is State.SUCCEEDED:
             raise Broken(f"2: {_brief(old)} has become {_brief(new)}")
-        never_ran = old.state is State.CANCELLED and not old.started_at
+        never_ran = old.state in (State.CANCELLED, State.ABORTED) and not old.started_at
         kept = any((a.job, a.number, a.state) == (old.id, old.attempt, old.state) for a in recorded)
         if not (kept or never_ran):
             raise Broken(f"2: {_brief(old)} has become {_brief(new)}, and its end is not kept")
@@ -306,6 +325,8 @@ class Truth(Witness):
             return
         if isinstance(told, Ended) and row.state < ENDED and number in self.reopened:
             return  # asked for and retried in one turn: it was so when that was heard
+        if isinstance(told, Ended) and row.state is told.state is State.ABORTED:
+            return  # who is to blame may have changed in the turn in which this was said
         if (row.state, row.value, row.error, row.cause) != (
             told.state,
             told.value,
@@ -319,7 +340,8 @@ class Truth(Witness):
         if answer == "not found":
             fits = row is None
         else:
-            fits = row is not None and _FITS[answer](row)
+            kind = "its input" if answer.startswith("its input") else answer
+            fits = row is not None and _FITS[kind](row)
             # What one turn tells goes out at its end, each answer as it was when it was heard, or
             # stored: the loop may have committed a retry by itself since.
             fits = fits or (answer in _MAY_BE_OVER and number in self.reopened)
@@ -333,7 +355,8 @@ _FITS: dict[str, Callable[[Job], bool]] = {
     "is running": lambda _: True,
     "already finished": lambda row: row.state >= ENDED,
     "already succeeded": lambda row: row.state is State.SUCCEEDED,
-    "queued again": lambda row: row.state in (State.QUEUED, State.CANCELLED),
+    "queued again": lambda row: row.state not in (State.FAILED, State.CRASHED),
+    "its input": lambda row: row.state is not State.SUCCEEDED,
     "has not ended": lambda _: True,
 }
 
@@ -355,6 +378,7 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     """Look at everything that the scheduler holds; ``room`` is how many waiting jobs it may hold."""
     scheduler = daemon.scheduler
     _check_jobs(scheduler, room)
+    check_waits(daemon, store)
     _check_backlog(scheduler, store)
     _check_hands(scheduler)
     _check_idle(scheduler, store)
@@ -375,7 +399,7 @@ def _check_jobs(scheduler: Scheduler, room: int) -> None:
         elif job.state is State.RUNNING:
             if job.lease is None:
                 raise Broken(f"{_brief(job)} runs, and nobody has it")
-        elif not ledger.is_unsettled(number):
+        elif not (ledger.is_unsettled(number) or number in scheduler.blocked.missing):
             raise Broken(f"9: {_brief(job)} is in memory for nothing")
     waiting -= sum(len(b.spill) for b in (ledger.batch, ledger.in_flight) if b is not None)
     if waiting > room:
@@ -498,6 +522,7 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
     for what, found in leaks.items():
         if found:
             raise Broken(f"9: at the end there are {what}: {found}")
+    check_edges(store)
     for row in store.rows.values():
         if row.args not in truth.stopped and row.state is not State.CANCELLED:
             _check_blame(row, store, truth)
@@ -515,5 +540,6 @@ def _check_blame(row: Job, store: FakeStore, truth: Truth) -> None:
     was_stopped = row.cause == "stopped in the middle of its stream"
     counted = recorded + (row.state is State.CRASHED) - was_stopped
     least, lost = truth.crashes[row.args], truth.lost[row.args]
+    least -= sum(a.state is State.CANCELLED for a in store.attempts(row.id))
     if not least <= counted <= least + lost:
         raise Broken(f"7: {_brief(row)} crashed {least} to {least + lost} times, not {counted}")

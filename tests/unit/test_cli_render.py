@@ -98,12 +98,14 @@ def test_a_job_as_json() -> None:
         "started_at": "2025-11-24T16:00:01.123456Z",
         "ended_at": "2025-11-24T16:00:03.623456Z",
         "pid": 4242,
+        "root": None,
         "cause": None,
         "error": {"type": "ValueError", "message": "no\nand more", "traceback": ERROR.traceback},
         "output_bytes": 2048,
         "progress": None,
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
+        "inputs": [],
         "earlier": [
             {
                 "attempt": 1,
@@ -152,6 +154,7 @@ def test_a_result_as_json(value: object) -> None:
         "state": "succeeded",
         "value": value,
         "cause": None,
+        "root": None,
         "error": None,
     }
 
@@ -175,7 +178,7 @@ def test_several_ends_and_answers_as_json() -> None:
     waited = as_json(render.ends_json([ended(State.CANCELLED, cause="no need")]))
     assert waited == {
         "schema": "jobd.wait/1",
-        "jobs": [{"id": 3, "state": "cancelled", "cause": "no need", "error": None}],
+        "jobs": [{"id": 3, "state": "cancelled", "cause": "no need", "root": None, "error": None}],
     }
     assert render.answers_json("cancel", [(3, "stopping")]) == {
         "schema": "jobd.cancel/1",

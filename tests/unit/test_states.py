@@ -33,6 +33,7 @@ LEGAL = {
     (State.BLOCKED, Event.CANCEL): State.CANCELLED,
     (State.BLOCKED, Event.ABORT): State.ABORTED,
     (State.ABORTED, Event.REVIVE): State.BLOCKED,
+    (State.CANCELLED, Event.REVIVE): State.BLOCKED,
 }
 
 
