@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
+from jobd.blobs import remove_memory
 from jobd.config.directories import SOCKET_PATH_BYTES
 from jobd.config.settings import WORKER_SUFFIX, env_name
 from jobd.daemon import launch
@@ -27,6 +28,7 @@ from jobd.model.errors import DaemonUnreachable, JobdError
 
 PREFIX = "jobd-private-"
 SOCKET = "client.sock"
+STATE = "state"
 STOP_S = 15.0
 """How long a daemon may take to end; it waits for no job."""
 
@@ -68,7 +70,7 @@ class PrivateDaemon:
         directory = _new_directory()
         self._log = os.path.join(directory, launch.LOG_NAME)
         self.socket = os.path.join(directory, SOCKET)
-        words = ["--state-dir", state_dir or os.path.join(directory, "state")]
+        words = ["--state-dir", state_dir or os.path.join(directory, STATE)]
         words += ["--socket", self.socket, "--workers", str(workers)]
         words += ["--durability", "full" if state_dir else "off"]
         for entry in _own_path() if path is None else path:
@@ -85,7 +87,7 @@ class PrivateDaemon:
                 pass_fds=(owner_fd,),
             )
         except BaseException as error:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
             if isinstance(error, JobdError):
                 raise type(error)(error.message) from None  # its hint is the log, and that is gone
             raise
@@ -123,7 +125,12 @@ def _end(process: subprocess.Popen[bytes], directory: str, owner: int) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    shutil.rmtree(directory, ignore_errors=True)  # the daemon does it too, unless it was killed
+    _remove(directory)  # the daemon does it too, unless it was killed
+
+
+def _remove(directory: str) -> None:
+    remove_memory(os.path.join(directory, STATE))
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _own_path() -> list[str]:
@@ -147,7 +154,7 @@ def _new_directory() -> str:
     if len(os.fsencode(parent)) > room:
         parent = "/tmp"  # noqa: S108  # mkdtemp makes it safe, and no other path is as short
     for path in _abandoned(parent):
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
     return tempfile.mkdtemp(prefix=PREFIX, dir=parent)
 
 

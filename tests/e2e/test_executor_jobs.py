@@ -94,11 +94,20 @@ def test_what_is_submitted_in_a_row_is_many_jobs_in_few_messages(executor: Execu
 def test_arguments_that_are_too_large_are_refused_alone(executor: Executor) -> None:
     """What is submitted together is refused together, so this is submitted by itself."""
     limit = executor.client.welcome.max_payload_bytes
-    good = executor.submit(len, "x")
-    bad = executor.submit(len, "x" * limit)
-    more = executor.submit(len, "xy")
-    assert (good.result(TIMEOUT_S), more.result(TIMEOUT_S)) == (1, 2)
+    text, large = "x", "x" * limit
+    good = executor.submit(lambda: len(text))
+    bad = executor.submit(lambda: len(large))
+    more = executor.submit(lambda: len(text))
+    assert (good.result(TIMEOUT_S), more.result(TIMEOUT_S)) == (1, 1)
     assert "over the limit" in str(bad.exception(TIMEOUT_S))
+
+
+def test_large_arguments_go_into_files_each_under_its_own_name(executor: Executor) -> None:
+    """Whatever is submitted with them at once."""
+    sizes = [1, 100_000, 2, 200_000, 100_000, 3]
+    futures = [executor.submit(len, b"x" * size) for size in sizes]
+    assert [future.result(TIMEOUT_S) for future in futures] == sizes
+    assert list(executor.map(len, [b"x" * size for size in sizes])) == sizes
 
 
 def test_a_full_queue_is_the_futures_to_tell(

@@ -16,6 +16,7 @@ import pytest
 from harness import eventually, is_alive
 
 import jobd
+from jobd.blobs import memory_directory
 from jobd.model.errors import InitializerFailed, JobdError
 from jobd.private import ABANDONED_S, PREFIX, PrivateDaemon
 from jobd.testing import Daemon, daemon
@@ -209,3 +210,17 @@ def test_an_initializer_that_fails_ends_the_daemon(call: object, told: str) -> N
         assert error.message == told
     finally:
         private.stop()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_large_payloads_go_with_the_daemon(*, killed: bool) -> None:
+    """They lie in memory, outside of its directory."""
+    private = PrivateDaemon(1)
+    with jobd.Client(private.socket) as client:
+        assert client.submit("builtins:bytes", 1_000_000).result(timeout=20) == bytes(1_000_000)
+        memory = memory_directory(client.welcome.state_dir)
+        assert any(Path(memory).iterdir())
+    if killed:
+        private.process.kill()
+    private.stop()
+    assert not Path(memory).exists()
