@@ -16,9 +16,18 @@ from jobd.model.selector import Selector
 if TYPE_CHECKING:
     from jobd.cli.session import Session
     from jobd.client import Client
+    from jobd.model.job import JobOptions
 
 
-def submit(session: Session, client: Client, function: str, call: Call, *, check: bool) -> int:
+def submit(
+    session: Session,
+    client: Client,
+    function: str,
+    call: Call,
+    *,
+    check: bool,
+    options: JobOptions | None = None,
+) -> int:
     """Queue a call, and return the job's id once it is durable.
 
     Raises:
@@ -27,7 +36,9 @@ def submit(session: Session, client: Client, function: str, call: Call, *, check
     shape = (len(call.args), tuple(call.kwargs))
     data, inputs = encode(call)
     session.submitting = True
-    (deferred,) = client.submit_encoded(function, [data], [shape], inputs=[inputs], check=check)
+    (deferred,) = client.submit_encoded(
+        function, [data], [shape], inputs=[inputs], options=options, check=check
+    )
     session.attached = [deferred.id]
     session.submitting = False
     return deferred.id

@@ -11,6 +11,7 @@ from jobd.cli.arguments import parse_arguments
 from jobd.cli.options import Verb, option, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.submission import file_reader, submit, tell_id, wait_and_tell
+from jobd.model.job import MOST_AHEAD, JobOptions
 
 EXAMPLES = """
 jobd submit math:factorial 20                      prints the id
@@ -83,6 +84,12 @@ def looks_negative(word: str) -> bool:
 @option("--wait", is_flag=True, help="Wait, print the result, and exit as the job did.")
 @timeout_option("Wait no longer than that (and do wait).")
 @option("--follow", is_flag=True, help="Print what a generator function produces, as produced.")
+@option(
+    "--bound",
+    type=click.IntRange(1, MOST_AHEAD),
+    metavar="N",
+    help="For a generator: how many items it may be ahead of those who follow; 100 if not given.",
+)
 @option("--check/--no-check", default=True, help="Check the function and its arguments first.")
 @option("--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like.")
 @option("--args-json", metavar="JSON", help="An array of arguments, before all others.")
@@ -95,6 +102,7 @@ def command(  # noqa: PLR0913  # its options
     wait: bool,
     timeout: float | None,
     follow: bool,
+    bound: int | None,
     check: bool,
     **forms: Any,
 ) -> int:
@@ -105,7 +113,8 @@ def command(  # noqa: PLR0913  # its options
     """
     call = parse_arguments(arguments, read=file_reader(), **forms)
     with session.connect() as client:
-        number = submit(session, client, reference, call, check=check)
+        options = None if bound is None else JobOptions(bound=bound)
+        number = submit(session, client, reference, call, check=check, options=options)
         if follow:
             return items.follow(session, client, number)
         if wait or timeout is not None:

@@ -346,13 +346,14 @@ class Client(Submitter):
                 self._read(0.0)
             return deferreds
 
-    def submit_encoded(
+    def submit_encoded(  # noqa: PLR0913  # what a submit says
         self,
         function: str,
         calls: list[bytes],
         shapes: list[Shape],
         *,
         inputs: Sequence[list[Input]] = (),
+        options: JobOptions | None = None,
         check: bool = True,
         watch: bool = False,
     ) -> list[Deferred[Any]]:
@@ -361,7 +362,7 @@ class Client(Submitter):
         ``shapes`` has each count of positional arguments and names of keyword arguments that
         occurs, ``inputs`` each call's inputs; ``watch`` has the ends pushed without being asked for one by one.
         """
-        request = Submit(0, b"", function, calls, shapes, check, watch)
+        request = Submit(0, b"", function, calls, shapes, check, watch, options)
         if any(inputs):
             request.inputs = list(inputs)
         return self._submit(request)

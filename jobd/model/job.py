@@ -110,6 +110,10 @@ class Parcel(msgspec.Struct):
     stored: bool = False
 
 
+MOST_AHEAD = 1_000_000
+"""The largest bound of a stream."""
+
+
 class JobOptions(msgspec.Struct, frozen=True, array_like=True):
     """What a submit says about its jobs, beside the call itself.
 
@@ -118,7 +122,7 @@ class JobOptions(msgspec.Struct, frozen=True, array_like=True):
 
     queue: str = "default"
     name: str = ""
-    bound: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 100
+    bound: Annotated[int, msgspec.Meta(ge=1, le=MOST_AHEAD)] = 100
     """Items that a stream may be ahead of its consumers."""
 
 

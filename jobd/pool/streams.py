@@ -63,6 +63,8 @@ class Stream:
         self._kept: deque[Produced] = deque()
         self._kept_bytes = 0
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
 
     # -- the main thread --
 
@@ -116,7 +118,7 @@ class Stream:
         lent: object | None = None
         try:
             while not self._may_go_on():
-                if lent is None and not select.select([self._wake], [], [], LEND_AFTER_S)[0]:
+                if lent is None and not self._poll.poll(LEND_AFTER_S * 1000):
                     lent = self._inside.wait_begins((), _heard)
                 else:
                     os.eventfd_read(self._wake)
