@@ -591,7 +591,7 @@ class Worker:
         self._control.send(encode([Handover(os.getpid(), running), *self._inside.handed_over()]))
 
 
-_TO_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
+_TO_RUN = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
 
 
 def _told(error: BaseException) -> ErrorInfo:
