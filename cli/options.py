@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobd.cli.durations import parse_duration
+from jobd.model.durations import parse_duration
 from jobd.model.errors import UsageError
+from jobd.model.options import OPTIONS
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
@@ -99,8 +100,11 @@ class Explained(click.Command):
 
     def explain(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, the common ones apart, and the examples."""
-        own = [p for p in self.params if isinstance(p, click.Option) and p not in COMMON]
-        for title, params in (("Options", own), ("Options of every command", COMMON)):
+        groups: dict[str, list[click.Option]] = {"Options": []}
+        for param in self.params:
+            if isinstance(param, click.Option) and param not in COMMON:
+                groups.setdefault(getattr(param, "group", "Options"), []).append(param)
+        for title, params in (*groups.items(), ("Options of every command", COMMON)):
             records = [record for p in params if (record := p.get_help_record(context))]
             with formatter.section(title):
                 formatter.write_dl(records)
@@ -196,9 +200,33 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the new
             self.fail(str(error), param, ctx)
 
 
-def timeout_option(help: str) -> Callable[[Any], Any]:
+def timeout_option(help: str, name: str = "--timeout") -> Callable[[Any], Any]:
     """Add ``--timeout``: how long the command itself waits."""
-    return option("--timeout", type=Duration(), metavar="DURATION", help=help)
+    return option(name, type=Duration(), metavar="DURATION", help=help)
+
+
+class JobOption(Option):
+    """An option of the job, and not of the command; its help stands under a heading of its own."""
+
+    def __init__(self, *args: Any, group: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.group = group
+
+
+def job_options(function: Any) -> Any:
+    """Add all options of jobs, as text: `parse_options` checks them."""
+    for name, told in reversed(OPTIONS.items()):
+        flag = "--" + name.replace("_", "-")
+        function = click.option(
+            flag, name, cls=JobOption, group=told.group, metavar=told.metavar, help=told.help
+        )(function)
+    return function
+
+
+def parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a command's options into those of the job, and the others."""
+    of_job = {name: value for name, value in values.items() if name in OPTIONS}
+    return of_job, {name: value for name, value in values.items() if name not in OPTIONS}
 
 
 def selector_arguments(function: Any) -> Any:

@@ -19,6 +19,7 @@ from jobd.cli.durations import show_duration
 from jobd.cli.text import first_line, one_line
 from jobd.model.job import Attempt, ErrorInfo, JobInfo, Progress
 from jobd.model.messages import Ended, StatusInfo
+from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import NAMES, State
 
 Row = tuple[str, ...]
@@ -79,6 +80,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         value["args"], value["kwargs"] = call_of(info)
         value["inputs"] = info.inputs
         value["earlier"] = [attempt_json(attempt) for attempt in info.earlier]
+        value["policy"] = policy_json(info.policy)
     return value
 
 
@@ -92,6 +94,19 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
         "pid": attempt.pid or None,
         "cause": attempt.cause or None,
         "error": error_json(attempt.error),
+    }
+
+
+def policy_json(policy: Policy | None) -> dict[str, Any]:
+    """Return each option that holds for a job, and where its value came from."""
+    held = policy or BUILT_IN
+    return {
+        field.encode_name: {
+            "value": getattr(held, field.name),
+            "origin": held.origins.get(field.encode_name, "built in"),
+        }
+        for field in msgspec.structs.fields(Policy)
+        if field.name != "origins"
     }
 
 
@@ -258,6 +273,12 @@ def job_details(info: JobInfo) -> list[Row]:
         ("output", bytes_text(info.log_bytes) if info.log_bytes else ""),
         ("uid", info.uid.hex()),
     ]
+    if info.policy is not None:
+        rows += [
+            (name.replace("_", "-"), f"{setting_text(told['value'])}  ({told['origin']})")
+            for name, told in policy_json(info.policy).items()
+            if told["origin"] != "built in"
+        ]
     rows += [(f"attempt {earlier.number}", _attempt_text(earlier)) for earlier in info.earlier]
     return [row for row in rows if row[1] not in ("", "-")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from jobd import payload
@@ -11,37 +12,52 @@ from jobd.cli.arguments import Call, Read
 from jobd.cli.render import job_json
 from jobd.inputs import Input
 from jobd.model.errors import UsageError
+from jobd.model.options import OPTIONS, Said, parse_options
 from jobd.model.selector import Selector
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
     from jobd.client import Client
-    from jobd.model.job import JobOptions
 
 
-def submit(
+def submit(  # what is said on a command line
     session: Session,
     client: Client,
     function: str,
     call: Call,
+    options: Mapping[str, object],
     *,
     check: bool,
-    options: JobOptions | None = None,
 ) -> int:
-    """Queue a call, and return the job's id once it is durable.
+    """Queue a call with options (`jobd.model.options`), and return the job's id once it is durable.
 
     Raises:
-        UsageError: the arguments cannot travel, or do not fit the function.
+        UsageError: the arguments cannot travel, or do not fit the function; or an option cannot be used.
     """
+    said = said_of(options)
     shape = (len(call.args), tuple(call.kwargs))
     data, inputs = encode(call)
     session.submitting = True
     (deferred,) = client.submit_encoded(
-        function, [data], [shape], inputs=[inputs], options=options, check=check
+        function, [data], [shape], inputs=[inputs], options=said, check=check
     )
     session.attached = [deferred.id]
     session.submitting = False
     return deferred.id
+
+
+def said_of(options: Mapping[str, object]) -> Said:
+    """Check options of a job, as flags gave them; errors name the flag.
+
+    Raises:
+        UsageError: a value cannot be used.
+    """
+    try:
+        return parse_options(options)
+    except UsageError as error:
+        name, colon, rest = error.message.partition(": ")
+        flag = f"--{name.replace('_', '-')}" if colon and name in OPTIONS else name
+        raise UsageError(f"{flag}{colon}{rest}", error.hint) from None
 
 
 def encode(call: Call) -> tuple[bytes, list[Input]]:

@@ -33,7 +33,7 @@ from jobd.config.settings import (
     env_name,
     flag_name,
 )
-from jobd.model.errors import ConfigError
+from jobd.model.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,6 +65,7 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True):
         where: how an error names the place, such as "/etc/jobd/jobd.toml: pool.workers".
         base: the directory from which a relative path counts.
         text: whether the source knows only text, so that "4" may be a number.
+        table: the rule's table if it is one, such as "queues.etl"; ``key`` is an option's name then.
     """
 
     key: str
@@ -73,6 +74,7 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True):
     where: str
     base: str
     text: bool
+    table: str = ""
 
 
 def load(
@@ -95,11 +97,16 @@ def load(
     """
     values: dict[str, Any] = {}
     origins = dict.fromkeys(KEYS, DEFAULT)
+    rules: dict[str, dict[str, Any]] = {}
     for given in _sources(config_file, flags, environ, system_file):
+        if given.table:
+            rules.setdefault(given.table, {})[given.key] = _checked_rule(given)
+            origins[f"{given.table}.{given.key}"] = given.origin
+            continue
         values[given.key] = _checked(given, environ)
         origins[given.key] = given.origin
     _fill_in_directories(values, environ)
-    settings = build(values)
+    settings = build(values, rules)
     _check_together(settings, origins)
     return Loaded(settings, origins)
 
@@ -128,12 +135,45 @@ def _in_file(path: str, named_by: str) -> Iterator[_Given]:
         ConfigError: the file cannot be read, is not TOML, or has an unknown key.
     """
     file = os.path.abspath(path)
-    for key, raw in _flat(file, _read_toml(file, named_by)):
+    document = _read_toml(file, named_by)
+    yield from _rules_in(file, document)
+    for key, raw in _flat(file, document):
         if key not in KEYS:
             raise ConfigError(f"{file}: unknown key {key!r}", _nearest(key, KEYS))
         where = f"{file}: {key}"
         base = os.path.dirname(file)
         yield _Given(key=key, raw=raw, origin=file, where=where, base=base, text=False)
+
+
+def _rules_in(file: str, document: dict[str, object]) -> Iterator[_Given]:
+    """Take the options of jobs out of a file: ``[defaults]``, ``[queues.NAME]``, ``[functions."m:f"]``."""
+    tables: dict[str, object] = {}
+    if "defaults" in document:
+        tables["defaults"] = document.pop("defaults")
+    for kind in ("queues", "functions"):
+        named = document.pop(kind, {})
+        if not isinstance(named, dict):
+            raise ConfigError(
+                f"{file}: {kind} must be a table", f"write [{kind}.NAME] above its keys"
+            )
+        tables |= {f"{kind}.{name}": table for name, table in named.items()}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{file}: {name} must be a table", f"write [{name}] above its keys")
+        for key, raw in table.items():
+            where = f"{file}: {name}.{key}"
+            yield _Given(
+                key=key, raw=raw, origin=file, where=where, base="", text=False, table=name
+            )
+
+
+def _checked_rule(given: _Given) -> Any:
+    from jobd.model.options import check_default  # noqa: PLC0415  # most users have no such table
+
+    try:
+        return check_default(given.key, given.raw, of_queue=given.table.startswith("queues."))
+    except UsageError as error:
+        raise ConfigError(f"{given.where}: {error.message}", error.hint) from None
 
 
 def _read_toml(file: str, named_by: str) -> dict[str, object]:

@@ -99,6 +99,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payloads: Payloads = Payloads()
     limits: Limits = Limits()
     security: Security = Security()
+    rules: dict[str, dict[str, Any]] = {}
+    """Options of jobs, checked, by the table in the file: ``defaults``, ``queues.etl``, ``functions.m:f``.
+
+    No keys: only a file has them (``jobd.model.options`` has the names).
+    """
 
     @property
     def worker_socket(self) -> str:
@@ -119,6 +124,8 @@ def _declared() -> dict[str, Any]:
     """The type of each key, in the order of declaration."""
     found: dict[str, Any] = {}
     for field in structs.fields(Settings):
+        if field.name == "rules":
+            continue
         if field.name not in TABLES:
             found[field.name] = field.type
             continue
@@ -140,17 +147,19 @@ def flag_name(key: str) -> str:
 
 
 def values(settings: Settings) -> dict[str, Any]:
-    """The value of each key, in the order of declaration."""
+    """The value of each key, in the order of declaration, then the rules."""
     found: dict[str, Any] = {}
     for key in KEYS:
         table, _, leaf = key.rpartition(".")
         found[key] = getattr(getattr(settings, table) if table else settings, leaf)
+    for table, rules in settings.rules.items():
+        found |= {f"{table}.{name}": value for name, value in rules.items()}
     return found
 
 
-def build(given: dict[str, Any]) -> Settings:
+def build(given: dict[str, Any], rules: dict[str, dict[str, Any]]) -> Settings:
     """Make the tree from checked values by key; what is not given has its default."""
-    top: dict[str, Any] = {}
+    top: dict[str, Any] = {"rules": rules}
     leaves: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
     for key, value in given.items():
         table, _, leaf = key.rpartition(".")

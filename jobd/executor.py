@@ -42,8 +42,8 @@ from jobd.model.errors import (
     JobFailed,
     WaitTimeout,
 )
-from jobd.model.job import JobOptions
 from jobd.model.messages import Submit
+from jobd.model.options import Said
 from jobd.model.selector import Selector
 from jobd.pool.chunk import call_each
 from jobd.private import PrivateDaemon
@@ -224,7 +224,7 @@ class Executor(AnyExecutor):
         client = Client(socket, timeout_s=timeout_s, reconnects=private is None)
         self.client = client
         self._engine = engine = _Engine(client, private)
-        self._options: JobOptions | None = None
+        self._options: Said | None = None
         self._max_workers = client.welcome.workers
         """By this name Dask and others ask any executor how much it can do at once."""
         atexit.register(engine.shutdown)

@@ -9,7 +9,7 @@ import click
 
 from jobd.cli import outcome
 from jobd.cli.arguments import Call
-from jobd.cli.options import option, timeout_option, verb
+from jobd.cli.options import job_options, option, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.stream import copy
 from jobd.cli.submission import submit, tell_id
@@ -31,8 +31,16 @@ jobd logs -f last                            follow what it writes
 @verb(examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @click.argument("words", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...")
 @option("--wait", is_flag=True, help="Wait, print what it wrote, and exit as the job did.")
-@timeout_option("Wait no longer than that (and do wait).")
-def command(session: Session, *, words: tuple[str, ...], wait: bool, timeout: float | None) -> int:
+@timeout_option("Wait no longer than that (and do wait).", "--wait-timeout")
+@job_options
+def command(
+    session: Session,
+    *,
+    words: tuple[str, ...],
+    wait: bool,
+    wait_timeout: float | None,
+    **options: object,
+) -> int:
     """Queue a shell command, and print the job's id.
 
     It runs in the current directory. The job succeeds if the command ends with exit
@@ -41,9 +49,9 @@ def command(session: Session, *, words: tuple[str, ...], wait: bool, timeout: fl
     call = Call([], {"argv": list(words), "cwd": os.getcwd()})
     with session.connect() as client:
         # No check: the function is our own, and a worker that is busy need not be asked.
-        number = submit(session, client, FUNCTION, call, check=False)
-        if wait or timeout is not None:
-            return _wait(session, client, number, timeout)
+        number = submit(session, client, FUNCTION, call, options, check=False)
+        if wait or wait_timeout is not None:
+            return _wait(session, client, number, wait_timeout)
         return tell_id(session, client, number)
 
 

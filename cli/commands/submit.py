@@ -8,10 +8,9 @@ import click
 
 from jobd.cli import items
 from jobd.cli.arguments import parse_arguments
-from jobd.cli.options import Verb, option, timeout_option, verb
+from jobd.cli.options import Verb, job_options, option, parted, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.submission import file_reader, submit, tell_id, wait_and_tell
-from jobd.model.job import MOST_AHEAD, JobOptions
 
 EXAMPLES = """
 jobd submit math:factorial 20                      prints the id
@@ -22,6 +21,7 @@ jobd submit --raw mytasks:lookup 007               the text 007, as a text
 jobd submit mytasks:summarize @notes.txt           the text of a file
 date | jobd submit mytasks:stamp when=@-           the text from stdin
 jobd submit --follow mytasks:tail_log /var/log/x   a generator: one JSON value a line
+jobd submit mytasks:fetch URL --retries 5 --backoff exponential:1s --timeout 30s
 jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
 """
 
@@ -82,41 +82,35 @@ def looks_negative(word: str) -> bool:
 @click.argument("reference", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
 @option("--wait", is_flag=True, help="Wait, print the result, and exit as the job did.")
-@timeout_option("Wait no longer than that (and do wait).")
+@timeout_option("Wait no longer than that (and do wait).", "--wait-timeout")
 @option("--follow", is_flag=True, help="Print what a generator function produces, as produced.")
-@option(
-    "--bound",
-    type=click.IntRange(1, MOST_AHEAD),
-    metavar="N",
-    help="For a generator: how many items it may be ahead of those who follow; 100 if not given.",
-)
 @option("--check/--no-check", default=True, help="Check the function and its arguments first.")
 @option("--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like.")
 @option("--args-json", metavar="JSON", help="An array of arguments, before all others.")
 @option("--kwargs-json", metavar="JSON", help="An object of arguments by name.")
+@job_options
 def command(  # noqa: PLR0913  # its options
     session: Session,
     *,
     reference: str,
     arguments: tuple[str, ...],
     wait: bool,
-    timeout: float | None,
+    wait_timeout: float | None,
     follow: bool,
-    bound: int | None,
     check: bool,
-    **forms: Any,
+    **more: Any,
 ) -> int:
     """Queue a call of a function, and print the job's id.
 
     The function is looked up by a worker, which finds the modules of the directory
     in which the daemon was started.
     """
+    options, forms = parted(more)
     call = parse_arguments(arguments, read=file_reader(), **forms)
     with session.connect() as client:
-        options = None if bound is None else JobOptions(bound=bound)
-        number = submit(session, client, reference, call, check=check, options=options)
+        number = submit(session, client, reference, call, options, check=check)
         if follow:
             return items.follow(session, client, number)
-        if wait or timeout is not None:
-            return wait_and_tell(session, client, number, timeout)
+        if wait or wait_timeout is not None:
+            return wait_and_tell(session, client, number, wait_timeout)
         return tell_id(session, client, number)

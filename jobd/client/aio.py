@@ -37,8 +37,9 @@ from jobd.client.streams import StreamReader
 from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.model.errors import DaemonUnreachable, JobdError, JobError
-from jobd.model.job import JobInfo, JobOptions
+from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
+from jobd.model.options import Said
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected, ProtocolError, Transport
 
@@ -170,7 +171,7 @@ class AsyncSubmitter:
 
     __slots__ = ()
 
-    _options: JobOptions | None
+    _options: Said | None
 
     def _submit(self, request: Submit) -> list[AsyncDeferred[Any]]:
         raise NotImplementedError
@@ -270,7 +271,7 @@ class AsyncClientWithOptions(AsyncSubmitter):
 
     __slots__ = ("_client", "_options")
 
-    def __init__(self, client: AsyncClient, options: JobOptions) -> None:
+    def __init__(self, client: AsyncClient, options: Said) -> None:
         self._client = client
         self._options = options
 
@@ -315,7 +316,7 @@ class AsyncClient(AsyncSubmitter):
         """Return this client with options for the jobs that it submits.
 
         Args:
-            options: ``queue``, ``name`` and ``bound``, see ``jobd.client.calls.Options``.
+            options: see ``jobd.client.calls.Options``.
 
         Raises:
             UsageError: there is no such option, or it is of another type.

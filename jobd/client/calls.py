@@ -3,58 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, TypedDict
-
-import msgspec
+from typing import Any, Literal, TypedDict
 
 from jobd import payload
 from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input
 from jobd.model.errors import UsageError
-from jobd.model.job import DEFAULTS, JobOptions
 from jobd.model.messages import Put, Submit
+from jobd.model.options import Said, encode_options, parse_options
 
 BULK = 10_000
 """Calls that ``map`` sends in one message."""
 
 
+Duration = float | str | timedelta
+"""Seconds, a text such as "1h30m", or a timedelta."""
+
+
 class Options(TypedDict, total=False):
     """What ``options`` takes: what concerns the job, and not its function.
 
-    queue: the name of the queue that the job waits in.
-    name: what the job is called where people see it.
-    bound: for a generator, how many items it may be ahead of its consumers.
+    The words of the command line, with "_" for "-" (``jobd submit --help`` explains them);
+    ``jobd.model.options`` has what each may be.
     """
 
     queue: str
     name: str
     bound: int
+    retries: int
+    backoff: str | float | Sequence[float]
+    jitter: float
+    max_backoff: Duration
+    retry_on: str | Sequence[str | type[BaseException]]
+    no_retry_on: str | Sequence[str | type[BaseException]]
+    max_crashes: int
+    timeout: Duration
+    soft_timeout: Duration
+    kill_grace: Duration
+    in_: Duration
+    at: str | datetime
+    expires: Duration
+    priority: int
+    concurrency_key: str
+    concurrency: int
+    fair_key: str
+    key: str
+    unique: Literal["waiting", "running"]
+    if_exists: Literal["return", "fail", "replace"]
+    mem: int | str
+    cpus: float
+    nproc: int
+    nice: int
 
 
-def with_options(options: JobOptions | None, given: Options) -> JobOptions:
+def with_options(options: Said | None, given: Options) -> Said:
     """Return options that are as before but for those given.
 
     Raises:
-        UsageError: there is no such option, or it is of another type.
+        UsageError: there is no such option, or its value cannot be used.
     """
-    fields = {field.name: field for field in msgspec.structs.fields(JobOptions)}
-    for name, value in given.items():
-        if name not in fields:
-            raise UsageError(f"a job has no option {name!r}", f"there are {', '.join(fields)}")
-        try:
-            msgspec.convert(value, fields[name].type)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"the option {name} cannot be {value!r}", str(error)) from None
-    return msgspec.structs.replace(options or DEFAULTS, **given)
+    return {**(options or {}), **parse_options(given)}
 
 
 def one_call(
     function: Function,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    options: JobOptions | None,
+    options: Said | None,
     draft: Draft | None,
 ) -> Submit:
     """Return the submit of one call, whose large arguments go where ``draft`` says.
@@ -75,7 +93,7 @@ def one_call(
 def many_calls(
     function: Function,
     calls: Iterable[Sequence[Any]],
-    options: JobOptions | None,
+    options: Said | None,
     draft: Draft | None,
 ) -> Submit:
     """Return the submit of one call for each sequence of positional arguments.
@@ -121,12 +139,14 @@ def _submit_of(  # all that a submit is made of
     calls: list[bytes],
     shapes: list[Shape],
     inputs: list[list[Input]],
-    options: JobOptions | None,
+    options: Said | None,
     draft: Draft | None,
 ) -> Submit:
     name, pickled = named(function, shapes)
     key = draft.key if draft else b""
-    request = Submit(0, key, name, calls, shapes, check=True, watch=True, options=options)
+    request = Submit(0, key, name, calls, shapes, check=True, watch=True)
+    if options:
+        request.options = encode_options(options)
     if any(inputs):
         request.inputs = inputs
     if pickled:

@@ -29,8 +29,9 @@ from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
 from jobd.model.errors import DaemonUnreachable, JobError
-from jobd.model.job import JobInfo, JobOptions
+from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
+from jobd.model.options import Said, encode_options
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected
 
@@ -156,7 +157,7 @@ class Submitter:
 
     __slots__ = ()
 
-    _options: JobOptions | None
+    _options: Said | None
 
     def _submit(self, request: Submit) -> list[Deferred[Any]]:
         raise NotImplementedError
@@ -254,7 +255,7 @@ class ClientWithOptions(Submitter):
 
     __slots__ = ("_client", "_options")
 
-    def __init__(self, client: Client, options: JobOptions) -> None:
+    def __init__(self, client: Client, options: Said) -> None:
         self._client = client
         self._options = options
 
@@ -308,7 +309,7 @@ class Client(Submitter):
         """Return this client with options for the jobs that it submits.
 
         Args:
-            options: ``queue``, ``name`` and ``bound``, see ``jobd.client.calls.Options``.
+            options: see ``jobd.client.calls.Options``.
 
         Raises:
             UsageError: there is no such option, or it is of another type.
@@ -353,18 +354,21 @@ class Client(Submitter):
         shapes: list[Shape],
         *,
         inputs: Sequence[list[Input]] = (),
-        options: JobOptions | None = None,
+        options: Said | None = None,
         check: bool = True,
         watch: bool = False,
     ) -> list[Deferred[Any]]:
         """Submit calls whose arguments are encoded already (``jobd.payload.encode_call``).
 
         ``shapes`` has each count of positional arguments and names of keyword arguments that
-        occurs, ``inputs`` each call's inputs; ``watch`` has the ends pushed without being asked for one by one.
+        occurs, ``inputs`` each call's inputs, ``options`` what ``parse_options`` makes; ``watch``
+        has the ends pushed without being asked for one by one.
         """
-        request = Submit(0, b"", function, calls, shapes, check, watch, options)
+        request = Submit(0, b"", function, calls, shapes, check, watch)
         if any(inputs):
             request.inputs = list(inputs)
+        if options:
+            request.options = encode_options(options)
         return self._submit(request)
 
     def flush(self, timeout: float | None = None) -> None:

@@ -77,7 +77,7 @@ class Dependencies:
         except _NotYet as wait:
             self._parked[request.uid] = Parked(wait.key, peer, request)
         else:
-            self._scheduler.submit(peer, request, fates)
+            self._scheduler.submit(peer, request, self._daemon.requests.policy(request), fates)
 
     def is_waiting(self, peer: bytes, request: Submit) -> bool:
         """Whether a submit with this key waits already; the newest sender gets the answer."""

@@ -55,6 +55,7 @@ from jobd.model.messages import (
     WorkerInfo,
     refusal,
 )
+from jobd.model.options import Layers, Policy, decode_options
 from jobd.model.orders import Progressing
 from jobd.model.reference import MAX_CHARACTERS, parse_reference
 from jobd.model.selector import MAX_ID, Selector
@@ -77,6 +78,7 @@ LARGE = frozenset((Fetch, Find, List, Logs))
 """Requests whose answers may be large."""
 
 MOST_SESSIONS = 100_000
+MOST_POLICIES = 10_000
 
 Steps = Iterator[None]
 
@@ -96,6 +98,8 @@ class Requests:
         self._sessions: dict[bytes, bytes] = {}
         self._functions: set[str] = set()
         self._allowed = AllowList(daemon.settings.security.allow)
+        self._layers = Layers.of(daemon.settings.rules)
+        self._policies: dict[tuple[str, bytes], Policy | None] = {}
         self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
         self.followers: list[Follower] = []
         self._progress: dict[str, Progressing] = {}
@@ -174,6 +178,7 @@ class Requests:
         self._allowed.refuse_foreign(request)
         self._refuse_large(request)
         daemon = self._daemon
+        self.policy(request)  # refuses what is wrong, before anybody is asked
         if not self._is_new(peer, request):
             return
         if request.check and not request.by_value and not daemon.checks.passes(request):
@@ -186,7 +191,7 @@ class Requests:
         if request.inputs:
             self._daemon.dependencies.take_in(peer, request)
         else:
-            self._daemon.scheduler.submit(peer, request)
+            self._daemon.scheduler.submit(peer, request, self.policy(request))
 
     def accept(self, peer: bytes, request: Submit) -> None:
         """Queue a submit that has been checked."""
@@ -210,6 +215,20 @@ class Requests:
                 f"the name of a function has 1 to {MAX_CHARACTERS} characters that can be shown",
                 "is the client of another version?",
             )
+
+    def policy(self, request: Submit) -> Policy | None:
+        """Return what holds for the jobs of a submit; worked out once for the same words.
+
+        Raises:
+            UsageError: an option is unknown, or its value cannot be used.
+        """
+        key = (request.function, request.options)
+        if key not in self._policies:
+            if len(self._policies) >= MOST_POLICIES:
+                self._policies.clear()
+            said = decode_options(request.options)
+            self._policies[key] = self._layers.policy(request.function, said)
+        return self._policies[key]
 
     def _put(self, peer: bytes, request: Put) -> None:
         self._allowed.refuse_pickle(request)
@@ -367,8 +386,8 @@ class Requests:
             job.error,
             job.log.end - job.log.start if job.log else 0,
         )
-        if job.options is not None:
-            info.queue, info.name = job.options.queue, job.options.name
+        if job.policy is not None:
+            info.queue, info.name = job.policy.queue, job.policy.name
         info.root = job.root
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
@@ -412,7 +431,7 @@ class Requests:
                 info.earlier = store.attempts(info.id)
                 job = store.job(info.id)
                 if job is not None:
-                    info.args, info.inputs = job.args, job.inputs or []
+                    info.args, info.inputs, info.policy = job.args, job.inputs or [], job.policy
             if infos:
                 clients.reply(peer, Jobs(request.rid, infos, more=True), _size(infos))
             yield

@@ -7,10 +7,9 @@ daemon never looks into them (jobd.payload knows the codecs).
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
+from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import Event, State
 
 PUT = "jobd:put"
@@ -110,26 +109,6 @@ class Parcel(msgspec.Struct):
     stored: bool = False
 
 
-MOST_AHEAD = 1_000_000
-"""The largest bound of a stream."""
-
-
-class JobOptions(msgspec.Struct, frozen=True, array_like=True):
-    """What a submit says about its jobs, beside the call itself.
-
-    New fields go to the end, with a default: they are stored.
-    """
-
-    queue: str = "default"
-    name: str = ""
-    bound: Annotated[int, msgspec.Meta(ge=1, le=MOST_AHEAD)] = 100
-    """Items that a stream may be ahead of its consumers."""
-
-
-DEFAULTS = JobOptions()
-"""What a submit means that says nothing; None in messages and in the store."""
-
-
 class Record(msgspec.Struct):
     """One submit, or a slice of a large one, within a parcel."""
 
@@ -139,7 +118,7 @@ class Record(msgspec.Struct):
     function: str
     created_at: int
     args: list[bytes]
-    options: JobOptions | None
+    policy: Policy | None
     parcel: Parcel
     open: int = 0  # jobs that have no row of their own
 
@@ -158,7 +137,7 @@ class Job(msgspec.Struct, gc=False):
     function: str
     args: bytes
     created_at: int
-    options: JobOptions | None = None
+    policy: Policy | None = None  # None: all as built in
     state: State = State.QUEUED
     attempt: int = 0
     crashes: int = 0
@@ -209,10 +188,12 @@ class JobInfo(msgspec.Struct, array_like=True):
     log_bytes: int
     args: bytes | None = None
     earlier: list[Attempt] = []
-    queue: str = DEFAULTS.queue
+    queue: str = BUILT_IN.queue
     name: str = ""
     inputs: list[int] = []
     """The jobs whose results are among its arguments."""
     root: int = 0
     """Aborted: the job that was to blame; else 0."""
     progress: Progress | None = None
+    policy: Policy | None = None
+    """What holds for it; None: all as built in, or not asked for."""

@@ -17,7 +17,7 @@ import msgspec
 
 from jobd.model.blob import Place
 from jobd.model.errors import JobdError
-from jobd.model.job import ErrorInfo, JobInfo, JobOptions, Progress
+from jobd.model.job import ErrorInfo, JobInfo, Progress
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
 
@@ -67,7 +67,7 @@ class Submit(Message, tag=2):
     shapes: list[tuple[Arguments, tuple[str, ...]]]
     check: bool = True
     watch: bool = False
-    options: JobOptions | None = None
+    options: bytes = b""
     inputs: list[list[Number | bytes]] = []
     by_value: bool = False
 

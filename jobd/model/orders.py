@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from jobd.model.job import DEFAULTS, Outcome, Progress
+from jobd.model.job import Outcome, Progress
 from jobd.model.messages import Message
+from jobd.model.options import BUILT_IN
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):
@@ -17,7 +18,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     args: bytes
     inputs: list[int | bytes] = []
     """The encoded values of its inputs; the scheduler leaves their ids, which the loop replaces."""
-    queue: str = DEFAULTS.queue
+    queue: str = BUILT_IN.queue
 
 
 class Run(Message, tag=1):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
-from jobd.model.job import Job, JobOptions, Lease, Parcel, Record
+from jobd.model.job import Job, Lease, Parcel, Record
 from jobd.model.messages import Reply
+from jobd.model.options import Policy
 from jobd.model.orders import Run
 from jobd.model.states import State
 
@@ -103,7 +104,7 @@ class Batch:
         function: str,
         created_at: int,
         args: list[bytes],
-        options: JobOptions | None = None,
+        policy: Policy | None = None,
     ) -> Record:
         """Add jobs to the parcel at hand, or to a new one when that is full."""
         count = len(args)
@@ -111,7 +112,7 @@ class Batch:
             self._room_jobs, self._room_bytes = PARCEL_JOBS, PARCEL_BYTES
             self.parcels.append(Parcel(first, first, []))
         parcel = self.parcels[-1]
-        record = Record(first, uid, total, function, created_at, args, options, parcel, count)
+        record = Record(first, uid, total, function, created_at, args, policy, parcel, count)
         parcel.records.append(record)
         parcel.last = first + count - 1
         parcel.open += 1

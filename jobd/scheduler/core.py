@@ -28,7 +28,6 @@ import msgspec
 
 from jobd.model.errors import JobdError, QueueFull, Stopping
 from jobd.model.job import (
-    DEFAULTS,
     NO_ARGS,
     PUT,
     Attempt,
@@ -41,6 +40,7 @@ from jobd.model.job import (
     Verdict,
 )
 from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Submit, Submitted, refusal
+from jobd.model.options import BUILT_IN, Policy
 from jobd.model.orders import (
     GiveBack,
     Lent,
@@ -305,7 +305,13 @@ class Scheduler:
         """Return the submit with this key if it is not durable yet."""
         return self.ledger.submissions.get(uid)
 
-    def submit(self, peer: bytes, request: Submit, fates: list[Fate] | None = None) -> None:
+    def submit(
+        self,
+        peer: bytes,
+        request: Submit,
+        policy: Policy | None = None,
+        fates: list[Fate] | None = None,
+    ) -> None:
         """Take in the jobs of a submit whose key is new; answered when they are durable.
 
         ``fates`` tells what jobs with inputs meet; ``request.inputs`` has ids only by now.
@@ -315,7 +321,7 @@ class Scheduler:
             QueueFull: so many jobs are queued already.
         """
         ledger, args, uid = self.ledger, request.args, request.uid
-        function, options = request.function, request.options
+        function = request.function
         count = len(args)
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
@@ -338,12 +344,12 @@ class Scheduler:
         watcher = peer if request.watch else None
         if fates is not None:
             submission.has_inputs = True
-            self._submit_dependants(submission, request, fates, watcher)
+            self._submit_dependants(submission, request, policy, fates)
             return
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
             total = 0 if start else count
-            record = batch.pack(first + start, uid, total, function, self._wall, part, options)
+            record = batch.pack(first + start, uid, total, function, self._wall, part, policy)
             self.window.admit(record, watcher)
 
     def put(self, peer: bytes, request: Put) -> None:
@@ -366,14 +372,14 @@ class Scheduler:
         self._finish(job, Event.PUT)
 
     def _submit_dependants(
-        self, submission: Submission, request: Submit, fates: list[Fate], watcher: bytes | None
+        self, submission: Submission, request: Submit, policy: Policy | None, fates: list[Fate]
     ) -> None:
         """Take in jobs with inputs: each has a row of its own from the start."""
         total, calls = submission.count, zip(request.args, request.inputs, fates, strict=True)
         for number, (args, inputs, fate) in enumerate(calls, submission.first):
             job = Job(number, request.uid, total, request.function, args, self._wall)
-            job.options, job.inputs = request.options, inputs or None  # type: ignore[assignment]  # ids only
-            job.watchers = None if watcher is None else (watcher,)
+            job.policy, job.inputs = policy, inputs or None  # type: ignore[assignment]  # ids only
+            job.watchers = (submission.tell[0][0],) if request.watch else None
             total = 0
             self.blocked.admit(job, fate)
 
@@ -950,9 +956,9 @@ class Scheduler:
 
 
 def _task(job: Job) -> Task:
-    if job.options is None and job.inputs is None:
+    if job.policy is None and job.inputs is None:
         return Task(job.id, job.attempt, job.function, job.args)
-    queue = (job.options or DEFAULTS).queue
+    queue = (job.policy or BUILT_IN).queue
     return Task(job.id, job.attempt, job.function, job.args, [*(job.inputs or ())], queue)
 
 

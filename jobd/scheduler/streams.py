@@ -22,8 +22,9 @@ from collections.abc import Iterator
 import msgspec
 
 from jobd.model.errors import NotFound
-from jobd.model.job import DEFAULTS, Job
+from jobd.model.job import Job
 from jobd.model.messages import Follow, Reply, refusal
+from jobd.model.options import BUILT_IN
 from jobd.model.orders import CloseStream, Grant, Order
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.ledger import Ledger
@@ -247,7 +248,7 @@ class Streams:
     def _of(self, number: int) -> Stream:
         stream = self.live.get(number)
         if stream is None:
-            stream = self.live[number] = Stream(number, DEFAULTS.bound)
+            stream = self.live[number] = Stream(number, BUILT_IN.bound)
         return stream
 
     def _forget_if_idle(self, stream: Stream) -> None:
@@ -298,4 +299,4 @@ def begun_anew(number: int) -> NotFound:
 
 def bound_of(job: Job) -> int:
     """Return how many items a job may be ahead of its consumers."""
-    return (job.options or DEFAULTS).bound
+    return (job.policy or BUILT_IN).bound

@@ -84,10 +84,10 @@ class Window:
         self.cursor = last
         jobs, ready = self.jobs, self._fresh.append
         uid, function, created_at = record.uid, record.function, record.created_at
-        batch, options = record.batch, record.options
+        batch, policy = record.batch, record.policy
         watchers = None if peer is None else (peer,)
         for number, args in enumerate(record.args, first):
-            job = Job(number, uid, batch, function, args, created_at, options)
+            job = Job(number, uid, batch, function, args, created_at, policy)
             batch = 0
             job.record = record
             job.watchers = watchers
@@ -127,12 +127,12 @@ class Window:
         return [parcel.first for parcel in parcels if not parcel.open]
 
     def _unpack(self, record: Record, rows: dict[int, Job | None]) -> None:
-        jobs, batch, uid, options = self.jobs, record.batch, record.uid, record.options
+        jobs, batch, uid, policy = self.jobs, record.batch, record.uid, record.policy
         for number, args in enumerate(record.args, record.first):
             if number not in rows:
                 job = jobs.get(number)
                 if job is None:
-                    job = Job(number, uid, batch, record.function, args, record.created_at, options)
+                    job = Job(number, uid, batch, record.function, args, record.created_at, policy)
                     self._append(job)
                 if not job.row:
                     job.record = record

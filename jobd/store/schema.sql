@@ -27,7 +27,7 @@ CREATE TABLE jobs (
     pid        INTEGER NOT NULL,
     detail     BLOB,                         -- msgpack: cause, stop, error, log, root; NULL: nothing of it
     value      BLOB,
-    options    BLOB,                         -- msgpack; NULL: all as they are by default
+    policy     BLOB,                         -- msgpack: the options in force; NULL: all as built in
     inputs     BLOB,                         -- msgpack: the jobs whose results are arguments; NULL: none
     CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
     CHECK (value IS NULL OR state = 10)      -- only what succeeded has a value

@@ -19,20 +19,21 @@ from pathlib import Path
 import msgspec
 
 from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
-from jobd.model.job import Attempt, ErrorInfo, Job, JobOptions, Lease, LogSpan, Parcel, Record
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record
+from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import Event, State
 from jobd.scheduler.batch import Batch, Change
 from jobd.store import files
 
 Detail = tuple[str, int, ErrorInfo | None, LogSpan | None, int]
-Packed = tuple[int, bytes, int, str, int, list[bytes], JobOptions | None]
+Packed = tuple[int, bytes, int, str, int, list[bytes], Policy | None]
 
 _pack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 _unpack_detail = msgspec.msgpack.Decoder(Detail).decode
 _unpack_inputs = msgspec.msgpack.Decoder(list[int]).decode
-_unpack_options = msgspec.msgpack.Decoder(JobOptions).decode
+_unpack_policy = msgspec.msgpack.Decoder(Policy).decode
 _unpack_records = msgspec.msgpack.Decoder(list[Packed]).decode
 _unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
 _unpack_attempts = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
@@ -40,7 +41,7 @@ _unpack_counts = msgspec.msgpack.Decoder(list[int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, detail, value, options, inputs"
+    "pid, detail, value, policy, inputs"
 )
 _WITHOUT_VALUE = _COLUMNS.replace("value", "NULL")
 _PLACES = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
@@ -528,7 +529,7 @@ def _row(job: Job) -> tuple[object, ...]:
         job.pid,
         _detail(job),
         job.value,
-        None if job.options is None else _pack(job.options),
+        None if job.policy is None else _pack(job.policy),
         None if job.inputs is None else _pack(job.inputs),
     )
 
@@ -559,8 +560,8 @@ def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     cause, stop, error, log, root = (
         _unpack_detail(row[12]) if row[12] is not None else ("", 0, None, None, 0)
     )
-    options = None if row[14] is None else _unpack_options(row[14])
-    job = Job(row[0], row[1], row[2], row[4], row[5], row[6], options, state)
+    policy = None if row[14] is None else _unpack_policy(row[14])
+    job = Job(row[0], row[1], row[2], row[4], row[5], row[6], policy, state)
     job.attempt, job.crashes, job.started_at, job.ended_at, job.pid = row[7:12]
     job.cause, job.error, job.log, job.value = cause, error, log, row[13]
     job.stop = Event(stop) if stop else None
@@ -575,7 +576,7 @@ def _packed(parcel: Parcel) -> tuple[int, int, bytes, bytes]:
     records = [r for r in parcel.records if r.open]
     keys = b"".join(r.uid for r in records if r.batch)
     packed = [
-        (r.first, r.uid, r.batch, r.function, r.created_at, r.args, r.options) for r in records
+        (r.first, r.uid, r.batch, r.function, r.created_at, r.args, r.policy) for r in records
     ]
     return parcel.first, parcel.last, keys, _pack(packed)
 
@@ -588,10 +589,10 @@ def _parcel(first: int, last: int, blob: bytes) -> Parcel:
 
 def _jobs_of(blob: bytes, low: int, high: int) -> Iterator[Job]:
     """Yield the jobs of a parcel with ids from ``low`` to ``high``."""
-    for first, uid, batch, function, created_at, args, options in _unpack_records(blob):
+    for first, uid, batch, function, created_at, args, policy in _unpack_records(blob):
         for number in range(max(first, low), min(first + len(args) - 1, high) + 1):
             own = batch if number == first else 0
-            yield Job(number, uid, own, function, args[number - first], created_at, options)
+            yield Job(number, uid, own, function, args[number - first], created_at, policy)
 
 
 def _translate(error: sqlite3.Error) -> JobdError:

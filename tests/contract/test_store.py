@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobd.model.errors import ConfigError, DiskFull, StoreFailed
-from jobd.model.job import Attempt, ErrorInfo, Job, JobOptions, Lease, LogSpan
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan
+from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, Event, State
 from jobd.scheduler.batch import Batch, Change
@@ -478,24 +479,22 @@ class TestWriting:
         writer.commit()
         assert store.next_id() == 10_001
 
-    def test_options_come_back_from_a_parcel_and_from_a_row(
+    def test_a_policy_comes_back_from_a_parcel_and_from_a_row(
         self, store: Store, writer: Writer
     ) -> None:
         """They belong to the whole submit; a job that ends takes them along."""
-        options = JobOptions(queue="etl", name="clean")
-        writer.batch.pack(1, key(1), 2, "m:f", 1_000, [b"j[1]", b"j[2]"], options)
+        policy = Policy(queue="etl", retries=3)
+        writer.batch.pack(1, key(1), 2, "m:f", 1_000, [b"j[1]", b"j[2]"], policy)
         writer.next_id = 3
         writer.commit()
         found = store.job(1)
         assert found is not None
-        assert found.options == options
+        assert found.policy == policy
         end(found)
         found.row, found.stored = False, State.QUEUED
         writer.change(found)
         writer.commit()
-        assert [job.options for job in store.page(Selector(all=True), MAX_ID, 9)[0]] == [
-            options
-        ] * 2
+        assert [job.policy for job in store.page(Selector(all=True), MAX_ID, 9)[0]] == [policy] * 2
 
     def test_every_field_comes_back(self, store: Store, writer: Writer) -> None:
         """A row holds all that is known of a job."""

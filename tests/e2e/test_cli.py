@@ -219,7 +219,7 @@ def test_arguments_arrive(shared: DaemonUnderTest) -> None:
 def test_negative_numbers_are_arguments(shared: DaemonUnderTest) -> None:
     """And the value of an option is not taken for one."""
     assert ok(shared, "submit", "mytasks:Report.build", "-5", "--wait", "note=-1.5") == "-5 -1.5\n"
-    done = shared.cli("submit", "mytasks:Report.build", "1", "--timeout", "-5")
+    done = shared.cli("submit", "mytasks:Report.build", "1", "--wait-timeout", "-5")
     assert done.returncode == 2
     assert "'-5' is not a duration" in done.stderr
 
@@ -479,7 +479,7 @@ def test_a_shell_command_as_a_job(shared: DaemonUnderTest) -> None:
     done = shared.cli("run", "--wait", "--", "sh", "-c", "ls here; echo err >&2; exit 3")
     assert (done.returncode, done.stdout) == (1, "here\nerr\n")
     assert "exit code 3" in done.stderr
-    assert ok(shared, "run", "--wait", "--timeout", "20s", "--", "echo", "hi") == "hi\n"
+    assert ok(shared, "run", "--wait", "--wait-timeout", "20s", "--", "echo", "hi") == "hi\n"
     assert ok(shared, "run", "echo", "--wait", "-n").strip().isdigit()
     assert ok(shared, "logs", "-f", "last") == "--wait -n\n"
     assert as_json(shared, "result", "last")["value"] == 0
@@ -594,3 +594,34 @@ def test_on_a_terminal(shared: DaemonUnderTest) -> None:
     assert "\x1b[32m" not in on_terminal(shared, "ls", "-n", "1", NO_COLOR="1")
     assert on_terminal(shared, "result", "last") == "\\x1b[2Jred\r\n"
     assert on_terminal(shared, "submit", "--wait", "work:add", "1") == "2\r\n"
+
+
+def test_options_of_a_job_are_shown_with_where_they_came_from(shared: DaemonUnderTest) -> None:
+    """From the submit, or from the settings; a bad one changes nothing."""
+    shown = as_json(shared, "submit", "--name", "my sum", "--bound", "7", "math:gcd", "12", "18")
+    assert shown["name"] == "my sum"
+    assert shown["policy"]["bound"] == {"value": 7, "origin": "submit"}
+    assert shown["policy"]["queue"] == {"value": "default", "origin": "built in"}
+    done = shared.cli("submit", "--bound", "-1", "math:gcd", "12", "18")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "jobd: --bound: -1 is out of range: give a number from 1 to 1000000\n"
+    assert as_json(shared, "ls", "last")["jobs"][0]["id"] == shown["id"]
+
+
+def test_options_have_defaults_in_the_settings(make_daemon: Make, tmp_path: Path) -> None:
+    """For all jobs and for a function; an unknown one names the nearest."""
+    file = tmp_path / "more.toml"
+    file.write_text('[defaults]\nbound = 5\n[functions."math:gcd"]\nname = "x"\n')
+    daemon = make_daemon()
+    done = daemon.cli("config", "show", JOBD_CONFIG=str(file))
+    assert done.returncode == 78
+    assert "functions.math:gcd.name: 'name' cannot be a default" in done.stderr
+    file.write_text('[defaults]\nbound = 5\n[functions."math:gcd"]\nboundd = 6\n')
+    done = daemon.cli("config", "show", JOBD_CONFIG=str(file))
+    assert "did you mean 'bound'?" in done.stderr
+    file.write_text('[defaults]\nbound = 5\n[functions."math:gcd"]\nbound = 6\n')
+    shown = daemon.cli("config", "show", JOBD_CONFIG=str(file)).stdout
+    assert [line.split()[:2] for line in shown.splitlines()[-2:]] == [
+        ["defaults.bound", "5"],
+        ["functions.math:gcd.bound", "6"],
+    ]

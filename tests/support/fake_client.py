@@ -9,7 +9,6 @@ import msgspec
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Follower
 
-from jobd.model.job import JobOptions
 from jobd.model.messages import (
     Answers,
     Cancel,
@@ -35,6 +34,7 @@ from jobd.model.messages import (
     decode_replies,
     encode,
 )
+from jobd.model.options import encode_options
 from jobd.model.selector import Selector
 from jobd.model.states import State
 
@@ -55,7 +55,7 @@ class Submission(msgspec.Struct):
     watch: bool
     check: bool
     nargs: int
-    options: JobOptions | None
+    options: bytes
     inputs: list[list[int | bytes]]
 
 
@@ -139,7 +139,7 @@ class FakeClient:
         pad = b"." * int(dice() * 12)
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
         check, nargs = dice() < 0.2, int(dice() * 3)
-        options = JobOptions(bound=int(dice() * 3) + 1) if function == STREAM else None
+        options = encode_options({"bound": int(dice() * 3) + 1} if function == STREAM else {})
         inputs = [] if one or dice() > self.depends else [self._inputs() for _ in args]
         submission = Submission(uid, function, args, dice() < 0.6, check, nargs, options, inputs)
         self.open[uid] = submission

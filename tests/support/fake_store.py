@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jobd.model.errors import DiskFull, StoreBusy
-from jobd.model.job import Attempt, Job, JobOptions, Lease, Parcel, Record
+from jobd.model.job import Attempt, Job, Lease, Parcel, Record
+from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import State
 from jobd.scheduler.batch import Batch
@@ -20,7 +21,7 @@ from jobd.scheduler.batch import Batch
 SCAN = 5
 """Ids that one question looks at."""
 
-Packed = tuple[int, bytes, int, str, int, list[bytes], JobOptions | None]
+Packed = tuple[int, bytes, int, str, int, list[bytes], Policy | None]
 
 
 class Corrupt(AssertionError):
@@ -268,9 +269,9 @@ class FakeStore:
         place = self.packed.get(number)
         if place is None:
             return None
-        first, uid, batch, function, created_at, args, options = place.record
+        first, uid, batch, function, created_at, args, policy = place.record
         own = batch if number == first else 0
-        return Job(number, uid, own, function, args[place.offset], created_at, options)
+        return Job(number, uid, own, function, args[place.offset], created_at, policy)
 
     def attempts(self, number: int) -> list[Attempt]:
         """Return the earlier attempts of a job, the first one first."""
@@ -402,13 +403,13 @@ def _as_read(row: Job) -> Job:
 
 
 def _fixed(job: Job) -> tuple[object, ...]:
-    return job.uid, job.batch, job.function, job.args, job.created_at, job.options, job.inputs
+    return job.uid, job.batch, job.function, job.args, job.created_at, job.policy, job.inputs
 
 
 def _packed(parcel: Parcel) -> ParcelRow:
     records = [r for r in parcel.records if r.open]
     packed = [
-        (r.first, r.uid, r.batch, r.function, r.created_at, r.args, r.options) for r in records
+        (r.first, r.uid, r.batch, r.function, r.created_at, r.args, r.policy) for r in records
     ]
     return ParcelRow(parcel.first, parcel.last, packed)
 

@@ -147,7 +147,7 @@ class StreamTruth:
         self._made[of] = stream.made
         ahead = stream.made - self._consumed.get(of, 0)
         job = self._store.job(stream.task.id)
-        bound = job.options.bound if job and job.options and job.args == stream.task.args else 3
+        bound = job.policy.bound if job and job.policy and job.args == stream.task.args else 3
         if ahead > bound:
             raise AssertionError(f"{of!r} is {ahead} items ahead, over {bound}")
         for one in self.passes():

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.cli.durations import LONGEST_S, parse_duration, show_duration
+from jobd.cli.durations import show_duration
+from jobd.model.durations import LONGEST_S, parse_duration
 from jobd.model.errors import UsageError
 
 

@@ -29,6 +29,7 @@ from jobd.cli.text import (
 from jobd.model.errors import DaemonUnreachable, NotFound
 from jobd.model.job import Attempt, ErrorInfo, JobInfo
 from jobd.model.messages import Ended, StatusInfo, WorkerInfo
+from jobd.model.options import Policy
 from jobd.model.states import EXIT_CODES, State
 
 ERROR = ErrorInfo("ValueError", "no\nand more", "Traceback …\nValueError: no\n")
@@ -82,9 +83,19 @@ def test_why_a_job_ended_is_one_line(error: ErrorInfo | None, why: str) -> None:
     assert render.reason_text("by hand", error) == why
 
 
+def test_what_was_said_of_a_job_is_shown_with_where_it_came_from() -> None:
+    """And nothing of what is as built in: that would be a page."""
+    details = render.job_details(job(policy=Policy(retries=3, origins={"retries": "submit"})))
+    rows = {row[0]: row[1] for row in details}
+    assert rows["retries"] == "3  (submit)"
+    assert "backoff" not in rows
+
+
 def test_a_job_as_json() -> None:
     """``jobd.job/1``: every name, instants in UTC, counts as numbers."""
-    assert as_json(render.job_json(job())) == {
+    found = as_json(render.job_json(job()))
+    assert found.pop("policy")["retries"] == {"value": 0, "origin": "built in"}
+    assert found == {
         "schema": "jobd.job/1",
         "id": 7,
         "uid": "000102030405060708090a0b0c0d0e0f",

@@ -7,8 +7,9 @@ from itertools import count
 import pytest
 
 from jobd.model.errors import NotFound
-from jobd.model.job import Job, JobOptions
+from jobd.model.job import Job
 from jobd.model.messages import Follow, Refused
+from jobd.model.options import Policy
 from jobd.model.orders import CloseStream, Grant
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.streams import Follower, Streams
@@ -23,7 +24,7 @@ class Desk:
     def __init__(self, bound: int = 3) -> None:
         self.ledger = Ledger(100, {}, 1)
         self.streams = Streams(self.ledger)
-        self.job = Job(JOB, b"u" * 16, 1, "m:f", b"", 0, JobOptions(bound=bound), attempt=1)
+        self.job = Job(JOB, b"u" * 16, 1, "m:f", b"", 0, Policy(bound=bound), attempt=1)
         self.stored: dict[int, bytes] = {}
         self._rids = count(1)
 

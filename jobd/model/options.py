@@ -1,0 +1,490 @@
+"""How a job is to run: every option, once, with the same words everywhere.
+
+``OPTIONS`` is the table.  The command line makes flags of it (``--max-backoff 1h``),
+Python keyword arguments (``client.options(max_backoff=3600)``), the settings keys
+(``[defaults]``, ``[queues.NAME]``, ``[functions."mod:func"]``).  All three hand what was
+said to ``parse_options``, so a value means the same in each of them and is refused with
+the same sentence.  What is said travels as a plain dictionary (``Said``); the daemon lays
+it over the settings (``Layers.policy``), and what comes out, the ``Policy``, is stored with
+the job: settings that change later do not change it.
+
+Units: durations in seconds, sizes in bytes, instants in microseconds since 1970 in UTC.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from jobd.model.durations import LONGEST_S, parse_duration, parse_size
+from jobd.model.errors import UsageError
+
+Value = bool | int | float | str | list[str]
+Said = dict[str, Value]
+"""Options by name, checked, in plain values; what was not said is not in it."""
+
+MOST = 1_000_000
+LONGEST_NAME = 200
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds for a job.  New fields need a default: policies are stored."""
+
+    queue: str = "default"
+    name: str = ""
+    bound: int = 100
+    """Items that a stream may be ahead of its consumers."""
+
+    priority: int = 0
+    """The higher, the sooner, within its queue."""
+
+    retries: int = 0
+    backoff: str = "exponential:1"
+    """As ``parse_backoff`` reads it."""
+    jitter: float = 0.1
+    max_backoff: float = 3600.0
+    retry_on: list[str] = []
+    """Names of exceptions; empty: all."""
+    no_retry_on: list[str] = []
+    max_crashes: int | None = None
+    """None: as the setting ``jobs.max_crashes`` says."""
+
+    timeout: float = 0.0
+    """0: none."""
+    soft_timeout: float = 0.0
+    kill_grace: float | None = None
+    """None: as the setting ``pool.kill_grace_s`` says."""
+    at: int = 0
+    """Not before this instant; 0: at once."""
+    delay: float = msgspec.field(default=0.0, name="in")
+    """Not before so long after its submit."""
+    expires: float = 0.0
+    """How long after its submit it is of no use any more if it has not started; 0: never."""
+
+    mem: int = 0
+    cpus: float = 0.0
+    nproc: int = 0
+    nice: int = 0
+
+    concurrency_key: str = ""
+    concurrency: int = 1
+    """At most so many jobs with that key run at the same time."""
+    fair_key: str = ""
+    """Jobs of one queue and priority take turns between these."""
+
+    key: str = ""
+    if_exists: str = "return"
+    unique: str = "waiting"
+
+    origins: dict[str, str] = {}
+    """Where each value that is not the built-in one came from."""
+
+
+BUILT_IN = Policy()
+"""What holds where nothing was said; None in messages and in the store."""
+
+
+class Backoff(NamedTuple):
+    """How long to wait before a retry; seconds."""
+
+    kind: str  # fixed, linear, exponential, list
+    delays_s: tuple[float, ...]
+
+    def delay_s(self, retry: int) -> float:
+        """Return the delay before retry number ``retry`` (the first is 1)."""
+        first = self.delays_s[0]
+        match self.kind:
+            case "fixed":
+                return first
+            case "linear":
+                return first * retry
+            case "exponential":
+                return min(LONGEST_S, first * 2.0 ** min(retry - 1, 64))
+        return self.delays_s[min(retry, len(self.delays_s)) - 1]
+
+
+@lru_cache(maxsize=1000)
+def parse_backoff(text: str) -> Backoff:
+    """Read ``fixed:10s``, ``linear:10s``, ``exponential:1s``, a list ``1s,10s,1m``, or ``10s`` (fixed).
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    kind, colon, rest = text.strip().rpartition(":")
+    kinds = ("fixed", "linear", "exponential")
+    try:
+        delays = tuple(parse_duration(part) for part in rest.split(","))
+    except UsageError:
+        delays = ()
+    if not delays or (colon and (kind not in kinds or len(delays) > 1)):
+        raise UsageError(
+            f"{text!r} is not a backoff",
+            "write fixed:10s, linear:10s, exponential:1s, or a list such as 1s,10s,1m",
+        )
+    return Backoff(kind or ("fixed" if len(delays) == 1 else "list"), delays)
+
+
+def retry_delay_s(policy: Policy, job: int, retry: int) -> float:
+    """Return the seconds before retry number ``retry`` of a job, jitter included.
+
+    The jitter is drawn from the numbers alone, so that the scheduler stays deterministic.
+    """
+    delay = min(policy.max_backoff, parse_backoff(policy.backoff).delay_s(retry))
+    share = crc32(b"%d/%d" % (job, retry)) / 2**32
+    return delay * (1.0 + policy.jitter * (2.0 * share - 1.0))
+
+
+# -- the table --
+
+
+class Option(NamedTuple):
+    """One option.
+
+    Attributes:
+        parse: makes a plain value of what was said; raises UsageError.
+        metavar: what stands for a value in the help.
+        help: one line.
+        group: the heading in the help.
+    """
+
+    parse: Callable[[Any], Value]
+    metavar: str
+    help: str
+    group: str
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def parse(said: Any) -> int:
+        text = str(said).strip()
+        if isinstance(said, bool) or not re.fullmatch(r"[+-]?[0-9]{1,15}", text, re.ASCII):
+            raise UsageError(f"{said!r} is not a whole number", f"give one from {low} to {high}")
+        if not low <= int(text) <= high:
+            raise UsageError(f"{text} is out of range", f"give a number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[Any], float]:
+    def parse(said: Any) -> float:
+        try:
+            value = math.nan if isinstance(said, bool) else float(said)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not low <= value <= high:
+            raise UsageError(f"{said!r} is no number here", f"give one from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _duration(said: Any) -> float:
+    if isinstance(said, timedelta):
+        said = said.total_seconds()
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        if not 0 <= said <= LONGEST_S:
+            raise UsageError(f"{said!r} is not a duration", "give seconds, 0 or more")
+        return float(said)
+    if not isinstance(said, str):
+        raise UsageError(f"{said!r} is not a duration", "give seconds, or a text such as 1h30m")
+    return parse_duration(said)
+
+
+def _size(said: Any) -> int:
+    if isinstance(said, int) and not isinstance(said, bool):
+        return _whole(0, 2**60)(said)
+    if not isinstance(said, str):
+        raise UsageError(f"{said!r} is not a size", "write 512M, 2G or a number of bytes")
+    return parse_size(said)
+
+
+def _name(said: Any) -> str:
+    if not isinstance(said, str) or not 0 < len(said) <= LONGEST_NAME or not said.isprintable():
+        raise UsageError(
+            f"{said!r} is no name here", f"give 1 to {LONGEST_NAME} printable characters"
+        )
+    return said
+
+
+def _names(said: Any) -> list[str]:
+    parts: Iterable[Any] = said.split(",") if isinstance(said, str) else said
+    try:
+        words = [part.__qualname__ if isinstance(part, type) else part for part in parts]
+    except TypeError:
+        words = []
+    found = [word.strip() for word in words if isinstance(word, str) and word.strip()]
+    bad = [w for w in found if not all(part.isidentifier() for part in w.split("."))]
+    if not found or bad or len(found) != len(words):
+        raise UsageError(
+            f"{said!r} are no names of exceptions", "write ValueError,socket.timeout for example"
+        )
+    return found
+
+
+def _backoff(said: Any) -> str:
+    if isinstance(said, list | tuple):
+        said = ",".join(f"{_duration(part):g}" for part in said)
+    text = said if isinstance(said, str) else f"{_duration(said):g}"
+    parse_backoff(text)
+    return text
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def parse(said: Any) -> str:
+        if said not in words:
+            raise UsageError(f"{said!r} is none of {', '.join(words)}", "the first is the default")
+        return str(said)
+
+    return parse
+
+
+def _instant(said: Any) -> int:
+    """Read an instant in ISO 8601, or a datetime; without a zone it is local time."""
+    if isinstance(said, str):
+        try:
+            said = datetime.fromisoformat(said.strip())
+        except ValueError:
+            raise UsageError(
+                f"{said!r} is not an instant", "write 2026-12-24T18:00, with a zone if not local"
+            ) from None
+    if not isinstance(said, datetime):
+        raise UsageError(f"{said!r} is not an instant", "give a datetime or a text in ISO 8601")
+    moment = said.astimezone(UTC)
+    if not 1970 <= moment.year < 2200:
+        raise UsageError(f"{said} is too far away", "is the year right?")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+_AGAIN = "When it fails"
+_TIME = "Time"
+_ORDER = "Order"
+_UNIQUE = "Uniqueness"
+_LIMITS = "Limits"
+_JOB = "The job"
+
+OPTIONS: dict[str, Option] = {
+    "queue": Option(_name, "NAME", "The queue that it waits in.", _JOB),
+    "name": Option(_name, "TEXT", "A name for people, beside the function's.", _JOB),
+    "bound": Option(
+        _whole(1, MOST), "N", "Items that a stream may be ahead of its consumers.", _JOB
+    ),
+    "retries": Option(_whole(0, MOST), "N", "Run it again up to N times when it fails.", _AGAIN),
+    "backoff": Option(
+        _backoff,
+        "SPEC",
+        "Wait before a retry: fixed:10s, linear:10s, exponential:1s, or 1s,10s,1m.",
+        _AGAIN,
+    ),
+    "jitter": Option(_number(0, 1), "SHARE", "Vary the wait by that share, 0 to 1.", _AGAIN),
+    "max_backoff": Option(_duration, "DURATION", "Wait no longer than that.", _AGAIN),
+    "retry_on": Option(
+        _names, "NAMES", "Only after these exceptions, by name, comma between.", _AGAIN
+    ),
+    "no_retry_on": Option(_names, "NAMES", "Never after these.", _AGAIN),
+    "max_crashes": Option(
+        _whole(0, 1000),
+        "N",
+        "Run it again up to N times when its worker died; apart from retries.",
+        _AGAIN,
+    ),
+    "timeout": Option(_duration, "DURATION", "End it after that time: TERM, then KILL.", _TIME),
+    "soft_timeout": Option(
+        _duration, "DURATION", "Raise jobd.TimeLimitExceeded in it after that.", _TIME
+    ),
+    "kill_grace": Option(_duration, "DURATION", "The time between TERM and KILL.", _TIME),
+    "in": Option(_duration, "DURATION", "Start it no sooner than in that time.", _TIME),
+    "at": Option(_instant, "INSTANT", "Start it no sooner than then: 2026-12-24T18:00.", _TIME),
+    "expires": Option(_duration, "DURATION", "Do not start it any more after that time.", _TIME),
+    "priority": Option(_whole(-MOST, MOST), "N", "The higher, the sooner; 0 by default.", _ORDER),
+    "concurrency_key": Option(
+        _name, "KEY", "Run at most --concurrency jobs with that key at once.", _ORDER
+    ),
+    "concurrency": Option(
+        _whole(1, MOST), "N", "How many of its concurrency key; 1 by default.", _ORDER
+    ),
+    "fair_key": Option(
+        _name, "KEY", "Take turns with the jobs of other such keys: a tenant, say.", _ORDER
+    ),
+    "key": Option(
+        _name, "KEY", "Only one such job at a time; see --unique and --if-exists.", _UNIQUE
+    ),
+    "unique": Option(
+        _one_of("waiting", "running"),
+        "WHAT",
+        "What there is one of at most: waiting jobs, or running ones.",
+        _UNIQUE,
+    ),
+    "if_exists": Option(
+        _one_of("return", "fail", "replace"),
+        "WHAT",
+        "What to do with a second one: return, fail, replace.",
+        _UNIQUE,
+    ),
+    "mem": Option(_size, "SIZE", "Memory that it may use: 2G.", _LIMITS),
+    "cpus": Option(_number(0.01, 4096), "N", "Cores that it may use.", _LIMITS),
+    "nproc": Option(_whole(1, MOST), "N", "Processes that it may have.", _LIMITS),
+    "nice": Option(_whole(0, 19), "N", "Niceness, 0 to 19.", _LIMITS),
+}
+"""All options, in the order of the help."""
+
+ONCE = frozenset({"in", "at", "key", "name"})
+"""Options of one submit, which make no sense as a default."""
+
+
+def _rate(said: Any) -> str:
+    text = str(said).strip()
+    parse_rate(text)
+    return text
+
+
+def parse_rate(text: str) -> float:
+    """Return the starts a second that ``10/s``, ``100/m``, ``5000/h`` allows; 0: no limit.
+
+    Raises:
+        UsageError: it is no rate.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", text, re.ASCII)
+    per_s = float(found[1]) / {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not found or not per_s:
+        raise UsageError(f"{text!r} is not a rate", "write 10/s, 100/m or 5000/h")
+    return per_s
+
+
+QUEUE_OPTIONS: dict[str, Callable[[Any], Value]] = {"slots": _whole(1, MOST), "rate": _rate}
+"""What only a queue has: how many of its jobs run at once, and how many start in a while."""
+
+
+def check_default(name: str, value: object, *, of_queue: bool = False) -> Value:
+    """Return an option as the settings may have it.
+
+    Raises:
+        UsageError: it is none, or cannot be a default.
+    """
+    if of_queue and name in QUEUE_OPTIONS:
+        return QUEUE_OPTIONS[name](value)
+    if name in ONCE or (of_queue and name == "queue"):
+        raise UsageError(f"{name!r} cannot be a default", "give it with the submit")
+    return parse_options({name: value})[name]
+
+
+def parse_options(given: Mapping[str, object]) -> Said:
+    """Check options by name, as a person or a settings file has given them; None is "not given".
+
+    Python's spelling ``in_`` counts as ``in``.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be used.
+    """
+    said: Said = {}
+    for spelled, value in given.items():
+        name = spelled.rstrip("_")
+        if value is None:
+            continue
+        option = OPTIONS.get(name)
+        if option is None:
+            raise UsageError(f"there is no option {spelled!r}", _nearest(name))
+        try:
+            said[name] = option.parse(value)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error.message}", error.hint) from None
+    if "in" in said and "at" in said:
+        raise UsageError("'in' and 'at' exclude each other", "give one of them")
+    return said
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, Value]).decode
+_at = _whole(0, 2**53)
+
+
+def encode_options(said: Said) -> bytes:
+    """Return what was said as it travels; nothing said is nothing sent."""
+    return _encode(said) if said else b""
+
+
+def decode_options(data: bytes) -> Said:
+    """Return what a client says; clients are not trusted to have checked it.
+
+    Raises:
+        UsageError: it is not what ``parse_options`` makes.
+    """
+    try:
+        given = _decode(data) if data else {}
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        problem = f"the options of a submit cannot be read: {error}"
+        raise UsageError(problem, "is the client of another version?") from error
+    at = given.pop("at", None)
+    said = parse_options(given)
+    if at is not None:
+        said["at"] = _at(at)
+    return said
+
+
+def _nearest(name: str) -> str:
+    import difflib  # noqa: PLC0415  # takes 3 ms, and only an error needs it
+
+    found = difflib.get_close_matches(name, OPTIONS, n=1)
+    return f"did you mean {found[0]!r}?" if found else f"options are {', '.join(OPTIONS)}"
+
+
+# -- where defaults come from --
+
+
+class Layers(msgspec.Struct, frozen=True):
+    """The defaults that the settings have: for all jobs, by queue, by function."""
+
+    defaults: Said = {}
+    queues: dict[str, Said] = {}
+    functions: dict[str, Said] = {}
+
+    @classmethod
+    def of(cls, rules: Mapping[str, Said]) -> Layers:
+        """Make layers of the settings' rules, by table: ``defaults``, ``queues.etl``, ``functions.m:f``."""
+        found: dict[str, dict[str, Said]] = {"defaults": {}, "queues": {}, "functions": {}}
+        for table, said in rules.items():
+            kind, _, name = table.partition(".")
+            found[kind][name] = {k: v for k, v in said.items() if k not in QUEUE_OPTIONS}
+        return cls(found["defaults"].get("", {}), found["queues"], found["functions"])
+
+    def policy(self, function: str, said: Said | None) -> Policy | None:
+        """Return what holds for a submit; None: all as built in.
+
+        The submit outranks the function, the function its queue, the queue ``[defaults]``.
+
+        Raises:
+            UsageError: a value is none of the option's.
+        """
+        if not said and not self.defaults and not self.functions and not self.queues:
+            return None
+        of_function = self.functions.get(function, {})
+        said = said or {}
+        queue = said.get("queue") or of_function.get("queue") or self.defaults.get("queue")
+        layers: list[tuple[str, Said]] = [
+            ("[defaults]", self.defaults),
+            (f"[queues.{queue}]", self.queues.get(str(queue or BUILT_IN.queue), {})),
+            (f'[functions."{function}"]', of_function),
+            ("submit", said),
+        ]
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for origin, layer in layers:
+            for name, value in layer.items():
+                values[name] = value
+                origins[name] = origin
+        if not values:
+            return None
+        try:
+            return msgspec.convert({**values, "origins": origins}, Policy)
+        except msgspec.ValidationError as error:
+            raise UsageError(
+                f"an option cannot be used: {error}", "see 'jobd submit --help'"
+            ) from error

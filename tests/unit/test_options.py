@@ -1,0 +1,196 @@
+"""The options of jobs: how they are written, what is refused, and which default wins."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from jobd.model.errors import UsageError
+from jobd.model.options import (
+    BUILT_IN,
+    OPTIONS,
+    Layers,
+    Policy,
+    check_default,
+    parse_backoff,
+    parse_options,
+    parse_rate,
+    retry_delay_s,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("retries", "3", 3),
+        ("retries", 3, 3),
+        ("timeout", "1h30m", 5400.0),
+        ("timeout", 2, 2.0),
+        ("timeout", timedelta(minutes=2), 120.0),
+        ("mem", "2G", 2 * 1024**3),
+        ("mem", "1.5K", 1536),
+        ("mem", 4096, 4096),
+        ("retry_on", "ValueError, socket.timeout", ["ValueError", "socket.timeout"]),
+        ("retry_on", [ValueError, "OSError"], ["ValueError", "OSError"]),
+        ("backoff", "1s,10s,1m", "1s,10s,1m"),
+        ("backoff", [1, 10], "1,10"),
+        ("backoff", 5, "5"),
+        ("jitter", "0.5", 0.5),
+        ("if_exists", "fail", "fail"),
+        ("in_", "10s", 10.0),
+        ("at", "2026-12-24T18:00+01:00", 1_798_131_600_000_000),
+        ("at", datetime(2026, 12, 24, 17, tzinfo=UTC), 1_798_131_600_000_000),
+    ],
+)
+def test_a_value_means_the_same_however_it_is_given(
+    name: str, given: object, value: object
+) -> None:
+    """As a text, as the command line and the environment have it, or as Python has it."""
+    key = name.rstrip("_")
+    assert parse_options({name: given}) == {key: value}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"retries": "-1"}, "retries: -1 is out of range"),
+        ({"retries": "x"}, "retries: 'x' is not a whole number"),
+        ({"retries": True}, "retries: True is not a whole number"),
+        ({"retries": 1.5}, "retries: 1.5 is not a whole number"),
+        ({"timeout": "soon"}, "timeout: 'soon' is not a duration"),
+        ({"timeout": -1}, "timeout: -1 is not a duration"),
+        ({"timeout": float("nan")}, "timeout: nan is not a duration"),
+        ({"timeout": None, "soft_timeout": []}, r"soft_timeout: \[\] is not a duration"),
+        ({"mem": "much"}, "mem: 'much' is not a size"),
+        ({"mem": 1.5}, "mem: 1.5 is not a size"),
+        ({"jitter": 2}, "jitter: 2 is no number here"),
+        ({"jitter": "x"}, "jitter: 'x' is no number here"),
+        ({"at": "yesterday-ish"}, "at: 'yesterday-ish' is not an instant"),
+        ({"at": 5}, "at: 5 is not an instant"),
+        ({"at": "9999-01-01"}, "is too far away"),
+        ({"in": "1s", "at": "2026-12-24"}, "exclude each other"),
+        ({"backoff": "cubic:1s"}, "'cubic:1s' is not a backoff"),
+        ({"backoff": "linear:1s,2s"}, "'linear:1s,2s' is not a backoff"),
+        ({"retry_on": "no name"}, "'no name' are no names of exceptions"),
+        ({"retry_on": ""}, "'' are no names of exceptions"),
+        ({"retry_on": 5}, "5 are no names of exceptions"),
+        ({"if_exists": "explode"}, "'explode' is none of return, fail, replace"),
+        ({"queue": ""}, "queue: '' is no name here"),
+        ({"name": "a\nb"}, "is no name here"),
+        ({"retrys": 3}, "there is no option 'retrys'"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_its_name(
+    given: dict[str, Any], sentence: str
+) -> None:
+    """One sentence, whoever asks."""
+    with pytest.raises(UsageError, match=sentence):
+        parse_options(given)
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    """Most are slips."""
+    with pytest.raises(UsageError) as caught:
+        parse_options({"retrys": 3})
+    assert caught.value.hint == "did you mean 'retries'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "delays"),
+    [
+        ("10s", [10, 10, 10]),
+        ("fixed:10s", [10, 10, 10]),
+        ("linear:10s", [10, 20, 30]),
+        ("exponential:1s", [1, 2, 4]),
+        ("1s,10s", [1, 10, 10]),
+    ],
+)
+def test_a_backoff_says_how_long_to_wait_before_each_retry(text: str, delays: list[float]) -> None:
+    """The first retry is number 1."""
+    assert [parse_backoff(text).delay_s(n) for n in (1, 2, 3)] == delays
+
+
+def test_the_wait_varies_by_its_jitter_and_is_the_same_each_time_it_is_asked() -> None:
+    """Jobs that failed together do not come back together; the scheduler stays deterministic."""
+    policy = Policy(backoff="fixed:10s", jitter=0.5)
+    waits = [retry_delay_s(policy, job, 1) for job in range(200)]
+    assert waits == [retry_delay_s(policy, job, 1) for job in range(200)]
+    assert 5 <= min(waits) < 6
+    assert 14 < max(waits) <= 15
+
+
+def test_no_wait_is_longer_than_the_longest() -> None:
+    """Exponents grow without end."""
+    assert retry_delay_s(Policy(jitter=0, max_backoff=60), 1, 500) == 60
+
+
+def test_what_is_nearer_to_the_submit_outranks_what_is_further_away() -> None:
+    """Submit, function, queue, defaults, built in; and each value tells where it came from."""
+    rules: dict[str, Any] = {
+        "defaults": {"retries": 1, "timeout": 10.0, "priority": 1},
+        "queues.etl": {"retries": 2, "timeout": 20.0, "slots": 4},
+        "functions.m:f": {"retries": 3, "queue": "etl"},
+    }
+    layers = Layers.of(rules)
+    policy = layers.policy("m:f", {"bound": 7})
+    assert policy is not None
+    assert (policy.bound, policy.retries, policy.timeout, policy.priority) == (7, 3, 20.0, 1)
+    assert (policy.queue, policy.jitter) == ("etl", BUILT_IN.jitter)
+    assert policy.origins == {
+        "bound": "submit",
+        "retries": '[functions."m:f"]',
+        "queue": '[functions."m:f"]',
+        "timeout": "[queues.etl]",
+        "priority": "[defaults]",
+    }
+
+
+def test_what_says_nothing_has_no_policy() -> None:
+    """So that an ordinary job pays nothing."""
+    assert Layers().policy("m:f", None) is None
+    assert Layers(queues={"etl": {"retries": 1}}).policy("m:f", {}) is None
+
+
+def test_a_policy_comes_back_from_the_store_with_what_was_said_and_nothing_else() -> None:
+    """Values that are the built-in ones take no room, so that a new option costs old rows nothing."""
+    policy = Layers().policy("m:f", {"retries": 3})
+    data = msgspec.msgpack.encode(policy)
+    assert msgspec.msgpack.decode(data) == {"retries": 3, "origins": {"retries": "submit"}}
+    assert msgspec.msgpack.decode(data, type=Policy) == policy
+
+
+def test_every_option_is_a_field_of_the_policy_and_the_other_way_round() -> None:
+    """Nothing can be said that is not kept."""
+    fields = {field.encode_name for field in msgspec.structs.fields(Policy)} - {"origins"}
+    assert set(OPTIONS) == fields
+
+
+@pytest.mark.parametrize(("text", "per_s"), [("10/s", 10), ("120/m", 2), ("1800/h", 0.5)])
+def test_a_rate_is_so_many_starts_a_second(text: str, per_s: float) -> None:
+    """However it is written."""
+    assert parse_rate(text) == per_s
+
+
+@pytest.mark.parametrize("text", ["10", "0/s", "-1/s", "10/d", "x/s"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    """A rate of nothing would hold a queue for ever: that is what pausing is for."""
+    with pytest.raises(UsageError, match="is not a rate"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_queue"), [("key", False), ("at", False), ("queue", True), ("slots", False)]
+)
+def test_what_makes_no_sense_as_a_default_is_refused(name: str, *, of_queue: bool) -> None:
+    """A key for every job of a queue would let one of them in."""
+    with pytest.raises(UsageError):
+        check_default(name, "x", of_queue=of_queue)
+
+
+def test_a_queue_has_slots_and_a_rate() -> None:
+    """They are the queue's own, and no option of a job."""
+    assert check_default("slots", 4, of_queue=True) == 4
+    assert check_default("rate", "10/s", of_queue=True) == "10/s"
