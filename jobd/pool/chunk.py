@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -11,3 +11,8 @@ def call_each(function: bytes, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Call a pickled function with each of the tuples of arguments; return the results."""
     called = pickle.loads(function)  # noqa: S301  # a worker runs what it is sent
     return [called(*args) for args in calls]
+
+
+def call(function: Callable[[], Any]) -> Any:
+    """Call an object that is more than a function, and came as an argument."""
+    return function()

@@ -105,3 +105,10 @@ def raise_odd() -> None:
 async def later(value: object) -> object:
     """Return the value: a coroutine function."""
     return value
+
+
+def raise_if(error: BaseException | None, after_s: float) -> None:
+    """Raise the error at once if there is one, or take some time."""
+    if error is not None:
+        raise error
+    time.sleep(after_s)  # it is what the job does: nobody waits for it
