@@ -13,7 +13,7 @@ from jobd.config import Loaded
 from jobd.daemon.lock import private_directory
 from jobd.daemon.owner import Owner
 from jobd.model import errors
-from jobd.model.errors import DaemonUnreachable, JobdError
+from jobd.model.errors import AlreadyRunning, DaemonUnreachable, JobdError
 
 LOG_NAME = "daemon.log"
 
@@ -106,7 +106,8 @@ def what_it_said(status: int, log_path: str, began_at: int = 0) -> JobdError:
     with open(log_path, encoding="utf-8", errors="replace") as file:
         file.seek(began_at)
         lines = [line.rstrip() for line in file if line.strip()]
-    kind = next((e for e in errors.BY_NAME.values() if e.code == status), JobdError)
+    at_start = (AlreadyRunning, *errors.BY_NAME.values())  # of those with this code, the likeliest first
+    kind = next((e for e in at_start if e.code == status), JobdError)
     said = next((line for line in reversed(lines) if line.startswith("jobd: ")), "")
     if not said:
         return DaemonUnreachable(
