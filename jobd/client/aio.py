@@ -25,7 +25,7 @@ from collections.abc import (
 )
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
-from jobd import context, payload
+from jobd import context
 from jobd.client import verbs
 from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
@@ -133,7 +133,7 @@ class AsyncStream(AsyncIterator[Any]):
         if data is None:
             self._reader.check()
             raise StopAsyncIteration
-        return payload.decode(data)
+        return self._reader.decode(data)
 
     async def read_encoded(self) -> bytes | None:
         """Return the next item as it is stored; None: there is no more, and ``ended`` tells why."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from jobd import payload
 from jobd.client.deferred import DeferredBase, error_of
 from jobd.client.verbs import AnyCore, Steps, end, identify
 from jobd.client.waiting import Pending
@@ -125,6 +126,14 @@ class StreamReader:
             raise following.error
         self.ended = yield from end(self._core, self._deferred)
         return None
+
+    def decode(self, data: bytes) -> Any:
+        """Return an item as it was produced.
+
+        Raises:
+            PayloadLost, PayloadUnreadable: it is a file, which is gone or damaged.
+        """
+        return payload.decode(data, self._core.files.blobs)
 
     def check(self) -> None:
         """Raise how the job ended, if it has not succeeded.

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar, Unpack, overload
 
-from jobd import context, payload
+from jobd import context
 from jobd.client import verbs
 from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
@@ -119,7 +119,7 @@ class Stream(Iterator[Any]):
         if data is None:
             self._reader.check()
             raise StopIteration
-        return payload.decode(data)
+        return self._reader.decode(data)
 
     def read_encoded(self) -> bytes | None:
         """Return the next item as it is stored; None: there is no more, and ``ended`` tells why."""

@@ -439,6 +439,8 @@ class Daemon:
         batch = scheduler.take_batch()
         self._burying += self.buried
         self.buried.clear()
+        for reference in batch.released:
+            self.payloads.release(reference)
         self.payloads.writing(batch.changes)
         hit("batch.taken")
         if error is None:

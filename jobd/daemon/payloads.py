@@ -183,6 +183,10 @@ class Payloads:
         live = self._scheduler.window.jobs.get(owner.job)
         if live is not None and live.attempt == owner.attempt:
             return True  # it runs, or its end is not durable yet
+        if owner.seq:
+            return any(
+                _names_it(i, name) for i in self._store.items(owner.job, owner.seq, owner.seq)
+            )
         job = self._store.job(owner.job)
         return job is not None and _names_it(job.value, name)
 

@@ -6,6 +6,7 @@ A file's name tells its owner, so that a file without one can be found:
 ``a-KEY-INDEX``              what the client wrote before submit ``KEY`` (hex): the
                              arguments of its call number ``INDEX``, or a put value
 ``r-JOB-ATTEMPT-BOOT``       the result of an attempt, written by its worker
+``i-JOB-ATTEMPT-SEQ``        an item of a stream, written by its worker
 ``s-SESSION``                empty and locked by a living client: its files whose
                              submits are not answered yet are in use
 ``….new``                    the same, while it is being written
@@ -62,18 +63,21 @@ class Blob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """Whose a file is, by its name: a call of a submit, or an attempt of a job."""
+    """Whose a file is, by its name: a call of a submit, an attempt of a job, or an item of its stream."""
 
     key: bytes = b""
     index: int = 0
     job: int = 0
     attempt: int = 0
+    seq: int = 0
+    """The number of an item; 0: it is a result."""
 
 
 _decode = msgspec.msgpack.Decoder(Blob).decode
 _NAME = re.compile(
     r"a-(?P<key>[0-9a-f]{32})-(?P<index>\d{1,9})"
-    r"|r-(?P<job>\d{1,19})-(?P<attempt>\d{1,9})-[0-9a-f]{1,16}",
+    r"|r-(?P<job>\d{1,19})-(?P<attempt>\d{1,9})-[0-9a-f]{1,16}"
+    r"|i-(?P<stream>\d{1,19})-(?P<by>\d{1,9})-(?P<seq>\d{1,19})",
     re.ASCII,
 )
 _SESSION = re.compile(r"s-([0-9a-f]{16})", re.ASCII)
@@ -89,6 +93,11 @@ def result_name(job: int, attempt: int, boot: str) -> str:
     return f"r-{job}-{attempt}-{boot}"
 
 
+def item_name(job: int, attempt: int, seq: int) -> str:
+    """Return the name of an item of a stream."""
+    return f"i-{job}-{attempt}-{seq}"
+
+
 def session_name(session: bytes) -> str:
     """Return the name of a client's mark; ``session`` are the first 8 bytes of its keys."""
     return f"s-{session.hex()}"
@@ -101,6 +110,9 @@ def owner_of(name: str) -> Owner | None:
         return None
     if found["key"]:
         return Owner(key=bytes.fromhex(found["key"]), index=int(found["index"]))
+    if found["stream"]:
+        numbers = [int(found[name]) for name in ("stream", "by", "seq")]
+        return Owner(job=numbers[0], attempt=numbers[1], seq=numbers[2])
     return Owner(job=int(found["job"]), attempt=int(found["attempt"]))
 
 

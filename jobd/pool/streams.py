@@ -36,7 +36,7 @@ class ConsumerGone(BaseException):  # not an error of the job: nobody wants its 
 class Stream:
     """One attempt of a generator function.
 
-    ``encode`` makes bytes of an item; ``send`` takes a message, numbers it, keeps it with
+    ``encode`` makes bytes of an item, given its number; ``send`` takes a message, numbers it, keeps it with
     ``keep`` and sends it; ``enter`` and ``leave`` tell that user code runs, or may be waited
     for, so that a stop may raise in it.
     """
@@ -45,7 +45,7 @@ class Stream:
         self,
         job: tuple[int, int],
         *,
-        encode: Callable[[object], bytes],
+        encode: Callable[[object, int], bytes],
         send: Callable[[Produced], None],
         enter: Callable[[], None],
         leave: Callable[[], None],
@@ -84,7 +84,7 @@ class Stream:
                 except StopIteration as end:
                     return end.value
                 self._leave()
-                self._send([self._encode(item)])
+                self._send([self._encode(item, self._made + 1)])
         finally:
             generator.close()
 
@@ -100,7 +100,7 @@ class Stream:
                 except StopAsyncIteration:
                     return
                 self._leave()
-                self._send([self._encode(item)])
+                self._send([self._encode(item, self._made + 1)])
         finally:
             await generator.aclose()
 

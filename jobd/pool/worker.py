@@ -41,7 +41,7 @@ import msgspec
 from jobd import context, payload
 from jobd.blobs import Blobs, Spot
 from jobd.failpoints import hit
-from jobd.model.blob import result_name
+from jobd.model.blob import item_name, result_name
 from jobd.model.errors import DiskFull, PayloadNotStored, PayloadTooLarge
 from jobd.model.job import ErrorInfo, LogSpan, Outcome, Verdict
 from jobd.model.messages import Message, encode
@@ -323,9 +323,14 @@ class Worker:
         """Run what the function has only begun: a coroutine, a generator, or an asynchronous one."""
         if type(value) is CoroutineType:
             return asyncio.run(value)
+
+        def encode(item: object, seq: int) -> bytes:
+            spot = Spot(self._blobs, item_name(task.id, task.attempt, seq))
+            return self._encode(item, as_json=as_json, what="an item of its stream", spot=spot)
+
         stream = Stream(
             (task.id, task.attempt),
-            encode=lambda item: self._encode(item, as_json=as_json, what="an item of its stream"),
+            encode=encode,
             send=self._send_produced,
             enter=self._enter_job,
             leave=self._leave_job,

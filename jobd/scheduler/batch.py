@@ -73,6 +73,8 @@ class Batch:
         """Jobs whose items are deleted, before these are added: they begin anew."""
         self.dropped: dict[int, int] = {}
         """Items that nobody needs any more: up to which number, by job."""
+        self.released: list[bytes] = []
+        """The references to files among these; told once, whatever becomes of this batch."""
         self.sessions: dict[bytes, bytes] = {}
         """The highest key of each client's session: its last 8 bytes, by its first 8."""
         self.urgent = False

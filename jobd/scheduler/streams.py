@@ -21,6 +21,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from jobd.model.blob import CODEC
 from jobd.model.errors import NotFound
 from jobd.model.job import Job
 from jobd.model.messages import Follow, Reply, refusal
@@ -62,6 +63,11 @@ class Stream(msgspec.Struct):
     over: bool = False
     """The job has ended, durably."""
     followers: dict[tuple[bytes, int], Follower] = {}
+    files: dict[int, bytes] = {}
+    """Kept items that are references to files, by number.
+
+    Those from before a restart of the daemon are not among them: a sweep finds their files.
+    """
 
     @property
     def granted(self) -> int:
@@ -104,6 +110,8 @@ class Streams:
         for value in values[stream.made + 1 - first :]:
             stream.made += 1
             batch.items.append((job.id, stream.made, value))
+            if value[:1] == CODEC:
+                stream.files[stream.made] = value
         batch.urgent = True
         self._trim(stream, batch)
         if first + len(values) - 1 <= stream.stored:  # sent again: it need not be kept any longer
@@ -273,6 +281,8 @@ class Streams:
         if upto >= stream.first:
             upto = min([upto, *(f.consumed for f in stream.followers.values())])
         if upto >= stream.first:
+            files = stream.files
+            batch.released += [files.pop(n) for n in range(stream.first, upto + 1) if n in files]
             stream.first = upto + 1
             batch.dropped[stream.job] = upto
 

@@ -16,6 +16,7 @@ import pytest
 from harness import DaemonUnderTest, eventually
 
 import jobd
+from jobd.blobs import memory_directory
 from jobd.client import Client
 from jobd.failpoints import STREAM_NAMES
 from jobd.model.errors import (
@@ -105,6 +106,12 @@ def read_lines(process: subprocess.Popen[str], count: int) -> list[str]:
     """Read so many lines of what a process writes."""
     assert process.stdout is not None
     return [process.stdout.readline().rstrip("\n") for _ in range(count)]
+
+
+def item_files(daemon: DaemonUnderTest) -> list[Path]:
+    """Return the files of items."""
+    places = [daemon.state_dir / "blobs", Path(memory_directory(str(daemon.state_dir)))]
+    return [path for place in places if place.exists() for path in place.glob("i-*")]
 
 
 # --- what arrives
@@ -224,6 +231,19 @@ def test_memory_does_not_grow_with_what_flows(client: Client) -> None:
     deferred = client.options(bound=10).submit("streams:pad", 600, 100_000)
     assert sum(len(item) for item in deferred) == 600 * 100_000
     assert client.status().rss_bytes - before < 40_000_000
+
+
+def test_a_large_item_is_a_file_until_nobody_needs_it(
+    shared: DaemonUnderTest, client: Client
+) -> None:
+    """Then it goes with the item; what is kept of the stream is kept whole."""
+    size = 2_000_000
+    deferred = client.options(bound=2).submit("streams:blocks", 9, size)
+    for number, item in enumerate(deferred):
+        assert item == bytes([number]) * size
+        assert len(item_files(shared)) <= 2 + 3  # two are kept, and others are on their way out
+    eventually(lambda: len(item_files(shared)) == 2)
+    assert [item[0] for item in deferred] == [7, 8]
 
 
 # --- consumers that go
@@ -370,6 +390,21 @@ def test_a_killed_daemon_loses_no_item_and_doubles_none(make_daemon: Make, tmp_p
     assert deferred.result(20) is None
     (info,) = daemon.client().find(one(deferred.id))
     assert (info.attempt, info.crashes) == (1, 0)
+
+
+def test_files_of_items_that_nobody_owns_are_swept_and_the_others_kept(make_daemon: Make) -> None:
+    """When a daemon starts; the items can still be consumed."""
+    daemon = make_daemon().start()
+    deferred = daemon.client().submit("streams:blocks", 3, 2_000_000)
+    deferred.result(20)
+    (kept, *_) = item_files(daemon)
+    stray = kept.with_name(f"i-{deferred.id}-1-77")
+    stray.write_bytes(kept.read_bytes())
+    assert daemon.terminate() == 0
+    daemon.start()
+    eventually(lambda: not stray.exists())
+    again = daemon.client().attach(deferred.id)
+    assert [item[0] for item in again] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("hit", [1, 4])

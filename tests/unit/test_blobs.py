@@ -327,6 +327,7 @@ def test_a_name_tells_its_owner() -> None:
     assert blob.owner_of(blob.argument_name(key, 3)) == Owner(key=key, index=3)
     assert blob.owner_of(blob.argument_name(key, 3) + ".new") == Owner(key=key, index=3)
     assert blob.owner_of(blob.result_name(7, 2, "0a1b")) == Owner(job=7, attempt=2)
+    assert blob.owner_of(blob.item_name(7, 2, 9)) == Owner(job=7, attempt=2, seq=9)
     assert blob.owner_of("notes.txt") is None
     assert blob.is_session(blob.session_name(key[:8]))
     assert not blob.is_session("s-1")

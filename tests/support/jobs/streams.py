@@ -85,6 +85,12 @@ def pad(items: int, size: int) -> Iterator[str]:
         yield f"{item}".ljust(size)
 
 
+def blocks(items: int, size: int) -> Iterator[bytes]:
+    """Produce what is too large for a row."""
+    for item in range(items):
+        yield bytes([item]) * size
+
+
 def one_value() -> int:
     """Be no generator."""
     return 1
