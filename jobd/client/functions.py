@@ -39,7 +39,7 @@ def named(function: Function, shapes: Iterable[Shape]) -> tuple[str, bytes]:
     elif not callable(function):
         raise UsageError(f"{function!r:.80} is no function", "pass one, or its name: module:func")
     _check(function, shapes)
-    name = f"{module or '__main__'}:{path or type(function).__qualname__}"
+    name = f"{module or 'builtins'}:{path or type(function).__qualname__}"
     return name[:MAX_CHARACTERS], _pickled(function)
 
 
