@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import pickle
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +17,12 @@ import pytest
 from harness import DaemonUnderTest, eventually
 
 from jobd.client import Client
+from jobd.inputs import JobResult
 from jobd.model.errors import (
     BadFunction,
+    JobAborted,
     JobCancelled,
+    JobdError,
     JobFailed,
     NotAllowed,
     NotFound,
@@ -325,3 +330,58 @@ def test_waiting_for_the_next_one_has_a_timeout(client: Client, tmp_path: Path, 
         next(arriving)
     with pytest.raises(NotFound, match="there is no job 987654321"):
         next(client.as_completed([client.attach(987_654_321)]))
+
+
+# --- results as arguments
+
+
+def test_a_deferred_is_an_argument_at_any_depth(
+    client: Client, shared: DaemonUnderTest, connect: Connect
+) -> None:
+    """Alone, in containers, in objects, as an item of a bulk; known by key or id."""
+    first = client.submit("work:add", 20, 22)
+    listed = client.submit("work:echo", [first, {"a": [first]}], key=first)
+    assert listed.result(20) == [[[42, {"a": [42]}]], {"key": 42}]
+    assert client.submit("work:echo", {1: (first,)}).result(20) == [[{1: (42,)}], {}]
+    assert client.submit(lambda o: o.rows + 1, types.SimpleNamespace(rows=first)).result(20) == 43
+    assert [d.result(20) for d in client.submit_many("work:add", [(first, 1), (1, first)])] == [
+        43
+    ] * 2
+    assert list(client.map("work:add", [first, 1])) == [43, 2]
+    with connect(shared.socket) as other:
+        assert other.submit("work:add", other.attach(first.id), 8).result(20) == 50
+
+
+def test_a_chain_is_submitted_up_front(client: Client, gate: Path) -> None:
+    """None of it is waited for, not even its ids."""
+    head = client.submit("faults:wait_at", str(gate.with_name("mark")), str(gate))
+    last = client.submit(len, head)
+    for _ in range(50):
+        last = client.submit("work:add", last)
+    assert last.state == "blocked"
+    gate.touch()
+    assert last.result(20) == len("through") + 50
+
+
+def test_a_failed_input_is_told_by_its_dependants(client: Client) -> None:
+    """With the job that is to blame, all the way down; also where its submit was refused."""
+    bad = client.submit("work:fail", "bad input")
+    last = client.submit("work:add", client.submit("work:add", bad))
+    error = last.exception(20)
+    assert isinstance(error, JobAborted)
+    assert error.root == bad.id
+    assert "bad input" in str(error)
+    assert f"{last.id} work:add aborted: " in repr(last)
+    refused = client.submit("work:nothing_of_that_name")
+    with pytest.raises(JobdError):
+        client.submit("work:add", refused).result(20)
+    with pytest.raises(BadFunction):
+        refused.result()
+
+
+def test_a_deferred_that_is_refused_as_an_argument_is_told(client: Client) -> None:
+    """An id that nobody has; and a pickle of one elsewhere would mean nothing."""
+    with pytest.raises(NotFound):
+        client.submit("work:add", client.attach(987_654_321)).result(20)
+    with pytest.raises(TypeError, match="only as an argument of a job"):
+        pickle.dumps(JobResult(3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self, cast
 
@@ -111,6 +112,8 @@ def inside(value: Any) -> Any:
         return type(value)(map(inside, value))
     if type(value) is dict:
         return {key: inside(item) for key, item in value.items()}
+    if isinstance(value, types.SimpleNamespace):
+        return types.SimpleNamespace(**inside(vars(value)))
     return value
 
 
