@@ -220,9 +220,9 @@ def test_what_concerns_the_job_goes_through_options(client: Client) -> None:
     assert list(view.map("work:add", [1])) == [2]
     infos = [client.find(one(deferred.id))[0] for deferred in deferreds]
     assert [(i.queue, i.name) for i in infos] == [("etl", "clean"), ("etl", ""), ("default", "")]
-    with pytest.raises(UsageError, match=r"no option 'quue' \(there are queue, name"):
+    with pytest.raises(UsageError, match="no option 'quue'"):
         client.options(quue="etl")  # type: ignore[call-arg]  # what it is about
-    with pytest.raises(UsageError, match="the option name cannot be 7"):
+    with pytest.raises(UsageError, match="name: 7 is no name"):
         client.options(name=7)  # type: ignore[arg-type]  # what it is about
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from jobd import payload
-from jobd.client.calls import with_options
 from jobd.client.core import ACKNOWLEDGE_BYTES, Core
 from jobd.client.deferred import DeferredBase
 from jobd.client.functions import named
@@ -16,7 +15,6 @@ from jobd.client.verbs import cancel, end, flush, identify, result, stop, watch
 from jobd.client.waiting import Arrivals, Pending
 from jobd.daemon.requests import decode
 from jobd.model.errors import JobCancelled, NotFound, QueueFull, UsageError
-from jobd.model.job import JobOptions
 from jobd.model.messages import (
     Accepted,
     Answers,
@@ -246,14 +244,6 @@ def test_a_daemon_that_was_asked_to_end_may_hang_up() -> None:
 
 
 # --- what is submitted
-
-
-def test_options_are_made_of_options() -> None:
-    """What is not given stays."""
-    queue = with_options(None, {"queue": "etl"})
-    assert queue == JobOptions(queue="etl")
-    assert with_options(queue, {"name": "x", "bound": 7}) == JobOptions("etl", "x", 7)
-    assert with_options(None, {}) == JobOptions()
 
 
 def test_a_function_is_named_where_its_name_leads_back_to_it() -> None:
