@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from jobd.model.errors import JobdError, UsageError
+from jobd.model.errors import Deadlock, JobdError
 from jobd.model.job import Progress
 
 ANSWER_S = 30.0
@@ -112,7 +112,7 @@ def lend(numbers: Sequence[int], socket: str, timeout_s: float | None) -> object
     It has not to answer for ever: after ``timeout_s`` or ``ANSWER_S`` the wait begins all the same.
 
     Raises:
-        UsageError: the job waits for itself.
+        Deadlock: the job waits for itself, at once or by way of others.
         TooManyWaiting: so many jobs wait already.
     """
     answered = threading.Event()
@@ -144,7 +144,7 @@ def begin_wait(numbers: Sequence[int], socket: str, told: Told) -> object | None
         told: called once, by any thread: with None, or with why the wait may not be.
 
     Raises:
-        UsageError: the job waits for itself.
+        Deadlock: the job waits for itself.
     """
     job = current_job()
     if host is None or job is None:
@@ -153,7 +153,7 @@ def begin_wait(numbers: Sequence[int], socket: str, told: Told) -> object | None
     if os.path.realpath(socket) != os.path.realpath(host.socket):
         numbers = ()  # of another daemon, whose jobs have other numbers
     if job.id in numbers:
-        raise UsageError(
+        raise Deadlock(
             f"job {job.id} waits for its own result",
             "a job ends when its function returns: nothing in it can wait for that",
         )

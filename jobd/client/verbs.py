@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
+from jobd import context
 from jobd.client.core import Core
 from jobd.client.deferred import DeferredBase, ended_of, error_of, value_of
 from jobd.client.waiting import Arrivals, Farewell, Pending, Waitable
@@ -127,6 +128,8 @@ def end(core: AnyCore, deferred: AnyDeferred) -> Steps[Ended]:
     """
     if not deferred.done():
         yield from watch(core, [deferred])
+        if context.host is not None:
+            yield from identify(deferred)  # a job's daemon wants to know whom it waits for
         yield deferred
     ended, submission = deferred._ended, deferred._submission  # noqa: SLF001  # ours
     if ended is None:

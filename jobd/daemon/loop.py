@@ -53,6 +53,7 @@ from jobd.model.orders import (
     Waiting,
     decode_reports,
 )
+from jobd.model.states import State
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Dead, Pool, tail_of
 from jobd.scheduler import Death, Phase, Scheduler
@@ -337,6 +338,16 @@ class Daemon:
             case Checked():
                 self.checks.checked(uid, report)
 
+    def _load(self, numbers: list[int]) -> None:
+        """Bring queued jobs into memory that are in the store only: they are wanted first."""
+        window = self.scheduler.window
+        if not window.spilled:
+            return
+        for number in numbers:
+            job = None if number in window.jobs else self.store.job(number)
+            if job is not None and job.state is State.QUEUED:
+                window.load(job)
+
     def _take_over(self, uid: str, pid: int, running: tuple[int, int]) -> None:
         """A worker of a dead daemon has handed over what it had."""
         log.info("took over worker %d, which is at job %d", pid, running[0])
@@ -347,8 +358,11 @@ class Daemon:
     def _hear_job(self, uid: str, report: Waiting | Progressing) -> None:
         """A job has something to say while it runs."""
         match report:
-            case Waiting(number, attempt, waits):
-                self.scheduler.waiting(uid, number, attempt, waits=waits)
+            case Waiting(number, attempt, True, awaited):
+                self._load(awaited)
+                self.scheduler.waits(uid, number, attempt, awaited)
+            case Waiting(number, attempt):
+                self.scheduler.goes_on(uid, number, attempt)
             case Progressing():
                 self.requests.progressed(uid, report)
 

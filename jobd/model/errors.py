@@ -155,6 +155,12 @@ class QueueFull(JobdError):
     error = "queue_full"
 
 
+class Deadlock(JobdError):
+    """A job would wait for itself, by way of others or at once."""
+
+    error = "deadlock"
+
+
 class TooManyWaiting(JobdError):
     """So many jobs wait for others that no further one may."""
 

@@ -71,10 +71,10 @@ class Check(Message, tag=7):
 
 
 class Lent(Message, tag=8):
-    """The answer to ``Waiting``: the slot is lent; or it is not, and ``message`` and ``hint`` say why."""
+    """The answer to ``Waiting``: the slot is lent; or it is not, and the ``error`` says why."""
 
     id: int
-    ok: bool
+    error: str = ""
     message: str = ""
     hint: str = ""
 
@@ -152,8 +152,8 @@ class Checked(Message, tag=6):
 class Waiting(Message, tag=7):
     """A job waits for others, and would lend its slot meanwhile; or (not ``waits``) it goes on.
 
-    ``awaited`` has ids of jobs that it waits for, as far as they are known, some of them if
-    they are many.
+    ``awaited`` has ids of jobs each of which it waits for, as far as they are known, some of
+    them if they are many.
     """
 
     id: int

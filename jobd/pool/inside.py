@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from jobd.context import CurrentJob, Told
-from jobd.model.errors import TooManyWaiting
+from jobd.model.errors import BY_NAME, JobdError
 from jobd.model.job import Progress
 from jobd.model.orders import Lent, Progressing, Report, Task, Waiting
 
@@ -134,11 +134,14 @@ class Inside:
             waiter = self._waiter
             if waiter is None or waiter.id != answer.id or not self._waits:
                 return
-            self._lent = answer.ok
+            self._lent = not answer.error
             told, self._told = self._told, []
+        error = None
+        if answer.error:
+            error = BY_NAME.get(answer.error, JobdError)(answer.message, answer.hint)
         for tell in told:
             try:
-                tell(None if answer.ok else TooManyWaiting(answer.message, answer.hint))
+                tell(error)
             except RuntimeError:
                 pass  # its event loop is closed: nobody waits there any more
 

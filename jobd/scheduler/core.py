@@ -12,10 +12,12 @@ Should one of them turn out long, the worker is asked to give back the others
 
 Lending.  A job that waits for others does not count: its slot is lent, another
 worker is started if none is idle, and what its own had been handed ahead is asked
-back.  A job that goes on does so at once, so that more may run than there are
-slots: then nothing more is started until there are no more (but for short jobs
-that were handed ahead before).  Workers that idle beyond the number of slots are
-kept for ``LINGER_US``, as a job that has waited often waits again, and then retired.
+back.  Those that it waits for go before all others: else a thousand jobs that wait for
+one each would all begin, and wait, before the first is served.  A job that goes on
+does so at once, so that more may run than there are slots: then nothing more is
+started until there are no more (but for short jobs that were handed ahead before).
+Workers that idle beyond the number of slots are kept for ``LINGER_US``, as a job that
+has waited often waits again, and then retired.
 
 Durability.  An attempt is on record before its job starts, unless the job
 itself is not stored yet: then both are stored together, before anybody hears
@@ -53,6 +55,7 @@ from jobd.model.orders import (
     Task,
 )
 from jobd.model.states import ENDED, Event, State, transition
+from jobd.scheduler import lending
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.blocked import Blocked, Fate
 from jobd.scheduler.forecast import Forecast
@@ -131,7 +134,10 @@ class Scheduler:
         self.options = options
         self.ledger = Ledger(next_id, counts or {}, next_lease)
         # One more than there are: the store is looked through once, for parcels that are over.
-        self.window = Window(self.ledger.counts[State.QUEUED] + (next_id > 1))
+        self.window = Window(
+            self.ledger.counts[State.QUEUED] + (next_id > 1),
+            lambda number: lending.is_awaited(self.workers.values(), number),
+        )
         self.workers: dict[str, Worker] = {}
         self.blocked = Blocked(self.ledger, self.window)
         self.streams = Streams(self.ledger)
@@ -576,30 +582,31 @@ class Scheduler:
                 job.attempt -= 1  # it never was one
                 self._put_back(job)
 
-    def waiting(self, uid: str, number: int, attempt: int, *, waits: bool) -> None:
-        """A job waits for others and lends its slot, if it may; or it goes on."""
+    def waits(self, uid: str, number: int, attempt: int, awaited: list[int]) -> None:
+        """A job waits for others, which go first now, and lends its slot, if it may."""
         worker = self.workers.get(uid)
         job = worker.assigned.get(number) if worker is not None else None
         # An attempt that is over has no slot to lend: should it wait for ever, nobody could run.
-        answer = Lent(number, ok=False, message="this attempt of the job does not count any more")
+        error: JobdError | None = JobdError("this attempt of the job does not count any more")
         if worker is not None and job is not None and job.attempt == attempt:
-            answer = Lent(number, ok=True)
-            lent = self._lent()
-            if not waits:
-                if worker.waiting is job:
-                    worker.waiting = None
-            elif lent >= self.options.max_lent and not worker.adopted:  # it had been lent before
-                answer = Lent(
-                    number,
-                    ok=False,
-                    message=f"{lent} jobs wait for others already, which is as many as may",
-                    hint="raise pool.max_lent, or wait for fewer jobs within jobs",
-                )
-            else:
-                worker.waiting = job
+            workers = list(self.workers.values())
+            most, inputs = self.options.max_lent, self.blocked.missing
+            error = lending.refusal(workers, worker, number, awaited, inputs, most)
+            if error is None:
+                worker.waiting, worker.awaited = job, lending.with_inputs(awaited, inputs)
                 worker.stall_at = self._now
-        if waits:
-            self._effects.orders.append((uid, answer))
+                for other in worker.awaited:
+                    self.window.hasten(other)
+        answer = Lent(number, error.error, error.message, error.hint) if error else Lent(number)
+        self._effects.orders.append((uid, answer))
+
+    def goes_on(self, uid: str, number: int, attempt: int) -> None:
+        """A job waits no longer."""
+        worker = self.workers.get(uid)
+        if worker is None or worker.waiting is None:
+            return
+        if (worker.waiting.id, worker.waiting.attempt) == (number, attempt):
+            worker.waiting = None
 
     def worker_died(self, uid: str, death: Death) -> None:
         """A worker is seen dead, and all that it had sent has been taken in."""
@@ -695,7 +702,7 @@ class Scheduler:
         """Ask for workers until there are as many as there should be: those that lend come on top."""
         if self.draining:
             return
-        wanted = self.options.workers + self._lent()
+        wanted = self.options.workers + lending.lent(self.workers.values())
         self._shed(wanted)
         if self._spawn_at and self._now < self._spawn_at:
             return
@@ -705,10 +712,6 @@ class Scheduler:
             self._next_worker += 1
             self.workers[uid] = Worker(uid, Phase.STARTING)
             self._effects.spawn.append(uid)
-
-    def _lent(self) -> int:
-        """Return how many slots are lent."""
-        return sum(worker.waiting is not None for worker in self.workers.values())
 
     def _shed(self, wanted: int) -> None:
         """Retire workers that idle beyond so many, once there were so many for a while."""
@@ -766,7 +769,7 @@ class Scheduler:
                 if job is None:
                     return
                 if expected_us(job.function) > SHORT_US:
-                    window.push(job)
+                    self.window.push(job)
                     return
                 self._hand(worker, job)
                 taken.append(job)
@@ -792,9 +795,10 @@ class Scheduler:
         ledger = self.ledger
         ledger.lease(uid, jobs)
         run = Run(self.boot, [_task(job) for job in jobs])
-        first = jobs[0]  # it has the lowest id, and is the only one that may be long
+        first = jobs[0]  # the only one that may be long
         worker = self.workers[uid]
-        if self.degraded or first.id <= ledger.taken_high:
+        # Not the first one's: it may have gone before others, as somebody waits for it.
+        if self.degraded or min(job.id for job in jobs) <= ledger.taken_high:
             worker.unsent += len(jobs)
             ledger.batch.orders.append((uid, run))
             ledger.batch.urgent = True

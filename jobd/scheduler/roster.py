@@ -39,6 +39,8 @@ class Worker(msgspec.Struct):
     """Jobs among the assigned whose order to run waits for a commit."""
     waiting: Job | None = None
     """The job that it runs waits for others: its slot is lent to another worker."""
+    awaited: list[int] = []
+    """Those others, as far as they are known, and the inputs that they wait for themselves."""
 
     @property
     def is_active(self) -> bool:

@@ -1,13 +1,15 @@
 """The window: the jobs that run soon are in memory, the backlog is in the store only.
 
-Jobs run in the order of their ids.  ``cursor`` parts the two: every queued job up
-to it is in memory; ``spilled`` counts those beyond.  When the window runs low it
-is filled from the store, whole parcels at a time.
+Jobs run in the order of their ids, but for those that other jobs wait for.
+``cursor`` parts the two: every queued job up to it is in memory; ``spilled`` counts
+those beyond.  When the window runs low it is filled from the store, whole parcels at
+a time.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 from jobd.model.job import Job, Parcel, Record
@@ -27,7 +29,9 @@ LOW_WATER = 4_096
 class Window:
     """All jobs in memory, those of them that are ready to run, and who watches the others."""
 
-    def __init__(self, spilled: int) -> None:
+    def __init__(self, spilled: int, is_awaited: Callable[[int], bool] = lambda _: False) -> None:
+        """``spilled`` as below; ``is_awaited`` tells for which jobs others wait."""
+        self._is_awaited = is_awaited
         self.jobs: dict[int, Job] = {}
         """Ready jobs, assigned ones, and ends that are not durable yet."""
         self.cursor = 0
@@ -40,11 +44,13 @@ class Window:
         """Ready jobs that came in the order of their ids, as nearly all do."""
         self._back: list[int] = []
         """A heap of the ids of those that came back: put back, retried, loaded to be changed."""
+        self._first: deque[int] = deque()
+        """Ids of those for which others wait; they have their usual places too."""
         self._bytes = 0
 
     def __len__(self) -> int:
         """How many jobs are ready; some may have been cancelled since."""
-        return len(self._fresh) + len(self._back)
+        return len(self._fresh) + len(self._back) + len(self._first)
 
     @property
     def is_full(self) -> bool:
@@ -56,15 +62,27 @@ class Window:
         self.jobs[job.id] = job
         self._bytes += len(job.args)
         heappush(self._back, job.id)
+        if self._is_awaited(job.id):
+            self._first.append(job.id)
+
+    def hasten(self, number: int) -> None:
+        """Let a job go before all others, if it is ready."""
+        job = self.jobs.get(number)
+        if job is not None and job.state is State.QUEUED:
+            self._first.append(number)
 
     def pop(self) -> Job | None:
         """Take the next job; what was cancelled meanwhile is passed over."""
-        fresh, back = self._fresh, self._back
-        while fresh or back:
-            if fresh and not (back and back[0] < fresh[0].id):
-                job: Job | None = fresh.popleft()
+        first, fresh, back, jobs = self._first, self._fresh, self._back, self.jobs
+        while first or fresh or back:
+            if first:
+                job = jobs.get(first.popleft())
+            elif fresh and not (back and back[0] < fresh[0].id):
+                job = fresh.popleft()
+                if jobs.get(job.id) is not job:
+                    job = None  # it went first, and has been stored and loaded since
             else:
-                job = self.jobs.get(heappop(back))
+                job = jobs.get(heappop(back))
             if job is not None and job.state is State.QUEUED and not job.void:
                 # An empty window forgets also what was cancelled: else it might seem full for ever.
                 self._bytes = self._bytes - len(job.args) if fresh or back else 0

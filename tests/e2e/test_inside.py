@@ -27,7 +27,7 @@ Make = Callable[..., DaemonUnderTest]
 @pytest.fixture(scope="module")
 def shared() -> Iterator[DaemonUnderTest]:
     """Return a daemon with one worker, which all tests of this module share that end none."""
-    with DaemonUnderTest(pool__workers=1, pool__max_lent=60) as daemon:
+    with DaemonUnderTest(pool__workers=1) as daemon:
         yield daemon.write_jobs().start()
 
 
@@ -139,12 +139,20 @@ def test_a_producer_that_has_to_wait_lends_its_slot_to_its_consumer(client: Clie
     eventually(lambda: workers(client) == ["idle"])
 
 
-def test_too_deep_a_nest_is_an_error_that_names_the_setting(client: Client) -> None:
+def test_too_deep_a_nest_is_an_error_that_names_the_setting(make_daemon: Make) -> None:
     """It is raised where the wait is, and goes up from there."""
-    job = client.submit("nested:nest", 61)
-    with pytest.raises(JobFailed, match=r"60 jobs wait for others already.*pool\.max_lent"):
-        job.result(40)
-    assert client.submit("nested:nest", 1).result(20) == 1
+    client = make_daemon(pool__max_lent=2).client()
+    job = client.submit("nested:nest", 3)
+    with pytest.raises(JobFailed, match=r"2 jobs wait for others already.*pool\.max_lent"):
+        job.result(20)
+    assert client.submit("nested:nest", 2).result(20) == 2
+
+
+def test_many_jobs_that_wait_for_one_each_stay_under_the_cap(make_daemon: Make) -> None:
+    """What is waited for runs before the next one that waits begins."""
+    client = make_daemon(pool__max_lent=2).client()
+    jobs = client.submit_many("nested:nest", [[1]] * 30)
+    assert [job.result(20) for job in jobs] == [1] * 30
 
 
 def test_a_job_that_waits_for_itself_is_told(client: Client) -> None:
@@ -152,6 +160,28 @@ def test_a_job_that_waits_for_itself_is_told(client: Client) -> None:
     job = client.submit("nested:itself")
     with pytest.raises(JobFailed, match=f"job {job.id} waits for its own result"):
         job.result(20)
+
+
+def test_a_job_that_waits_for_one_that_needs_its_result_is_told(client: Client) -> None:
+    """Inputs are waits like any other."""
+    job = client.submit("nested:feed_on_itself")
+    circle = f"job {job.id} would wait for job {job.id + 1}, which waits for job {job.id}"
+    with pytest.raises(JobFailed, match=circle):
+        job.result(20)
+    with pytest.raises(jobd.JobAborted):
+        client.result(job.id + 1, 20)
+
+
+def test_jobs_that_would_wait_for_each_other_are_told(client: Client, tmp_path: Path) -> None:
+    """The last one to close the circle gets an error that spells it out; the others hear of that."""
+    gate = tmp_path / "gate"
+    first = client.submit("nested:pass_on", str(gate))
+    second = client.submit("nested:ask", first.id)
+    gate.write_text(str(second.id))
+    with pytest.raises(JobFailed, match="none of them could ever end"):
+        second.result(20)
+    with pytest.raises(JobFailed, match=f"job {second.id} failed"):
+        first.result(20)
 
 
 def test_a_job_that_gives_up_waiting_has_its_slot_again(client: Client, tmp_path: Path) -> None:

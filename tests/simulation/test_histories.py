@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from simulation import Failed, Simulation
 
 from jobd.daemon import loop
 from jobd.model.job import Job
-from jobd.scheduler import Scheduler, Worker
+from jobd.scheduler import Scheduler, Worker, lending
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.window import Window
 
@@ -112,8 +113,12 @@ def _buries_at_once(daemon: loop.Daemon, dead: Any) -> None:
     daemon.pool.forget_board(dead.uid)
 
 
-def _lends_nothing(_: Scheduler) -> int:
+def _lends_nothing(_: Iterable[Worker]) -> int:
     return 0
+
+
+def _never_hastens(_: Window, number: int) -> None:
+    pass
 
 
 def _never_sheds(_: Scheduler, wanted: int) -> None:
@@ -150,7 +155,8 @@ daemon_bury = loop.Daemon._bury
         (Scheduler, "_outlived", _blames_all),
         (Scheduler, "_take", _keeps_deadlines),
         (Scheduler, "answer", _tells_at_once),
-        (Scheduler, "_lent", _lends_nothing),
+        (Window, "hasten", _never_hastens),
+        (lending, "lent", _lends_nothing),
         (Scheduler, "_shed", _never_sheds),
         (Scheduler, "_take", _lends_for_ever),
         (Worker, "is_active", property(_takes_no_slot)),

@@ -60,6 +60,8 @@ class At(Enum):
     BETWEEN = 6
     ASKING = 7
     """In a job that would wait, and has not been told whether it may."""
+    SUBMITTING = 9
+    """In a job that has submitted another, and waits for its id."""
     LENT = 8
     """In a job that waits."""
 
@@ -73,6 +75,17 @@ class Running(NamedTuple):
     """It keeps the control thread from running."""
     fate: int
     duration_us: int
+
+
+class Nested(NamedTuple):
+    """What a job knows of another that it has submitted."""
+
+    is_over: Callable[[], bool]
+    number: Callable[[], int]
+    """Its id; 0 as long as it is not known."""
+
+
+NO_JOB = Nested(lambda: True, lambda: 0)
 
 
 class Witness:
@@ -93,9 +106,9 @@ class Witness:
     def died(self, worker: FakeWorker) -> None:
         """A process is gone."""
 
-    def nested(self, worker: FakeWorker, task: Task) -> Callable[[], bool]:  # noqa: ARG002  # for others to use
-        """A job submits another; returns what tells whether that has ended."""
-        return lambda: True
+    def nested(self, worker: FakeWorker, task: Task) -> Nested:  # noqa: ARG002  # for others to use
+        """A job submits another."""
+        return NO_JOB
 
 
 def result_of(task: Task) -> bytes:
@@ -132,7 +145,7 @@ class FakeWorker:
         self.waits = False
         """Its job waits for others, or has asked whether it may."""
         self._may_wait: bool | None = None
-        self._is_over: Callable[[], bool] = lambda: True
+        self._nested = NO_JOB
         self.held: list[Outcome] = []
         self.unrecorded: dict[int, list[Outcome]] = {}
         self.stream: FakeStream | None = None
@@ -307,14 +320,20 @@ class FakeWorker:
     def _begin_wait(self) -> None:
         assert self.current is not None
         self.waits_left -= 1
-        self._is_over = self._witness.nested(self, self.current)
+        self._nested = self._witness.nested(self, self.current)
+        self.at = At.SUBMITTING
+
+    def _submit(self) -> None:
+        if not (self._nested.number() or self._nested.is_over()):
+            return
         self.waits, self._may_wait = True, None
         self._send("/c", self._waiting())
         self.at = At.ASKING
 
     def _waiting(self) -> Waiting:
         assert self.current is not None
-        return Waiting(self.current.id, self.current.attempt, self.waits, [])
+        awaited = [self._nested.number()] if self.waits and self._nested.number() else []
+        return Waiting(self.current.id, self.current.attempt, self.waits, awaited)
 
     def _ask(self) -> None:
         if self._may_wait:
@@ -324,9 +343,11 @@ class FakeWorker:
             self._finish(Verdict.RAISED)
 
     def _sleep(self) -> None:
-        if self._is_over():
+        if self._nested.is_over():
             self._end_wait()
             self.at = At.IN_JOB
+        elif self._rng.random() < 0.05:
+            self._finish(Verdict.RETURNED)
 
     def _end_wait(self) -> None:
         self.waits = False
@@ -334,8 +355,11 @@ class FakeWorker:
 
     def _finish(self, verdict: int) -> None:
         assert self.running is not None
-        if self.waits:
+        if self.waits and self._rng.random() < 0.5:
             self._end_wait()
+        self.waits = (
+            False  # it may be a thread of the job that has waited: that says nothing any more
+        )
         self._witness.finished(self, self.running.task, verdict)
         self._hand_in(verdict)
 
@@ -409,8 +433,8 @@ class FakeWorker:
                 self._hand_over(boot)
             case Grant() | CloseStream() as order if self.stream is not None:
                 self.stream.obey(order)
-            case Lent(number, ok) if self.waits and self.current and self.current.id == number:
-                self._may_wait = ok
+            case Lent(number, error) if self.waits and self.current and self.current.id == number:
+                self._may_wait = not error
 
     def _give_back(self, upto: int = 0) -> None:
         self._send_held("/c")
@@ -452,6 +476,7 @@ _STEPS: dict[At, Callable[[FakeWorker], None]] = {
     At.TAKEN: FakeWorker._begin,
     At.IN_JOB: FakeWorker._work,
     At.BETWEEN: FakeWorker._send_or_hold,
+    At.SUBMITTING: FakeWorker._submit,
     At.ASKING: FakeWorker._ask,
     At.LENT: FakeWorker._sleep,
 }

@@ -19,7 +19,7 @@ import sys
 import time
 from bisect import bisect
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from random import Random
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import fake_store
 from fake_client import FakeClient
-from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine
+from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine, Nested
 from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
@@ -541,7 +541,7 @@ class Simulation:
         self.truth.submits[order.uid] = order.args
         self._note(client.peer, "submits", order.function, len(order.args))
 
-    def _nested(self, worker: FakeWorker, task: Task) -> Callable[[], bool]:
+    def _nested(self, worker: FakeWorker, task: Task) -> Nested:
         """Let a job submit another, through somebody's client; it may be gone before it is answered."""
         client = self._any_client()
         order = client.submit(one=True)
@@ -555,7 +555,7 @@ class Simulation:
                 return order.uid not in client.open or self._clients.get(client.peer) is not client
             return (self.store.state_of(span[0]) or State.FAILED) >= ENDED
 
-        return is_over
+        return Nested(is_over, lambda: client.answers.get(order.uid, (0, 0))[0])
 
     def _do_resend(self) -> None:
         client = self._any_client()

@@ -479,6 +479,10 @@ class Slots:
     def __init__(self, scheduler: Scheduler) -> None:
         self._had = {worker.uid for worker in scheduler.workers.values() if worker.assigned}
         """Workers that had jobs in hand."""
+        self._hands = {n for worker in scheduler.workers.values() for n in worker.assigned}
+        self._awaited: set[int] = set()
+        """Jobs that others waited for, and those of them that were ready."""
+        self._ready: set[int] = set()
 
     def check(self, scheduler: Scheduler) -> None:
         """No more than the cap is lent, and nobody idle gets a job while more run than there are slots."""
@@ -495,6 +499,15 @@ class Slots:
         fresh = active - self._had
         if len(active) > options.workers and fresh:
             raise Broken(f"{fresh} were given jobs, and {active} run for {options.workers} slots")
+        ledger, jobs = scheduler.ledger, scheduler.window.jobs
+        spill = {n for b in (ledger.batch, ledger.in_flight) if b is not None for n in b.spill}
+        awaited = {number for worker in waiting for number in worker.awaited}
+        ready = {n for n in awaited - spill if n in jobs and jobs[n].state is State.QUEUED}
+        hands = {number for worker in workers for number in worker.assigned}
+        others = hands - self._hands - awaited - self._awaited
+        if others and ready & self._ready:
+            raise Broken(f"{others} were handed out, and jobs wait for {ready}")
+        self._awaited, self._ready, self._hands = awaited, ready, hands
         self._had = {worker.uid for worker in workers if worker.assigned}
 
 

@@ -75,7 +75,7 @@ ORDERS: list[Message] = [
     orders.Check(1, "m:f", [(2, ("x", "y"))]),
     orders.Grant(1, 2, 3, 4),
     orders.CloseStream(1, 2),
-    orders.Lent(1, False, "message", "hint"),
+    orders.Lent(1, "deadlock", "message", "hint"),
 ]
 REPORTS: list[Message] = [
     orders.Ready(1, "boot"),

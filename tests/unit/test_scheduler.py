@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,11 +133,14 @@ class Desk:
             self.scheduler.outcomes(uid, next(self._seqs), [outcome])
         self.act()
 
-    def wait(self, *numbers: int, waits: bool = True) -> None:
-        """Let running jobs say that they wait for others, or that they go on."""
-        for number in numbers:
-            attempt = self.job(number).attempt
-            self.scheduler.waiting(self.holder(number), number, attempt, waits=waits)
+    def wait(self, number: int, *awaited: int) -> None:
+        """Let a running job say that it waits for others."""
+        self.scheduler.waits(self.holder(number), number, self.job(number).attempt, [*awaited])
+        self.act()
+
+    def go_on(self, number: int) -> None:
+        """Let a job say that it waits no longer."""
+        self.scheduler.goes_on(self.holder(number), number, self.job(number).attempt)
         self.act()
 
     def die(self, uid: str, running: int = 0, *, unknown: bool = False) -> None:
@@ -1390,7 +1393,7 @@ def test_a_job_that_waits_lends_its_slot() -> None:
     """Another worker is started, and the next job runs there."""
     desk, (parent, child) = lending()
     first, second = desk.spawned
-    assert desk.told_to(first, Lent) == [Lent(parent, ok=True)]
+    assert desk.told_to(first, Lent) == [Lent(parent)]
     assert (desk.holder(parent), desk.holder(child)) == (first, second)
 
 
@@ -1408,7 +1411,7 @@ def test_jobs_wait_for_each_other_to_any_depth_with_one_worker() -> None:
 def test_a_job_that_goes_on_does_so_at_once_and_nothing_more_starts_until_there_is_room() -> None:
     """More may run than there are slots; then the slots are made good as jobs end."""
     desk, (parent, child, other) = lending(jobs=3)
-    desk.wait(parent, waits=False)
+    desk.go_on(parent)
     assert desk.holder(parent)
     assert desk.holder(child)
     desk.end(child, took_us=LONG)
@@ -1454,11 +1457,11 @@ def test_beyond_the_cap_a_wait_is_refused_with_the_name_of_the_setting() -> None
     uid = desk.holder(child)
     (refused,) = desk.told_to(uid, Lent)
     assert isinstance(refused, Lent)
-    assert (refused.ok, "pool.max_lent" in refused.hint) == (False, True)
+    assert (refused.error, "pool.max_lent" in refused.hint) == ("too_many_waiting", True)
     assert len(desk.spawned) == 2
-    desk.wait(parent, waits=False)
+    desk.go_on(parent)
     desk.wait(child)
-    assert desk.told_to(uid, Lent)[1:] == [Lent(child, ok=True)]
+    assert desk.told_to(uid, Lent)[1:] == [Lent(child)]
 
 
 def test_workers_beyond_the_slots_stay_for_a_while_and_retire() -> None:
@@ -1466,7 +1469,7 @@ def test_workers_beyond_the_slots_stay_for_a_while_and_retire() -> None:
     desk, (parent, child) = lending()
     first, second = desk.spawned
     desk.end(child, took_us=LONG)
-    desk.wait(parent, waits=False)
+    desk.go_on(parent)
     assert not desk.told_to(second, Retire)
     assert desk.scheduler.wake_at() == desk.now_us + core.LINGER_US
     desk.act(after_us=core.LINGER_US)
@@ -1480,7 +1483,7 @@ def test_a_spare_worker_serves_the_next_wait() -> None:
     desk, (parent, *rest) = lending(jobs=4)
     for child in rest:
         desk.end(child, took_us=LONG)
-        desk.wait(parent, waits=False)
+        desk.go_on(parent)
         desk.act(after_us=core.LINGER_US // 2)
         desk.wait(parent)
     assert len(desk.spawned) == 2
@@ -1505,12 +1508,12 @@ def test_a_late_word_on_a_wait_is_of_no_effect() -> None:
     desk, (parent, child) = lending()
     first, _ = desk.spawned
     desk.end(parent, took_us=LONG)
-    desk.scheduler.waiting(first, parent, 1, waits=True)
-    desk.scheduler.waiting("nobody", parent, 1, waits=True)
-    desk.scheduler.waiting(first, parent, 1, waits=False)
+    desk.scheduler.waits(first, parent, 1, [child])
+    desk.scheduler.waits("nobody", parent, 1, [child])
+    desk.scheduler.goes_on(first, parent, 1)
     desk.act()
     lents = [lent for lent in desk.told_to(first, Lent)[1:] if isinstance(lent, Lent)]
-    assert [(lent.id, lent.ok) for lent in lents] == [(parent, False)]
+    assert [(lent.id, lent.error) for lent in lents] == [(parent, "error")]
     assert len(desk.spawned) == 2
     assert desk.holder(child)
 
@@ -1524,7 +1527,7 @@ def test_a_job_that_waits_goes_on_waiting_under_the_next_daemon() -> None:
     after.handed_over(uid, 100, (running, 1))
     before = len(desk.spawned)
     desk.wait(running)
-    assert desk.told_to(uid, Lent) == [Lent(running, ok=True)]
+    assert desk.told_to(uid, Lent) == [Lent(running)]
     assert len(desk.spawned) == before + 1
 
 
@@ -1600,3 +1603,98 @@ def test_the_number_of_an_attempt_that_has_started_is_never_used_again() -> None
     assert desk.job(child).attempt == 2, "it was handed out again, under the same number"
     desk.commit()
     assert desk.row(child).attempt == 1, "on record it counts once it is over"
+
+
+# -- who waits for whom --
+
+
+def test_what_a_job_waits_for_goes_before_all_others() -> None:
+    """Else each of a thousand parents would begin, and wait, before the first child is served."""
+    desk = Desk(workers=1)
+    desk.hire()
+    parent, *others = desk.submit(4)
+    desk.act()
+    desk.commit()
+    (child,) = desk.submit()
+    desk.wait(parent, child)
+    desk.hire()
+    assert desk.holder(child)
+    desk.end(child, took_us=LONG)
+    desk.commit()
+    assert [bool(desk.holder(number)) for number in others] == [True, False, False]
+
+
+def test_what_goes_first_runs_once() -> None:
+    """Its usual place in the queue is passed over, also when it has ended and was queued anew."""
+    desk = Desk(workers=1)
+    desk.hire()
+    parent, other, child = desk.submit(3)
+    desk.act()
+    desk.commit()
+    desk.wait(parent, child)
+    desk.hire()
+    desk.commit()
+    desk.end(child, verdict=Verdict.RAISED, took_us=LONG)
+    desk.commit()
+    row = desk.row(child)
+    assert desk.scheduler.retry(desk.scheduler.window.load(row)) == "queued again"
+    desk.commit()
+    desk.end(other, took_us=LONG)
+    desk.commit()
+    desk.end(child, took_us=LONG)
+    desk.commit()
+    runs = [number for uid in desk.spawned for number in desk.runs(uid)]
+    assert sorted(runs) == sorted([parent, child, child, other])
+    assert len(desk.scheduler.window) == 0
+
+
+def test_what_goes_first_does_not_start_before_it_is_on_record() -> None:
+    """Handed out together with an older job: the order waits if one of them has to."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    parent, older = desk.submit(2, "m:short")
+    desk.act()
+    desk.commit()
+    (child,) = desk.submit(1, "m:short")
+    desk.wait(parent, child)
+    desk.scheduler.given_back(desk.holder(parent), [(older, 1)])
+    second = desk.hire()[1]
+    assert desk.holder(child) == desk.holder(older) == second
+    assert desk.runs(second) == [], "its lease is not stored"
+    desk.commit()
+    assert desk.runs(second) == [child, older]
+
+
+@pytest.mark.parametrize("length", [2, 3, 10])
+def test_a_wait_that_would_close_a_circle_is_refused(length: int) -> None:
+    """The youngest wait hears of it, with the whole circle; the others go on."""
+    desk = Desk(workers=1)
+    ring = desk.submit(length)
+    for number, following in pairwise(ring):
+        desk.hire()
+        desk.wait(number, following)
+    desk.hire()
+    last = desk.holder(ring[-1])
+    desk.wait(ring[-1], ring[0])
+    (answer,) = desk.told_to(last, Lent)
+    assert isinstance(answer, Lent)
+    assert answer.error == "deadlock"
+    named = [
+        int(word)
+        for word in answer.message.replace(",", " ").replace(":", " ").split()
+        if word.isdigit()
+    ]
+    assert named == [ring[-1], *ring[:-1], ring[-1]]
+    assert len(desk.spawned) == length
+
+
+def test_waits_that_only_meet_are_no_circle() -> None:
+    """Two jobs may wait for the same one, and one for two."""
+    desk = Desk(workers=1)
+    top, left, right, bottom = desk.submit(4)
+    for number, awaited in ((top, [left, right]), (left, [bottom]), (right, [bottom])):
+        desk.hire()
+        desk.wait(number, *awaited)
+    answers = [order for _, order in desk.orders if isinstance(order, Lent)]
+    assert [answer.error for answer in answers] == ["", "", ""]
