@@ -417,6 +417,17 @@ class AsyncClient(AsyncSubmitter):
         for _ in deferreds:
             yield await self._run(verbs.arrival(arrivals), left_of(deadline))
 
+    async def take(self, number: int, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # as with threads
+        """Consume the value of a job, once it has ended: nobody else can read it afterwards.
+
+        Raises:
+            JobFailed, JobCrashed, JobCancelled, JobAborted: the job ended without a result.
+            AlreadyTaken: somebody else has consumed it.
+            ResultExpired: it was kept for long enough.
+            WaitTimeout: the job has not ended within ``timeout`` seconds.
+        """
+        return await self._run(verbs.take_value(self._core, self.attach(number)), timeout)
+
     async def fetch(self, number: int) -> Fetched:
         """Return a job's state as it is now, and its result if it has one."""
         return await self._run(verbs.fetch(self._core, number))

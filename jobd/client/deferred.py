@@ -17,7 +17,7 @@ from jobd.model.errors import (
     NotFound,
     WaitTimeout,
 )
-from jobd.model.messages import Ended, Fetched
+from jobd.model.messages import Ended, Fetched, Offered
 from jobd.model.states import NAMES, State
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ def value_of(ended: Ended, blobs: Blobs | None) -> Any:
     return payload.decode(ended.value, blobs)
 
 
-def ended_of(fetched: Fetched) -> Ended:
+def ended_of(fetched: Fetched | Offered) -> Ended:
     """Return a job's end as it was fetched, value included."""
     return Ended(
         fetched.id,

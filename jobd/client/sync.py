@@ -467,6 +467,21 @@ class Client(Submitter):
         """Have the value of a job that has ended here, so that it can be had without a daemon."""
         self._run(verbs.keep(self._core, deferred))
 
+    def take(self, number: int, timeout: float | None = None) -> Any:
+        """Consume the value of a job, once it has ended: nobody else can read it afterwards.
+
+        Raises:
+            JobFailed, JobCrashed, JobCancelled, JobAborted: the job ended without a result.
+            AlreadyTaken: somebody else has consumed it.
+            ResultExpired: it was kept for long enough.
+            WaitTimeout: the job has not ended within ``timeout`` seconds.
+        """
+        return self._run(verbs.take_value(self._core, self.attach(number)), timeout)
+
+    def take_encoded(self, number: int) -> Ended:
+        """Consume the value of a job that has ended, and return it as it is stored."""
+        return self._run(verbs.take(self._core, number, lambda ended: ended))
+
     def fetch(self, number: int) -> Fetched:
         """Return a job's state as it is now, and its result if it has one."""
         return self._run(verbs.fetch(self._core, number))

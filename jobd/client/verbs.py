@@ -8,7 +8,8 @@ the client's own, for the end of a job the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from jobd import context
@@ -29,6 +30,7 @@ from jobd.model.messages import (
     LogData,
     Logs,
     Message,
+    Offered,
     Ping,
     Pong,
     Reload,
@@ -36,6 +38,8 @@ from jobd.model.messages import (
     Status,
     StatusInfo,
     Stop,
+    Take,
+    Taken,
     Watch,
     Watching,
     encode,
@@ -225,6 +229,33 @@ def arrival(arrivals: Arrivals[D]) -> Steps[D]:
 def fetch(core: AnyCore, number: int) -> Steps[Fetched]:
     """Return a job's state as it is now, and its result if it has one."""
     return _ask(Fetch(core.next_rid(), number), Fetched)
+
+
+def take(core: AnyCore, number: int, consume: Callable[[Ended], R]) -> Steps[R]:
+    """Consume a job's value: have ``consume`` make of it what is wanted, then say that it is here.
+
+    Raises:
+        NotReady: the job has not ended.
+        JobError: it ended without a result.
+        AlreadyTaken, ResultExpired: the value is gone.
+    """
+    token = os.urandom(8)
+    request = Take(core.next_rid(), number, token)
+    (offered,) = yield from _replies(request, patient=True)  # somebody else may be at it
+    assert isinstance(offered, Offered)
+    ended = ended_of(offered)
+    if ended.state is not State.SUCCEEDED:
+        raise error_of(ended)
+    found = consume(ended)
+    yield from _replies(Taken(core.next_rid(), number, token), patient=True)
+    return found
+
+
+def take_value(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
+    """Wait for a job's end, and consume its value."""
+    ended = yield from end(core, deferred)
+    blobs = core.files.blobs
+    return (yield from take(core, ended.id, lambda offered: value_of(offered, blobs)))
 
 
 def find(core: AnyCore, selector: Selector) -> Steps[list[JobInfo]]:

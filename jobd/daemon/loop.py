@@ -28,6 +28,7 @@ from jobd.daemon.owner import Owner
 from jobd.daemon.payloads import Payloads
 from jobd.daemon.requests import Requests, Steps
 from jobd.daemon.streams import StreamService
+from jobd.daemon.takes import Takes
 from jobd.failpoints import hit
 from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreBusy, StoreFailed
 from jobd.model.messages import FrameError
@@ -121,6 +122,7 @@ class Daemon:
         self.streams = StreamService(self)
         self.payloads = payloads
         self.dependencies = Dependencies(self)
+        self.takes = Takes(self)
         self.requests = Requests(self)
         self.committer = Committer(store.commit)
         self.checks = Checks(
@@ -549,6 +551,7 @@ class Daemon:
             if now.job:
                 logs.punch(self.logs_dir, worker.uid, now, limit)
         self.streams.probe()
+        self.takes.probe()
         self._end_the_stuck()
         self.pool.sweep()
         sweep = self.payloads.look(self.now_s)

@@ -48,6 +48,8 @@ from jobd.model.messages import (
     Stop,
     Submit,
     Submitted,
+    Take,
+    Taken,
     Unfollow,
     Watch,
     Watching,
@@ -74,7 +76,7 @@ SLICE = 500
 """Jobs that a long request looks at in one turn of the loop."""
 
 LOG_CHUNK = 256 * 1024
-LARGE = frozenset((Fetch, Find, List, Logs))
+LARGE = frozenset((Fetch, Find, List, Logs, Take))
 """Requests whose answers may be large."""
 
 MOST_SESSIONS = 100_000
@@ -124,6 +126,8 @@ class Requests:
             Stop: self._stop,
             Reload: self._reload,
             Ping: self._ping,
+            Take: daemon.takes.take,
+            Taken: daemon.takes.taken,
             Follow: daemon.streams.follow,
             More: daemon.streams.more,
             Unfollow: daemon.streams.unfollow,
@@ -544,6 +548,7 @@ class Requests:
     def forget(self, peer: bytes) -> None:
         """The client is gone: nobody waits for answers any more."""
         self._postponed.pop(peer, None)
+        self._daemon.takes.forget(peer)
         self._onlookers.pop(peer, None)
         self.followers = [f for f in self.followers if f.peer != peer]
 

@@ -173,6 +173,23 @@ Credit = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 """A count of items that a follower takes without having consumed those before."""
 
 
+class Take(Message, tag=14):
+    """The value of one job, to consume it: answered by ``Offered``, once nobody else is at it."""
+
+    rid: int
+    id: Number
+    token: bytes
+    """Random; tells this taker from others, over all connections that it makes."""
+
+
+class Taken(Message, tag=15):
+    """The value has arrived: nobody else is to have it.  Accepted once that is durable."""
+
+    rid: int
+    id: Number
+    token: bytes
+
+
 class Follow(Message, tag=16):
     """Push the items of a stream after number ``after``, ``credit`` of them at most before a ``More``.
 
@@ -228,6 +245,8 @@ Request = (
     | Stop
     | Reload
     | Ping
+    | Take
+    | Taken
     | Follow
     | More
     | Unfollow
@@ -373,6 +392,18 @@ class Pong(Message, tag=12):
     sent: int
 
 
+class Offered(Message, tag=13):
+    """The answer to ``Take``: how the job ended; its value waits for ``Taken``."""
+
+    rid: int
+    id: int
+    state: State
+    value: bytes | None
+    error: ErrorInfo | None
+    cause: str
+    root: int
+
+
 class Items(Message, tag=14):
     """What a stream has produced, from item number ``first``, for the follower ``rid``.
 
@@ -407,6 +438,7 @@ Reply = (
     | LogData
     | Accepted
     | Pong
+    | Offered
     | Items
     | Progressed
 )

@@ -40,6 +40,8 @@ REQUESTS: list[Message] = [
     messages.Stop(1),
     messages.Reload(1),
     messages.Ping(1),
+    messages.Take(1, 2, b"token"),
+    messages.Taken(1, 2, b"token"),
     messages.Follow(1, 2, 3, 5, 4, 6),
     messages.More(1, 2, 3, 4),
     messages.Unfollow(1, 2, close=True),
@@ -62,6 +64,7 @@ REPLIES: list[Message] = [
     messages.LogData(1, 2, b"text", 3, end=True, over=False, dropped=4),
     messages.Accepted(1),
     messages.Pong(1, 2),
+    messages.Offered(1, 2, State.SUCCEEDED, b"j5", None, "", 0),
     messages.Items(1, 2, 3, 4, [b"j1", b"j2"], over=True),
     messages.Progressed(1, Progress(2.0, 3.0, "text")),
 ]

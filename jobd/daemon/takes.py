@@ -1,0 +1,140 @@
+"""Results that are consumed: each exactly once, whoever asks, and whoever dies over it.
+
+A value is offered to one client at a time; the others wait.  Only when that client says
+that it has it is a tombstone stored in its place, and only then are the others refused.
+A client that is gone before, seen by its connection, has consumed nothing: the next one
+is offered the value.  The token, chosen by the client, tells one who asks again after
+the daemon was killed from one who comes too late.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobd.inputs import refuse_gone
+from jobd.model.errors import AlreadyTaken, JobdError, NotFound, NotReady
+from jobd.model.job import TAKEN, Job
+from jobd.model.messages import Accepted, Offered, Take, Taken, refusal
+from jobd.model.states import ENDED, NAMES, State
+
+if TYPE_CHECKING:
+    from jobd.daemon.loop import Daemon
+
+
+class Offer(msgspec.Struct):
+    """A value that somebody has been sent, and those who wait for the same."""
+
+    peer: bytes
+    token: bytes
+    waiting: deque[tuple[bytes, Take]]
+
+
+class Takes:
+    """Who consumes what."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._offers: dict[int, Offer] = {}
+
+    # -- requests --
+
+    def take(self, peer: bytes, request: Take) -> None:
+        """Offer a value to somebody who wants to consume it, or have him wait.
+
+        Raises:
+            NotFound: there is no such job.
+            NotReady: it has not ended.
+            AlreadyTaken, ResultExpired: its value is gone.
+        """
+        number = request.id
+        job = self._daemon.store.job(number)
+        if job is None:
+            raise _no_such_job(number)
+        if job.state < ENDED:
+            raise NotReady(
+                f"job {number} is {NAMES[job.state]}: there is no result yet",
+                f"'jobd take --wait {number}' waits for it",
+            )
+        if job.state is not State.SUCCEEDED:
+            self._reply(peer, request, job)
+            return
+        if job.value != TAKEN + request.token:
+            refuse_gone(job.value or b"", number)
+        offer = self._offers.get(number)
+        if number in self._daemon.scheduler.window.jobs:  # it is being stored that it was taken
+            self._daemon.scheduler.answer(peer, refusal(request.rid, _taken(number)))
+        elif offer is None:
+            self._offers[number] = Offer(peer, request.token, deque())
+            self._reply(peer, request, job)
+        elif offer.token == request.token:
+            offer.peer = peer
+            self._reply(peer, request, job)
+        else:
+            offer.waiting.append((peer, request))
+            self._probe(number, offer)
+
+    def taken(self, peer: bytes, request: Taken) -> None:
+        """Somebody has the value: it is consumed.
+
+        Raises:
+            NotFound: there is no such job.
+            AlreadyTaken, ResultExpired: it has become somebody else's meanwhile, or is gone.
+        """
+        scheduler, number = self._daemon.scheduler, request.id
+        job = scheduler.window.jobs.get(number) or self._daemon.store.job(number)
+        if job is None or job.value is None:
+            raise _no_such_job(number)
+        tombstone = TAKEN + request.token
+        if job.value != tombstone:
+            refuse_gone(job.value, number)
+            offer = self._offers.get(number)
+            if offer is not None and offer.token != request.token:
+                raise _taken(number)
+            self._offers.pop(number, None)
+            self._daemon.payloads.release(job.value)
+            scheduler.consume(scheduler.window.load(job), tombstone)
+            for other, waiting in offer.waiting if offer else ():
+                scheduler.answer(other, refusal(waiting.rid, _taken(number)))
+        scheduler.answer(peer, Accepted(request.rid))
+
+    # -- those that are gone --
+
+    def probe(self) -> None:
+        """Pass values on whose takers are not connected any more."""
+        for number, offer in list(self._offers.items()):
+            self._probe(number, offer)
+
+    def forget(self, peer: bytes) -> None:
+        """This client is gone."""
+        for number, offer in list(self._offers.items()):
+            offer.waiting = deque(entry for entry in offer.waiting if entry[0] != peer)
+            if offer.peer == peer:
+                self._pass_on(number, offer)
+
+    def _probe(self, number: int, offer: Offer) -> None:
+        if not self._daemon.clients.reaches(offer.peer):
+            self._pass_on(number, offer)
+
+    def _pass_on(self, number: int, offer: Offer) -> None:
+        del self._offers[number]
+        waiting = list(offer.waiting)
+        for peer, request in waiting:  # the first gets it, the others wait behind it
+            try:
+                self.take(peer, request)
+            except JobdError as error:
+                self._daemon.clients.reply(peer, refusal(request.rid, error))
+
+    def _reply(self, peer: bytes, request: Take, job: Job) -> None:
+        offered = Offered(request.rid, job.id, job.state, job.value, job.error, job.cause, job.root)
+        self._daemon.clients.reply(peer, offered, len(job.value or b""))
+
+
+def _taken(number: int) -> AlreadyTaken:
+    return AlreadyTaken(f"the result of job {number} was taken already", "it can be taken once")
+
+
+def _no_such_job(number: int) -> NotFound:
+    return NotFound(f"there is no job {number}", "see 'jobd ls'")
