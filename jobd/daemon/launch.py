@@ -106,7 +106,10 @@ def what_it_said(status: int, log_path: str, began_at: int = 0) -> JobdError:
     with open(log_path, encoding="utf-8", errors="replace") as file:
         file.seek(began_at)
         lines = [line.rstrip() for line in file if line.strip()]
-    at_start = (AlreadyRunning, *errors.BY_NAME.values())  # of those with this code, the likeliest first
+    at_start: list[type[JobdError]] = [
+        AlreadyRunning,
+        *errors.BY_NAME.values(),
+    ]  # of those with this code, the likeliest first
     kind = next((e for e in at_start if e.code == status), JobdError)
     said = next((line for line in reversed(lines) if line.startswith("jobd: ")), "")
     if not said:
