@@ -142,7 +142,7 @@ def neighbour(client: Client, directory: Path) -> Iterator[None]:
             "its result cannot travel: TypeError: cannot pickle '_thread.lock",
         ),
         ("faults:give_file", [], "", "cannot pickle"),
-        ("faults:count", [], "", "cannot pickle 'generator' object"),
+        ("faults:give_generators", [], "", "cannot pickle 'generator' object"),
         ("faults:give_deep", [100_000], "", "recursion"),
         ("faults:give_bytes", [MAX_PAYLOAD + 1], "", f"over the limit of {MAX_PAYLOAD}"),
         ("faults:give_text", [MAX_PAYLOAD], "", "limits.max_blob_bytes"),

@@ -160,9 +160,9 @@ def give_file() -> object:
     return open(os.devnull, "rb")  # that is the fault
 
 
-def count() -> Iterator[int]:
-    """Yield: its result is a generator."""
-    yield 1
+def give_generators() -> list[Iterator[int]]:
+    """Return generators within something: by itself one would be a stream."""
+    return [(number for number in range(3))]
 
 
 def give_deep(depth: int) -> object:
