@@ -49,6 +49,7 @@ format: .venv/.stamp
 	.venv/bin/ruff format
 
 bench: .venv-run/.stamp
+	.venv-run/bin/python $(PIP) 'numpy>=1.26'
 	PATH="$(CURDIR)/.venv-run/bin:$$PATH" .venv-run/bin/python tests/benchmarks
 
 clean:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 
 def noop() -> None:
@@ -12,6 +13,16 @@ def noop() -> None:
 
 def take(item: int) -> None:
     """Do nothing with an argument: what ``map`` can call."""
+
+
+def echo(value: Any) -> Any:
+    """Return what was passed."""
+    return value
+
+
+def negative(array: Any) -> Any:
+    """Return a new array of the same size."""
+    return -array
 
 
 def spin(turns: int) -> int:

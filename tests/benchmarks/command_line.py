@@ -18,6 +18,7 @@ from tests.benchmarks import (
     latency,
     machine,
     one_by_one,
+    payload,
     report,
     scaling,
     start,
@@ -31,6 +32,7 @@ MEASURES = {
     "start": start.run,
     "commands": commands.run,
     "backlog": backlog.run,
+    "payload": payload.run,
 }
 
 
