@@ -373,6 +373,7 @@ class Scheduler:
             job.record = self.ledger.batch.parcels[-1].records[-1]
             job.watchers = (peer,) if request.watch else None
             self.window.recover(job)
+            self.window.unspill(1)  # nobody will look for it there: it is no job that waits
         job.value = request.value
         job.started_at = job.ended_at = self._wall
         self._finish(job, Event.PUT)

@@ -9,6 +9,7 @@ import msgspec
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Follower
 
+from jobd.model.job import PUT
 from jobd.model.messages import (
     Answers,
     Cancel,
@@ -22,6 +23,7 @@ from jobd.model.messages import (
     More,
     Ping,
     Pong,
+    Put,
     Refused,
     Reload,
     Retry,
@@ -42,7 +44,19 @@ FUNCTIONS = ("m:short", "m:short", "m:fickle", "m:long", "m:killer")
 
 
 Asked = (
-    Submit | Watch | Find | List | Cancel | Retry | Ping | Stop | Reload | Follow | More | Unfollow
+    Submit
+    | Put
+    | Watch
+    | Find
+    | List
+    | Cancel
+    | Retry
+    | Ping
+    | Stop
+    | Reload
+    | Follow
+    | More
+    | Unfollow
 )
 
 
@@ -117,7 +131,7 @@ class FakeClient:
 
     def ask(self, message: Asked) -> None:
         """Send one request."""
-        if not isinstance(message, Submit | Stop | Reload | Follow | More | Unfollow):
+        if not isinstance(message, Submit | Put | Stop | Reload | Follow | More | Unfollow):
             self.asked[message.rid] = message
         self._send(self.peer, encode([message]))
 
@@ -146,12 +160,27 @@ class FakeClient:
         self.resend(uid)
         return submission
 
+    def put(self) -> Submission:
+        """Put a value under a new key."""
+        self._next_key += 1
+        uid = self.session + self._next_key.to_bytes(8, "big")
+        value = b"j%d" % (self.number * 1_000_000 + self._next_key)
+        watch = self._rng.random() < 0.6
+        self.open[uid] = Submission(
+            uid, PUT, [value], watch, check=False, nargs=0, options=b"", inputs=[]
+        )
+        self.resend(uid)
+        return self.open[uid]
+
     def resend(self, uid: bytes) -> None:
         """Send a submit (again), with the key that it has."""
         order = self.open[uid]
         rid = self.rid()
         self._keys[rid] = uid
         self._asked[uid] = rid
+        if order.function == PUT:
+            self.ask(Put(rid, uid, order.args[0], order.watch))
+            return
         shapes: list[tuple[int, tuple[str, ...]]] = [(order.nargs, ())]
         self.ask(
             Submit(

@@ -71,6 +71,7 @@ class Weights(NamedTuple):
     land: float = 12
     wait: float = 6
     submit: float = 8
+    put: float = 0.5
     resend: float = 2
     follow: float = 4
     consume: float = 8
@@ -540,6 +541,12 @@ class Simulation:
         order = client.submit()
         self.truth.submits[order.uid] = order.args
         self._note(client.peer, "submits", order.function, len(order.args))
+
+    def _do_put(self) -> None:
+        client = self._any_client()
+        order = client.put()
+        self.truth.submits[order.uid] = order.args
+        self._note(client.peer, "puts", order.args[0])
 
     def _nested(self, worker: FakeWorker, task: Task) -> Nested:
         """Let a job submit another, through somebody's client; it may be gone before it is answered."""

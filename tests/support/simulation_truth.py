@@ -20,7 +20,7 @@ from fake_streams import FakeStream, StreamTruth, check_streams
 from simulation_inputs import Broken, check_edges, check_waits, judge_inputs
 
 from jobd.daemon.loop import Daemon
-from jobd.model.job import Attempt, Job, Verdict
+from jobd.model.job import PUT, Attempt, Job, Verdict
 from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
 from jobd.model.orders import Order, Run, Task
 from jobd.model.states import ENDED, Event, State
@@ -69,6 +69,8 @@ class Truth(Witness):
     def started(self, worker: FakeWorker, task: Task) -> None:
         """Judge a start: nobody else runs the job, it is on record, it may run."""
         self.starts += 1
+        if task.function == PUT:
+            raise Broken(f"{worker} starts {task}, which is a value")
         if self._is_ghost(worker, task):
             return
         args = task.args
@@ -209,6 +211,10 @@ class Truth(Witness):
             raise Broken(f"{task} has not the inputs {inputs}")
         for number, value in zip(inputs, task.inputs, strict=True):
             found = self.known(number)
+            if found is not None and found.function == PUT:
+                if [value] != self.submits[found.uid]:
+                    raise Broken(f"{task} is given {value!r} for {number}, which was put")
+                continue
             ends = self.ends.get(found.args, {}) if found else {}
             returned = [n for n, end in ends.items() if end.verdict == Verdict.RETURNED]
             if found is None or value not in [b"%s/%d" % (found.args, n) for n in returned]:
@@ -244,7 +250,8 @@ class Truth(Witness):
             raise Broken(f"counted {store.tally}, there are {store.recount()}")
 
     def _no_job_twice(self) -> None:
-        seen = {row.args: number for number, row in self.store.rows.items()}
+        rows = self.store.rows.items()
+        seen = {row.args: number for number, row in rows if row.function != PUT}
         for number, place in self.store.packed.items():
             args = place.record[5][place.offset]
             if seen.setdefault(args, number) != number:
@@ -253,7 +260,9 @@ class Truth(Witness):
     def _judge_row(self, old: Job | None, new: Job, commit: Commit) -> None:
         if old is not None:
             self._judge_change(old, new, commit)
-        if new.state is State.SUCCEEDED:
+        if new.function == PUT:
+            self._judge_put(old, new)
+        elif new.state is State.SUCCEEDED:
             self._judge_end(new, Verdict.RETURNED)
             if new.value != result_of(Task(new.id, new.attempt, "", new.args)):
                 raise Broken(f"3: {_brief(new)} has the value {new.value!r}")
@@ -269,6 +278,12 @@ class Truth(Witness):
             return  # not to be run again, whatever its budget
         if (new.state is State.CRASHED) is not (new.crashes > self.max_crashes):
             raise Broken(f"7: {_brief(new)} has {new.crashes} crashes of {self.max_crashes}")
+
+    def _judge_put(self, old: Job | None, new: Job) -> None:
+        """A value that was put has succeeded from the start, and is what its client has sent."""
+        is_so = new.state is State.SUCCEEDED and [new.value] == self.submits[new.uid]
+        if old is not None or not is_so or new.attempt:
+            raise Broken(f"3: {_brief(new)} is {new.value!r}, and {self.submits[new.uid]} was put")
 
     def _judge_end(self, row: Job, verdict: int) -> None:
         end = self.ends.get(row.args, {}).get(row.attempt)
