@@ -58,6 +58,17 @@ def memory_of(pid: int) -> int:
 # -- once, and read-only ------------------------------------------------------
 
 
+def test_an_array_handed_to_four_jobs_is_stored_once(daemon: DaemonUnderTest) -> None:
+    """``put`` stores it, and each job maps what is there."""
+    client = daemon.client()
+    array = client.put(ARRAY)
+    jobs = [client.submit("arrays:total", array) for _ in range(4)]
+    assert [job.result(20) for job in jobs] == [TOTAL] * 4
+    assert len(files(daemon)) == 1
+    assert (array.result(20) == ARRAY).all()
+    assert array.state == "succeeded"
+
+
 def test_what_is_put_can_be_had_by_somebody_else(daemon: DaemonUnderTest) -> None:
     """It is a job like any other that has succeeded: large or small, its value is the daemon's."""
     with Client(daemon.socket) as client:
@@ -71,6 +82,16 @@ def test_what_is_put_can_be_had_by_somebody_else(daemon: DaemonUnderTest) -> Non
     daemon.start()
     assert daemon.client().result(small, 20) == {"a": 1}
     assert (daemon.client().result(large, 20) == ARRAY).all()
+
+
+def test_a_result_that_is_passed_on_moves_a_reference(daemon: DaemonUnderTest) -> None:
+    """The first job's file is what the next ones map; nothing is copied."""
+    client = daemon.client()
+    made = client.submit("arrays:make", SIZE)
+    jobs = [client.submit("arrays:total", made) for _ in range(3)]
+    assert [job.result(20) for job in jobs] == [TOTAL] * 3
+    (path,) = files(daemon)
+    assert Path(path).name.startswith(f"r-{made.id}-1-")
 
 
 def test_writing_in_place_raises_and_a_copy_is_ones_own(daemon: DaemonUnderTest) -> None:
@@ -309,9 +330,13 @@ def test_a_damaged_file_is_an_error_and_nobody_dies(daemon: DaemonUnderTest) -> 
     Path(path).write_bytes(b"#!/bin/sh\n".ljust(ARRAY.nbytes, b"\n"))
     with pytest.raises(PayloadUnreadable, match="is damaged"):
         made.result(20)
+    with pytest.raises(JobFailed, match="is damaged"):
+        client.submit("arrays:total", made).result(20)
     os.unlink(path)
     with pytest.raises(PayloadLost, match="is gone"):
         made.result(20)
+    with pytest.raises(JobFailed, match="is gone"):
+        client.submit("arrays:total", made).result(20)
     assert {worker.pid for worker in client.status().workers} == workers
 
 
