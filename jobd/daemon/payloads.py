@@ -96,9 +96,12 @@ class Payloads:
 
     # -- with the commits --
 
-    def release(self, data: bytes | None) -> None:
-        """A row will not refer to this payload any more, from the next commit on."""
-        self._doomed += self._path(data)
+    def release(self, data: bytes | None, job: Job | None = None) -> None:
+        """From the next commit on nothing refers to this payload: the item of a stream, or a job's value.
+
+        A value may be what a client has put: it goes only if it is the job's own.
+        """
+        self._doomed += self._path(data, job)
 
     def writing(self, changes: Iterable[Change]) -> None:
         """A commit with these changes is on its way."""
@@ -106,7 +109,7 @@ class Payloads:
         for change in changes:
             job = change.job
             if job.args[:1] in _MAY_REFER and job.state is State.SUCCEEDED:
-                self._consumed += self._path(job.args, key=job.uid)
+                self._consumed += self._path(job.args, job)
 
     def written(self) -> None:
         """It is durable."""
@@ -119,8 +122,8 @@ class Payloads:
         self._doomed[:0] = self._released
         self._released, self._consumed = [], []
 
-    def _path(self, data: bytes | None, key: bytes = b"") -> list[str]:
-        """Return the path of a reference, if it is one; with a ``key`` only if its submit owns that."""
+    def _path(self, data: bytes | None, job: Job | None) -> list[str]:
+        """Return the path of a reference, if it is one; with a ``job`` only if that owns it."""
         reference = reference_in(data)
         if not reference:
             return []
@@ -129,7 +132,7 @@ class Payloads:
         except (ValueError, msgspec.MsgspecError):
             return []  # a client may say what it likes
         owner = owner_of(blob.name)
-        if key and (owner is None or owner.key != key):
+        if owner is None or (job and owner.key != job.uid and owner.job != job.id):
             return []
         return [os.path.join(self.place.directories[blob.directory], blob.name)]
 

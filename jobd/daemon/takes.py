@@ -94,7 +94,7 @@ class Takes:
             if offer is not None and offer.token != request.token:
                 raise _taken(number)
             self._offers.pop(number, None)
-            self._daemon.payloads.release(job.value)
+            self._daemon.payloads.release(job.value, job)
             scheduler.consume(scheduler.window.load(job), tombstone)
             for other, waiting in offer.waiting if offer else ():
                 scheduler.answer(other, refusal(waiting.rid, _taken(number)))

@@ -19,6 +19,7 @@ from harness import DaemonUnderTest, eventually
 from jobd.blobs import memory_directory
 from jobd.client import Client
 from jobd.model.errors import (
+    AlreadyTaken,
     BadFunction,
     DiskFull,
     JobFailed,
@@ -141,6 +142,19 @@ def test_arguments_go_when_their_job_has_succeeded(daemon: DaemonUnderTest) -> N
     assert client.retry(Selector([(job.id, job.id)])) == [(job.id, "queued again")]
     assert client.attach(job.id).result(20) == len(ARRAY)
     eventually(lambda: not files(daemon))
+
+
+def test_a_value_that_is_taken_takes_its_file_with_it(daemon: DaemonUnderTest) -> None:
+    """Whoever has it in hand keeps it: what is mapped outlives its name."""
+    client = daemon.client()
+    for deferred in (client.put(ARRAY), client.submit("arrays:make", SIZE)):
+        kept = deferred.result(20)
+        taken = client.take(deferred.id, 20)
+        eventually(lambda: not files(daemon))
+        assert (kept == ARRAY).all()
+        assert (taken == ARRAY).all()
+        with pytest.raises(AlreadyTaken):
+            daemon.client().result(deferred.id, 20)
 
 
 def test_many_calls_of_one_submit_have_a_file_each(daemon: DaemonUnderTest) -> None:

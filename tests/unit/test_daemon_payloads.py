@@ -112,8 +112,9 @@ def test_arguments_stay_while_the_job_may_still_need_them(world: World, state: S
 
 def test_a_commit_that_was_rolled_back_removes_nothing(world: World) -> None:
     """What it said of a job comes again; what was released stays so."""
-    one, value = job(1, State.SUCCEEDED, world.file(ARGUMENTS)), world.file(RESULT)
-    world.payloads.release(value)
+    one = job(1, State.SUCCEEDED, world.file(ARGUMENTS))
+    value = world.file(RESULT)
+    world.payloads.release(value, job(5, State.SUCCEEDED, value=value))
     commit(world, one)
     world.payloads.not_written()
     world.payloads.written()
@@ -127,6 +128,7 @@ def test_a_job_never_takes_another_ones_files_with_it(world: World) -> None:
     """A client may refer to whatever it likes; its own submit's files are all that goes."""
     for reference in (world.file(RESULT), world.file(blob.argument_name(bytes(16), 0)), b"F???"):
         commit(world, job(1, State.SUCCEEDED, reference))
+        world.payloads.release(reference, job(1, State.SUCCEEDED))
         world.payloads.written()
     assert len(world.files()) == 2
 
