@@ -57,6 +57,26 @@ def resize(name, width=800):
     print(f"resizing {name}")
     time.sleep(0.2)
     return {"name": name, "width": width}
+
+
+def load(file="nowhere.csv"):
+    if file == "nowhere.csv":
+        raise FileNotFoundError(file)
+    return [{"name": "Ann"}, {"name": "Bob"}]
+
+
+def names(rows):
+    return [row["name"] for row in rows]
+
+
+def greet(who):
+    return f"hello {who}"
+
+
+def count(to):
+    for number in range(1, to + 1):
+        time.sleep(0.1)
+        yield number
 PYTHON
 
 say "A daemon in the background"
@@ -77,6 +97,21 @@ say "A shell command; the exit code tells how the job ended"
 try run -- sh -c 'echo hi; exit 3'
 try_for 1 wait 4
 try logs 4
+
+say "Results are arguments: blocked until they are there, aborted if they never will be"
+try submit mytasks:load sales.csv
+try submit mytasks:names @job:5
+try submit --wait mytasks:greet who=@job:6[0]
+try submit mytasks:load
+try submit mytasks:names @job:8
+try_for 5 wait 9
+
+say "Exactly one consumer"
+try take 6
+try_for 4 take 6
+
+say "A generator is a stream"
+try submit --follow mytasks:count 3
 
 say "What happened"
 try ls
