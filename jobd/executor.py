@@ -32,7 +32,7 @@ import cloudpickle
 from jobd import context, payload
 from jobd.client import Client, Deferred
 from jobd.client.calls import BULK, Options, many_calls, one_call, with_options
-from jobd.client.files import Draft
+from jobd.client.drafts import Draft
 from jobd.client.waiting import Arrivals
 from jobd.model.errors import (
     DaemonUnreachable,

@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jobd.blobs import Blobs, Spot
 from jobd.inputs import Feeding, Gathering, Input, Place, put, show_input
 from jobd.model import blob
 from jobd.model.errors import JobdError, PayloadUnreadable
@@ -44,6 +43,8 @@ from jobd.model.path import NoSuchPart
 
 if TYPE_CHECKING:
     from pickle import PickleBuffer
+
+    from jobd.blobs import Blobs, Spot
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode

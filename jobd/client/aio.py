@@ -30,7 +30,7 @@ from jobd.client import verbs
 from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase
-from jobd.client.files import Draft
+from jobd.client.drafts import Draft
 from jobd.client.functions import Function
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
 from jobd.client.streams import StreamReader

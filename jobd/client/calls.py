@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from jobd import payload
-from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input
 from jobd.model.errors import UsageError
 from jobd.model.messages import Put, Submit
 from jobd.model.options import Said, encode_options, parse_options
+
+if TYPE_CHECKING:
+    from jobd.client.drafts import Draft
 
 BULK = 10_000
 """Calls that ``map`` sends in one message."""

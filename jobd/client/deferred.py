@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobd import payload
-from jobd.blobs import Blobs
 from jobd.client.waiting import Submission, Waitable
 from jobd.inputs import Input, Reference, refuse_gone
 from jobd.model.errors import (
@@ -19,6 +18,9 @@ from jobd.model.errors import (
 )
 from jobd.model.messages import Ended, Fetched, Offered
 from jobd.model.states import NAMES, State
+
+if TYPE_CHECKING:
+    from jobd.blobs import Blobs
 
 T = TypeVar("T")
 

@@ -8,11 +8,17 @@ them when the submit is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
-from jobd.blobs import Blobs, Buffer, Claim, Spot
-from jobd.model.blob import Place, argument_name
+from jobd.model.blob import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobd.blobs import Blobs, Claim
+    from jobd.client.drafts import Draft
 
 
 class Files:
@@ -21,9 +27,10 @@ class Files:
     def __init__(self) -> None:
         self._session = os.urandom(8)
         self._numbers = count(1)
-        self.blobs: Blobs | None = None
-        """Where the daemon has its files; None: it has none."""
+        self._place: Place | None = None
+        self._blobs: Blobs | None = None
         self._is_writable = False
+        self._new_draft: Callable[[], Draft] | None = None
         self._claim: Claim | None = None
         self._open: dict[bytes, list[bytes]] = {}
         """References in submits that are not answered, by key."""
@@ -34,20 +41,37 @@ class Files:
 
     def connected(self, place: Place | None) -> None:
         """Take in where the daemon keeps large payloads."""
-        self.blobs = None if place is None else Blobs(place)
+        self._place, self._blobs, self._new_draft = place, None, None
         self._is_writable = False
         if place is not None:
             # In another container, or as another user, the files are out of reach: then all is sent in line.
             directory = place.memory if place.kind == "memory" else place.disk
             self._is_writable = os.access(directory, os.W_OK | os.X_OK)
 
+    @property
+    def blobs(self) -> Blobs | None:
+        """Where the daemon has its files; None: it has none."""
+        if self._blobs is None and self._place is not None:
+            from jobd.blobs import Blobs  # noqa: PLC0415  # the command line needs none
+
+            self._blobs = Blobs(self._place)
+        return self._blobs
+
     def draft(self) -> Draft | None:
         """Return what gives the calls of a new submit their places; None: there are none."""
-        return Draft(self, self.blobs) if self._is_writable and self.blobs is not None else None
+        if self._new_draft is None:
+            if not self._is_writable or self.blobs is None:
+                return None
+            from jobd.client.drafts import Draft  # noqa: PLC0415  # as above
+
+            self._new_draft = partial(Draft, self, self.blobs)
+        return self._new_draft()
 
     def claim(self) -> None:
         """Mark that this client lives, so that nobody removes its files as ownerless."""
         if self._claim is None:
+            from jobd.blobs import Claim  # noqa: PLC0415  # as above
+
             assert self.blobs is not None
             self._claim = Claim(self.blobs.place, self._session)
 
@@ -67,60 +91,3 @@ class Files:
         if self._claim is not None:
             self._claim.release()
             self._claim = None
-
-
-class Draft:
-    """A submit in the making."""
-
-    __slots__ = ("_blobs", "_files", "key")
-
-    def __init__(self, files: Files, blobs: Blobs) -> None:
-        self._files = files
-        self._blobs = blobs
-        self.key = b""
-        """The submit's key; empty until a file is written."""
-
-    def spot(self, index: int) -> ArgumentSpot:
-        """Return the place for the arguments of one of its calls."""
-        return ArgumentSpot(self, index)
-
-    def write(
-        self,
-        index: int,
-        payload: Sequence[Buffer],
-        buffers: Sequence[Buffer],
-        text: str,
-        versions: dict[str, str] | None,
-    ) -> bytes:
-        """Store the arguments of one call; return the reference."""
-        if not self.key:
-            self._files.claim()
-            self.key = self._files.next_key()
-        name = argument_name(self.key, index)
-        reference = self._blobs.write(name, payload, buffers, text=text, versions=versions)
-        self._files.written(self.key, reference)
-        return reference
-
-    def discard(self) -> None:
-        """There will be no submit: remove what was written."""
-        self._files.settle(self.key, refused=True)
-
-
-class ArgumentSpot(Spot):
-    """Where the arguments of one call go; their name is made when it is needed."""
-
-    def __init__(self, draft: Draft, index: int) -> None:
-        super().__init__(draft._blobs, "")  # noqa: SLF001  # the two are one
-        self._draft = draft
-        self._index = index
-
-    def write(
-        self,
-        payload: Sequence[Buffer],
-        buffers: Sequence[Buffer],
-        *,
-        text: str = "",
-        versions: dict[str, str] | None = None,
-    ) -> bytes:
-        """Store the arguments there; as ``Blobs.write``."""
-        return self._draft.write(self._index, payload, buffers, text, versions)

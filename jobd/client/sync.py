@@ -15,14 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from jobd import context
 from jobd.client import verbs
 from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase, value_of
-from jobd.client.files import Draft
 from jobd.client.functions import Function, Shape
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
 from jobd.client.verbs import Steps
@@ -34,6 +33,9 @@ from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, encode_options
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected
+
+if TYPE_CHECKING:
+    from jobd.client.drafts import Draft
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -74,13 +74,13 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.msgpack.Decoder(Blob).decode
-_NAME = re.compile(
+# Compiled where they are used, which `re` remembers: most commands need neither.
+_NAME = (
     r"a-(?P<key>[0-9a-f]{32})-(?P<index>\d{1,9})"
     r"|r-(?P<job>\d{1,19})-(?P<attempt>\d{1,9})-[0-9a-f]{1,16}"
-    r"|i-(?P<stream>\d{1,19})-(?P<by>\d{1,9})-(?P<seq>\d{1,19})",
-    re.ASCII,
+    r"|i-(?P<stream>\d{1,19})-(?P<by>\d{1,9})-(?P<seq>\d{1,19})"
 )
-_SESSION = re.compile(r"s-([0-9a-f]{16})", re.ASCII)
+_SESSION = r"s-([0-9a-f]{16})"
 
 
 def argument_name(key: bytes, index: int) -> str:
@@ -105,7 +105,7 @@ def session_name(session: bytes) -> str:
 
 def owner_of(name: str) -> Owner | None:
     """Return whose file it is, finished or not; None: that is no payload of ours."""
-    found = _NAME.fullmatch(name.removesuffix(FRESH))
+    found = re.fullmatch(_NAME, name.removesuffix(FRESH), re.ASCII)
     if found is None:
         return None
     if found["key"]:
@@ -118,7 +118,7 @@ def owner_of(name: str) -> Owner | None:
 
 def is_session(name: str) -> bool:
     """Whether this is a client's mark."""
-    return _SESSION.fullmatch(name) is not None
+    return re.fullmatch(_SESSION, name, re.ASCII) is not None
 
 
 def reference_in(data: bytes | None) -> bytes:
@@ -144,6 +144,6 @@ def unpack(data: bytes) -> Blob:
     if data[:1] != CODEC:
         raise ValueError("no reference to a file")
     blob = _decode(memoryview(data)[1:])
-    if blob.directory not in (0, 1) or not _NAME.fullmatch(blob.name):
+    if blob.directory not in (0, 1) or not re.fullmatch(_NAME, blob.name, re.ASCII):
         raise ValueError("not the name of a payload")
     return blob

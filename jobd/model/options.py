@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import msgspec
 
@@ -139,6 +138,8 @@ def retry_delay_s(policy: Policy, job: int, retry: int) -> float:
     The jitter is drawn from the numbers alone, so that the scheduler stays deterministic.
     """
     delay = min(policy.max_backoff, parse_backoff(policy.backoff).delay_s(retry))
+    from zlib import crc32  # noqa: PLC0415  # the command line needs none
+
     share = crc32(b"%d/%d" % (job, retry)) / 2**32
     return delay * (1.0 + policy.jitter * (2.0 * share - 1.0))
 

@@ -25,8 +25,9 @@ Step = str | int | tuple[str]
 
 Path = tuple[Step, ...]
 
-_STEP = re.compile(r"""\.(\w+)|\[(-?\d{1,18})\]|\["((?:[^"\\]|\\.)*)"\]|\['((?:[^'\\]|\\.)*)'\]""")
-_NUMBER = re.compile(r"\d+")
+_STEP = r"""\.(\w+)|\[(-?\d{1,18})\]|\["((?:[^"\\]|\\.)*)"\]|\['((?:[^'\\]|\\.)*)'\]"""
+_NUMBER = r"\d+"
+# Compiled where they are used, which `re` remembers: most commands need neither.
 
 
 class NoSuchPart(LookupError):
@@ -40,7 +41,7 @@ def parse_job(text: str) -> tuple[int, Path]:
         UsageError: it is no such reference.
     """
     rest = text.removeprefix(PREFIX)
-    number = _NUMBER.match(rest)
+    number = re.match(_NUMBER, rest)
     if number is None or not 0 < (job := int(number[0][:20])) <= MAX_ID:
         raise UsageError(
             f"{_shown(text)} names no job by its id",
@@ -53,7 +54,7 @@ def _parse_path(text: str, rest: str) -> Path:
     steps: list[Step] = []
     at = 0
     while at < len(rest):
-        found = _STEP.match(rest, at)
+        found = re.compile(_STEP).match(rest, at)
         if found is None or len(steps) == MOST_STEPS:
             raise UsageError(
                 f"{_shown(rest[at:])} in {_shown(text)} is no path into a value",
