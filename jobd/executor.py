@@ -25,13 +25,13 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidSt
 from concurrent.futures import Executor as AnyExecutor
 from itertools import islice
 from queue import Empty, SimpleQueue
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 import cloudpickle
 
 from jobd import context, payload
 from jobd.client import Client, Deferred
-from jobd.client.calls import BULK, Options, many_calls, one_call, with_options
+from jobd.client.calls import BULK, many_calls, one_call, with_options
 from jobd.client.drafts import Draft
 from jobd.client.waiting import Arrivals
 from jobd.model.errors import (
@@ -49,6 +49,9 @@ from jobd.pool.chunk import call_each
 from jobd.private import PrivateDaemon
 
 P = ParamSpec("P")
+if TYPE_CHECKING:
+    from jobd.client.options import Options
+
 T = TypeVar("T")
 
 MOST_AT_ONCE = 1_000

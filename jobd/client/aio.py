@@ -23,11 +23,11 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from jobd import context
 from jobd.client import verbs
-from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
+from jobd.client.calls import in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase
 from jobd.client.drafts import Draft
@@ -42,6 +42,9 @@ from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said
 from jobd.model.selector import Selector
 from jobd.zmtp import Disconnected, ProtocolError, Transport
+
+if TYPE_CHECKING:
+    from jobd.client.options import Options
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -316,7 +319,7 @@ class AsyncClient(AsyncSubmitter):
         """Return this client with options for the jobs that it submits.
 
         Args:
-            options: see ``jobd.client.calls.Options``.
+            options: see ``jobd.client.options.Options``.
 
         Raises:
             UsageError: there is no such option, or it is of another type.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from jobd import payload
 from jobd.client.functions import Function, Shape, named
@@ -16,49 +15,10 @@ from jobd.model.options import Said, encode_options, parse_options
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
+    from jobd.client.options import Options
 
 BULK = 10_000
 """Calls that ``map`` sends in one message."""
-
-
-Duration = float | str | timedelta
-"""Seconds, a text such as "1h30m", or a timedelta."""
-
-
-class Options(TypedDict, total=False):
-    """What ``options`` takes: what concerns the job, and not its function.
-
-    The words of the command line, with "_" for "-" (``jobd submit --help`` explains them);
-    ``jobd.model.options`` has what each may be.
-    """
-
-    queue: str
-    name: str
-    bound: int
-    retries: int
-    backoff: str | float | Sequence[float]
-    jitter: float
-    max_backoff: Duration
-    retry_on: str | Sequence[str | type[BaseException]]
-    no_retry_on: str | Sequence[str | type[BaseException]]
-    max_crashes: int
-    timeout: Duration
-    soft_timeout: Duration
-    kill_grace: Duration
-    in_: Duration
-    at: str | datetime
-    expires: Duration
-    priority: int
-    concurrency_key: str
-    concurrency: int
-    fair_key: str
-    key: str
-    unique: Literal["waiting", "running"]
-    if_exists: Literal["return", "fail", "replace"]
-    mem: int | str
-    cpus: float
-    nproc: int
-    nice: int
 
 
 def with_options(options: Said | None, given: Options) -> Said:

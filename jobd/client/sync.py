@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from jobd import context
 from jobd.client import verbs
-from jobd.client.calls import Options, in_bulks, many_calls, one_call, put_call, with_options
+from jobd.client.calls import in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.functions import Function, Shape
@@ -36,6 +36,7 @@ from jobd.zmtp import Disconnected
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
+    from jobd.client.options import Options
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -311,7 +312,7 @@ class Client(Submitter):
         """Return this client with options for the jobs that it submits.
 
         Args:
-            options: see ``jobd.client.calls.Options``.
+            options: see ``jobd.client.options.Options``.
 
         Raises:
             UsageError: there is no such option, or it is of another type.
