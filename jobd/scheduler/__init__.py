@@ -2,8 +2,9 @@
 
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.blocked import Fate, has_failed, root_of
-from jobd.scheduler.core import Effects, Options, Scheduler, ended_message
+from jobd.scheduler.core import Effects, Scheduler, ended_message
 from jobd.scheduler.roster import Death, Phase, Worker
+from jobd.scheduler.staff import Options
 from jobd.scheduler.streams import Follower, Streams
 
 __all__ = [

@@ -16,8 +16,6 @@ back.  Those that it waits for go before all others: else a thousand jobs that w
 one each would all begin, and wait, before the first is served.  A job that goes on
 does so at once, so that more may run than there are slots: then nothing more is
 started until there are no more (but for short jobs that were handed ahead before).
-Workers that idle beyond the number of slots are kept for ``LINGER_US``, as a job that
-has waited often waits again, and then retired.
 
 Durability.  An attempt is on record before its job starts, unless the job
 itself is not stored yet: then both are stored together, before anybody hears
@@ -61,6 +59,7 @@ from jobd.scheduler.blocked import Blocked, Fate
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
+from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.streams import Stream, Streams
 from jobd.scheduler.window import Window
 
@@ -90,12 +89,6 @@ LOCKED_US = 3_000_000
 
 RETRY_LOCKED_US = 20_000
 
-LINGER_US = 1_000_000
-"""How long there may be more workers than slots, and none of them used, before those that idle retire."""
-
-FIRST_BACKOFF_US = 100_000
-LAST_BACKOFF_US = 30_000_000
-
 
 class Effects(msgspec.Struct):
     """What is to be done now."""
@@ -106,16 +99,6 @@ class Effects(msgspec.Struct):
     """Workers to start, by uid."""
     kill: list[tuple[str, int, int]] = []
     """Workers to kill, and the attempt (job, attempt) for whose sake; (0, 0): whatever they run."""
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that the rules depend on."""
-
-    workers: int
-    max_crashes: int = 1
-    kill_grace_us: int = 5_000_000
-    max_queued: int = 10_000_000
-    max_lent: int = 64
 
 
 class Scheduler:
@@ -149,11 +132,8 @@ class Scheduler:
         self._deadlines: dict[tuple[str, int, int], int] = {}
         self._closing: dict[tuple[str, int, int], int] = {}
         """Streams that nobody consumes any more: until when they may take to come to their next item."""
-        self._next_worker = 1
-        self._failed_starts = 0
-        self._spawn_at = 0
+        self._staff = Staff(boot, options, self.workers)
         self._store_at = 0
-        self._retire_at = 0
         self._locked_at = 0
         self._try_at = 0
         self._now = 0
@@ -170,7 +150,9 @@ class Scheduler:
         """Decide what can be decided, and return what is to be done now."""
         if self.blocked.is_busy:
             self.blocked.settle()
-        self._staff()
+        if not self.draining:
+            self._effects.spawn += self._staff.hire(self._now)
+            self._effects.orders += self._staff.shed(self._now)
         if self._closing:
             self._stop_closing()
         self._kill_overdue()
@@ -197,10 +179,8 @@ class Scheduler:
             times.append(max(self._store_at, self._try_at))
         if batch and self._try_at > self._now:
             times.append(self._try_at)
-        if self._spawn_at and not self.draining:
-            times.append(self._spawn_at)
-        if self._retire_at > self._now:
-            times.append(self._retire_at)
+        if not self.draining:
+            times += self._staff.times(self._now)
         return min(times, default=None)
 
     # -- the store --
@@ -476,7 +456,7 @@ class Scheduler:
         if worker is None:
             return
         worker.pid = pid
-        self._failed_starts = 0
+        self._staff.started()
         if worker.phase is Phase.STARTING:
             worker.phase = Phase.READY
         elif worker.phase is Phase.RETIRING:  # it could not be told before
@@ -616,19 +596,14 @@ class Scheduler:
             return
         for key in [key for key in self._deadlines if key[0] == uid]:
             del self._deadlines[key]
-        has_worked = worker.assigned or worker.phase is Phase.RETIRING
-        is_failure = worker.phase is Phase.STARTING or not has_worked
-        if is_failure and self._spawn_at <= self._now:  # those that die together count as one
-            backoff = min(FIRST_BACKOFF_US << min(self._failed_starts, 20), LAST_BACKOFF_US)
-            self._failed_starts += 1
-            self._spawn_at = self._now + backoff
+        self._staff.died(worker, self._now)
         for job in list(worker.assigned.values()):
             self._take(worker, job)
             self._outlived(job, death)
 
     def retire_all(self) -> None:
         """Replace every worker as soon as its job is done; one that is missing is started at once."""
-        self._failed_starts = self._spawn_at = 0
+        self._staff.start_over()
         for worker in self.workers.values():
             if worker.phase in (Phase.READY, Phase.STARTING):
                 worker.phase = Phase.RETIRING
@@ -638,7 +613,7 @@ class Scheduler:
     @property
     def failed_starts(self) -> int:
         """How many workers in a row have died without having worked."""
-        return self._failed_starts
+        return self._staff.failed_starts
 
     # -- streams --
 
@@ -698,37 +673,6 @@ class Scheduler:
         return not (self.workers or self.ledger.batch or self.ledger.in_flight)
 
     # -- rules --
-
-    def _staff(self) -> None:
-        """Ask for workers until there are as many as there should be: those that lend come on top."""
-        if self.draining:
-            return
-        wanted = self.options.workers + lending.lent(self.workers.values())
-        self._shed(wanted)
-        if self._spawn_at and self._now < self._spawn_at:
-            return
-        self._spawn_at = 0
-        while len(self.workers) < wanted:
-            uid = f"{self.boot}-{self._next_worker}"
-            self._next_worker += 1
-            self.workers[uid] = Worker(uid, Phase.STARTING)
-            self._effects.spawn.append(uid)
-
-    def _shed(self, wanted: int) -> None:
-        """Retire workers that idle beyond so many, once there were so many for a while."""
-        leaving = sum(w.phase is Phase.RETIRING and not w.assigned for w in self.workers.values())
-        surplus = len(self.workers) - leaving - wanted
-        if surplus <= 0:
-            self._retire_at = 0
-            return
-        if not self._retire_at:
-            self._retire_at = self._now + LINGER_US
-        if self._now < self._retire_at:
-            return
-        idle = [w for w in self.workers.values() if w.phase is Phase.READY and not w.assigned]
-        for worker in idle[:surplus]:
-            worker.phase = Phase.RETIRING
-            self._effects.orders.append((worker.uid, Retire()))
 
     def _dispatch(self) -> None:
         if self.draining:

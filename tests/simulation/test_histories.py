@@ -22,6 +22,7 @@ from jobd.daemon import loop
 from jobd.model.job import Job
 from jobd.scheduler import Scheduler, Worker, lending
 from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.staff import Staff
 from jobd.scheduler.window import Window
 
 HISTORIES = int(os.environ.get("SIMULATION_HISTORIES", "3000"))
@@ -121,8 +122,8 @@ def _never_hastens(_: Window, number: int) -> None:
     pass
 
 
-def _never_sheds(_: Scheduler, wanted: int) -> None:
-    pass
+def _never_sheds(_: Staff, now_us: int) -> list[Any]:  # noqa: ARG001  # as it is called
+    return []
 
 
 def _takes_no_slot(_: Worker) -> bool:
@@ -157,7 +158,7 @@ daemon_bury = loop.Daemon._bury
         (Scheduler, "answer", _tells_at_once),
         (Window, "hasten", _never_hastens),
         (lending, "lent", _lends_nothing),
-        (Scheduler, "_shed", _never_sheds),
+        (Staff, "shed", _never_sheds),
         (Scheduler, "_take", _lends_for_ever),
         (Worker, "is_active", property(_takes_no_slot)),
         (Ledger, "lease", _leases_nothing),

@@ -17,7 +17,7 @@ from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
 from jobd.model.messages import Accepted, Ended, Reply, Submit, Submitted
 from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
 from jobd.model.states import Event, State
-from jobd.scheduler import Death, Effects, Options, Phase, Scheduler, batch, core, window
+from jobd.scheduler import Death, Effects, Options, Phase, Scheduler, batch, core, staff, window
 
 PEER = b"peer"
 SHORT, LONG = 50, 20_000
@@ -640,7 +640,7 @@ def test_workers_that_die_without_having_worked_are_replaced_ever_more_slowly() 
         before = len(desk.spawned)
         desk.act(1)
         assert len(desk.spawned) == before + 1
-    doubled = [min(core.FIRST_BACKOFF_US << n, core.LAST_BACKOFF_US) for n in range(12)]
+    doubled = [min(staff.FIRST_BACKOFF_US << n, staff.LAST_BACKOFF_US) for n in range(12)]
     assert waits == doubled
 
 
@@ -651,7 +651,7 @@ def test_workers_that_die_together_count_as_one_failure() -> None:
     for uid in list(desk.spawned):
         desk.die(uid)
     assert desk.scheduler.failed_starts == 1
-    desk.act(core.FIRST_BACKOFF_US)
+    desk.act(staff.FIRST_BACKOFF_US)
     assert len(desk.spawned) == 16
 
 
@@ -659,7 +659,7 @@ def test_a_worker_that_reports_ends_the_row_of_failures() -> None:
     """The next failure waits for the shortest time again."""
     desk = Desk(workers=1)
     desk.die(desk.spawned[-1])
-    desk.act(core.FIRST_BACKOFF_US)
+    desk.act(staff.FIRST_BACKOFF_US)
     desk.hire()
     assert desk.scheduler.failed_starts == 0
 
@@ -1471,10 +1471,10 @@ def test_workers_beyond_the_slots_stay_for_a_while_and_retire() -> None:
     desk.end(child, took_us=LONG)
     desk.go_on(parent)
     assert not desk.told_to(second, Retire)
-    assert desk.scheduler.wake_at() == desk.now_us + core.LINGER_US
-    desk.act(after_us=core.LINGER_US)
+    assert desk.scheduler.wake_at() == desk.now_us + staff.LINGER_US
+    desk.act(after_us=staff.LINGER_US)
     assert [len(desk.told_to(uid, Retire)) for uid in (first, second)] == [0, 1]
-    desk.act(after_us=core.LINGER_US)
+    desk.act(after_us=staff.LINGER_US)
     assert not desk.told_to(first, Retire), "the other one is on its way out already"
 
 
@@ -1484,7 +1484,7 @@ def test_a_spare_worker_serves_the_next_wait() -> None:
     for child in rest:
         desk.end(child, took_us=LONG)
         desk.go_on(parent)
-        desk.act(after_us=core.LINGER_US // 2)
+        desk.act(after_us=staff.LINGER_US // 2)
         desk.wait(parent)
     assert len(desk.spawned) == 2
 
