@@ -14,6 +14,7 @@ from tests.benchmarks import (
     backlog,
     bulk,
     commands,
+    executor,
     harness,
     latency,
     machine,
@@ -27,6 +28,7 @@ from tests.benchmarks import (
 MEASURES = {
     "one_by_one": one_by_one.run,
     "bulk": bulk.run,
+    "executor": executor.run,
     "latency": latency.run,
     "scaling": scaling.run,
     "start": start.run,

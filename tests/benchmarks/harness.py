@@ -106,7 +106,7 @@ class Place:
             "HOME": str(self.directory),
             "JOBD_STATE_DIR": str(self.state_dir),
             "JOBD_SOCKET": self.socket,
-            "JOBD_PATH": str(HERE),
+            "JOBD_PATH": f"{HERE}{os.pathsep}{HERE.parents[1]}",  # by either name of a module
             "JOBD_POOL_WORKERS": str(workers),
             "JOBD_STORE_DURABILITY": "full",
         }
