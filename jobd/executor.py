@@ -132,11 +132,15 @@ class JobFuture(Future[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """Return what the function returned, or raise what it raised; see ``Future.result``."""
+        if context.host is None:
+            return super().result(timeout)
         with self._lending(timeout):
             return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the function raised, or None; see ``Future.exception``."""
+        if context.host is None:
+            return super().exception(timeout)
         with self._lending(timeout):
             return super().exception(timeout)
 
@@ -144,7 +148,7 @@ class JobFuture(Future[T]):
     def _lending(self, timeout: float | None) -> Iterator[None]:
         """Inside a job: lend its slot for the length of a wait, or the job might wait for itself."""
         lent = None
-        if context.host is not None and not self.done() and (job := self._sent()) is not None:
+        if not self.done() and (job := self._sent()) is not None:
             lent = context.lend([job.id], self._engine.socket, timeout)
         try:
             yield

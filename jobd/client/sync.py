@@ -468,7 +468,9 @@ class Client(Submitter):
 
     def keep(self, deferred: Deferred[Any]) -> None:
         """Have the value of a job that has ended here, so that it can be had without a daemon."""
-        self._run(verbs.keep(self._core, deferred))
+        ended = deferred._ended  # noqa: SLF001  # ours
+        if ended is not None and not ended.inline:  # rarely: without a look each would cost 2 µs
+            self._run(verbs.keep(self._core, deferred, ended))
 
     def take(self, number: int, timeout: float | None = None) -> Any:
         """Consume the value of a job, once it has ended: nobody else can read it afterwards.

@@ -152,11 +152,9 @@ def result(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
     return value_of(ended, core.files.blobs)
 
 
-def keep(core: AnyCore, deferred: AnyDeferred) -> Steps[None]:
+def keep(core: AnyCore, deferred: AnyDeferred, ended: Ended) -> Steps[None]:
     """Have the value of a job that has ended here, however large it is."""
-    ended = deferred._ended  # noqa: SLF001  # ours
-    if ended is not None and not ended.inline:
-        deferred._ended = yield from _with_value(core, ended)  # noqa: SLF001  # ours
+    deferred._ended = yield from _with_value(core, ended)  # noqa: SLF001  # ours
 
 
 def _with_value(core: AnyCore, ended: Ended) -> Steps[Ended]:
