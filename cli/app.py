@@ -49,6 +49,7 @@ EXIT_CODES = [
     ("3", "not ready: there is no result yet"),
     ("4", "no such job; or its result was taken, or has expired"),
     ("5", "the job was cancelled or aborted"),
+    ("6", "the job took longer than its --timeout or --soft-timeout"),
     ("7", "the job crashed: its worker died"),
     ("8", "several jobs, different ends"),
     ("69, 75, 77, 78", "no daemon; busy or already running; denied; bad configuration"),

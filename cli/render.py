@@ -329,6 +329,8 @@ def failure_text(ended: Ended) -> str:
         case State.CRASHED:
             cause = one_line(ended.cause)
             return f"job {ended.id} crashed" + (f" ({cause})" if cause else "")
+        case State.TIMED_OUT:
+            return f"job {ended.id} timed out ({one_line(ended.cause)})"
         case _:
             return f"job {ended.id} {NAMES[ended.state]}" + (f": {reason}" if reason else "")
 

@@ -18,6 +18,7 @@ STYLES = {
     "succeeded": "green",
     "failed": "bold red",
     "crashed": "bold magenta",
+    "timed_out": "bold magenta",
     "cancelled": "yellow",
     "idle": "green",
     "busy": "bold blue",

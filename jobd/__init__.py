@@ -18,7 +18,7 @@ from jobd._version import __version__
 if TYPE_CHECKING:
     from jobd.client.aio import AsyncClient, AsyncDeferred
     from jobd.client.sync import Client, Deferred
-    from jobd.context import CurrentJob, current_job, progress
+    from jobd.context import CurrentJob, TimeLimitExceeded, current_job, progress
     from jobd.executor import Executor, JobFuture, PoolBroken, WorkerDied
     from jobd.model.errors import (
         AlreadyRunning,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         JobdError,
         JobError,
         JobFailed,
+        JobTimedOut,
         NotAllowed,
         NotFound,
         NotReady,
@@ -69,6 +70,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobFuture",
+    "JobTimedOut",
     "JobdError",
     "NotAllowed",
     "NotFound",
@@ -79,6 +81,7 @@ __all__ = [
     "ResultExpired",
     "Stopping",
     "StoreFailed",
+    "TimeLimitExceeded",
     "TooManyWaiting",
     "UsageError",
     "WaitTimeout",
@@ -94,6 +97,7 @@ _HOMES = {
     "Client": "jobd.client.sync",
     "Deferred": "jobd.client.sync",
     "CurrentJob": "jobd.context",
+    "TimeLimitExceeded": "jobd.context",
     "current_job": "jobd.context",
     "progress": "jobd.context",
     "Executor": "jobd.executor",

@@ -29,6 +29,12 @@ Told = Callable[[JobdError | None], None]
 """Who is told whether a job may wait: None, or why not."""
 
 
+class TimeLimitExceeded(Exception):
+    """Raised in a job, in its main thread, when its ``soft_timeout`` is over; one that catches it goes on."""
+
+    __module__ = "jobd"
+
+
 class CurrentJob(msgspec.Struct, frozen=True):
     """The job that runs in this process.
 

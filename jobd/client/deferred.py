@@ -13,6 +13,7 @@ from jobd.model.errors import (
     JobCrashed,
     JobError,
     JobFailed,
+    JobTimedOut,
     NotFound,
     WaitTimeout,
 )
@@ -137,6 +138,14 @@ def error_of(ended: Ended) -> JobError:
     if ended.state is State.CRASHED:
         return JobCrashed(
             f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace
+        )
+    if ended.state is State.TIMED_OUT:
+        return JobTimedOut(
+            f"job {ended.id} timed out ({ended.cause})",
+            see,
+            id=ended.id,
+            type=kind,
+            traceback=trace,
         )
     if ended.state is State.ABORTED:
         aborted = JobAborted(

@@ -335,8 +335,8 @@ class Daemon:
             case Ready(pid):
                 self.checks.ready(uid)
                 scheduler.worker_ready(uid, pid)
-            case Handover(pid, running):
-                self._take_over(uid, pid, running)
+            case Handover():
+                self._take_over(uid, report)
             case Checked():
                 self.checks.checked(uid, report)
 
@@ -350,10 +350,10 @@ class Daemon:
             if job is not None and job.state is State.QUEUED:
                 window.load(job)
 
-    def _take_over(self, uid: str, pid: int, running: tuple[int, int]) -> None:
+    def _take_over(self, uid: str, report: Handover) -> None:
         """A worker of a dead daemon has handed over what it had."""
-        log.info("took over worker %d, which is at job %d", pid, running[0])
-        self.scheduler.handed_over(uid, pid, running)
+        log.info("took over worker %d, which is at job %d", report.pid, report.running[0])
+        self.scheduler.handed_over(uid, report.pid, report.running, report.for_us)
         if uid not in self.scheduler.workers:
             self._order(uid, Retire())
 

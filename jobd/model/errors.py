@@ -255,6 +255,13 @@ class JobAborted(JobError):
     root = 0
 
 
+class JobTimedOut(JobError):
+    """The job took longer than it may."""
+
+    code = 6
+    error = "job_timed_out"
+
+
 class JobCrashed(JobError):
     """The worker died while it ran the job."""
 

@@ -50,6 +50,8 @@ class Verdict:
     RAISED = 1
     STOPPED = 2
     """It was told to stop, and did."""
+    TIMED_OUT = 3
+    """Its soft limit was raised in it, and ended it."""
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):

@@ -9,6 +9,13 @@ from jobd.model.messages import Message
 from jobd.model.options import BUILT_IN
 
 
+class Limits(msgspec.Struct, frozen=True, array_like=True):
+    """What the worker has to see to while it runs an attempt."""
+
+    soft_timeout_s: float = 0.0
+    """After that ``TimeLimitExceeded`` is raised in it; 0: never."""
+
+
 class Task(msgspec.Struct, array_like=True, gc=False):
     """An attempt to run."""
 
@@ -19,6 +26,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     inputs: list[int | bytes] = []
     """The encoded values of its inputs; the scheduler leaves their ids, which the loop replaces."""
     queue: str = BUILT_IN.queue
+    limits: Limits | None = None
 
 
 class Run(Message, tag=1):
@@ -139,6 +147,8 @@ class Handover(Message, tag=5):
 
     pid: int
     running: tuple[int, int]
+    for_us: int = 0
+    """How long it has been running."""
 
 
 class Checked(Message, tag=6):

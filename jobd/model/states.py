@@ -21,6 +21,7 @@ class State(IntEnum):
     SUCCEEDED = 10
     FAILED = 11
     CRASHED = 12
+    TIMED_OUT = 13  # it took longer than it may
     CANCELLED = 14  # a person did it
     ABORTED = 15  # the system did: an input did not succeed
 
@@ -43,6 +44,7 @@ class Event(IntEnum):
     ABORT = 9  # an input has ended without a result
     REVIVE = 10  # the input that aborted it gets another round
     PUT = 11  # it stands for a value that a client has handed in, and never runs
+    TIME_OUT = 12  # an attempt took longer than it may, and was stopped for that
 
 
 TABLE: dict[State, dict[Event, State]] = {
@@ -62,11 +64,13 @@ TABLE: dict[State, dict[Event, State]] = {
         Event.SUCCEED: State.SUCCEEDED,
         Event.FAIL: State.FAILED,
         Event.CRASH: State.CRASHED,
+        Event.TIME_OUT: State.TIMED_OUT,
         Event.CANCEL: State.CANCELLED,
     },
     State.SUCCEEDED: {},
     State.FAILED: {Event.RETRY: State.QUEUED},
     State.CRASHED: {Event.RETRY: State.QUEUED},
+    State.TIMED_OUT: {Event.RETRY: State.QUEUED},
     State.CANCELLED: {Event.RETRY: State.QUEUED, Event.REVIVE: State.BLOCKED},
     State.ABORTED: {Event.REVIVE: State.BLOCKED},
 }
@@ -107,6 +111,7 @@ EXIT_CODES: dict[State, int] = {
     State.FAILED: 1,
     State.CANCELLED: 5,
     State.CRASHED: 7,
+    State.TIMED_OUT: 6,
     State.ABORTED: 5,
 }
 """What a command that mirrors a job exits with (the table in docs/cli.md)."""

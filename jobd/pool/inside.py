@@ -61,7 +61,7 @@ class Inside:
         self._latest = task, progress
         if not self._has_news:
             self._has_news = True
-            self._wake()
+            self.wake()
 
     def wait_begins(self, numbers: Sequence[int], told: Told) -> Task | None:
         """Ask for the slot to be lent, if no wait of the same job has done so."""
@@ -78,7 +78,7 @@ class Inside:
                 self._reports.append(self._waiting(task))
             if not self._lent:
                 self._told.append(told)
-                self._wake()
+                self.wake()
                 return task
         told(None)
         return task
@@ -95,12 +95,13 @@ class Inside:
                 self._reports.append(
                     Waiting(self._waiter.id, self._waiter.attempt, waits=False, awaited=[])
                 )
-                self._wake()
+                self.wake()
 
     def _waiting(self, task: Task) -> Waiting:
         return Waiting(task.id, task.attempt, waits=True, awaited=self._awaited)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have the control thread look."""
         try:
             os.eventfd_write(self.fd, 1)
         except OSError:

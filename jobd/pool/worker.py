@@ -24,7 +24,6 @@ which the control thread presents itself (``Alive``).  If none comes within
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub; see _tidy
-import asyncio
 import faulthandler
 import os
 import signal
@@ -65,6 +64,7 @@ from jobd.model.orders import (
     decode_orders,
 )
 from jobd.pool import linux
+from jobd.pool.alarm import Alarm
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
@@ -137,6 +137,8 @@ class Worker:
         os.umask(self._umask)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._inside = Inside(lambda: self._current, settings.client_socket)
+        self._alarm = Alarm(self._inside.wake, lambda: self._in_job)
+        self._began_s = 0.0
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         self._control = Link(settings.socket, uid.encode() + b"/c")
 
@@ -252,9 +254,14 @@ class Worker:
         wall_us = time.time_ns() // 1000
         self._board.begin(task.id, task.attempt, wall_us, self._log_number, self._log_start)
         hit("job.taken")
-        began = time.perf_counter()
+        self._began_s = began = time.perf_counter()
+        limits = task.limits
+        if limits is not None:
+            self._alarm.set(limits.soft_timeout_s)
         verdict, value, error = self._call(task)
         duration_us = int((time.perf_counter() - began) * 1e6)
+        if limits is not None:
+            self._alarm.clear()
         log = self._tidy()
         self._board.end()
         hit("job.ended")
@@ -270,12 +277,20 @@ class Worker:
                 return Verdict.STOPPED, None, None
             except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
                 self._in_job = False
-                return Verdict.RAISED, None, _told(error)
+                return self._verdict(error), None, _told(error)
             finally:
                 self._in_job = False
         except Stopped:  # the signal came while the job's own exception was being handled
             self._in_job = False
             return Verdict.STOPPED, None, None
+        except context.TimeLimitExceeded as error:  # so did the soft limit
+            self._in_job = False
+            return self._verdict(error), None, _told(error)
+
+    def _verdict(self, error: BaseException) -> int:
+        """Tell whether it is the soft limit that ended a job; it may raise the same by itself."""
+        is_limit = self._alarm.has_rung and isinstance(error, context.TimeLimitExceeded)
+        return Verdict.TIMED_OUT if is_limit else Verdict.RAISED
 
     def _result(self, task: Task) -> bytes:
         by_value, data = payload.split_by_value(task.args)
@@ -322,7 +337,7 @@ class Worker:
     def _run_on(self, task: Task, value: Any, *, as_json: bool) -> object:
         """Run what the function has only begun: a coroutine, a generator, or an asynchronous one."""
         if type(value) is CoroutineType:
-            return asyncio.run(value)
+            return self._alarm.run(value)
 
         def encode(item: object, seq: int) -> bytes:
             spot = Spot(self._blobs, item_name(task.id, task.attempt, seq))
@@ -341,7 +356,7 @@ class Worker:
             self._stream = stream
         if type(value) is GeneratorType:
             return stream.run(value)
-        asyncio.run(stream.run_async(value))
+        self._alarm.run(stream.run_async(value))
         return None
 
     def _enter_job(self) -> None:
@@ -350,6 +365,7 @@ class Worker:
         if self._told_to_stop:
             self._in_job = False
             raise Stopped
+        self._alarm.check()
 
     def _leave_job(self) -> None:
         self._in_job = False
@@ -507,9 +523,13 @@ class Worker:
         self._control.send(encode([Alive(os.getpid(), self._boot)]))
         while True:
             try:
-                inside = self._inside
-                if not self._control.wait(inside.fd, inside.patience_s(time.monotonic())):
+                inside, alarm = self._inside, self._alarm
+                now_s = time.monotonic()
+                waits = [inside.patience_s(now_s), alarm.patience_s(now_s)]
+                patience_s = min((wait for wait in waits if wait is not None), default=None)
+                if not self._control.wait(inside.fd, patience_s):
                     inside.fd = -1  # the job has closed it, with all the others
+                alarm.ring(time.monotonic())
                 for frame in self._control.receive(0):
                     for order in decode_orders(frame):
                         self._obey_at_once(order)
@@ -593,7 +613,9 @@ class Worker:
         self._pending.clear()
         task = self._current
         running = (task.id, task.attempt) if task else (0, 0)
-        self._control.send(encode([Handover(os.getpid(), running), *self._inside.handed_over()]))
+        for_us = int((time.perf_counter() - self._began_s) * 1e6) if task else 0
+        handover = Handover(os.getpid(), running, for_us)
+        self._control.send(encode([handover, *self._inside.handed_over()]))
 
 
 _TO_RUN = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))

@@ -263,6 +263,8 @@ def blame(failed: Job) -> tuple[str, ErrorInfo | None]:
         return failed.cause, error
     if failed.state is State.CRASHED:
         cause = f"job {failed.id} crashed ({failed.cause})"
+    elif failed.state is State.TIMED_OUT:
+        cause = f"job {failed.id} timed out ({failed.cause})"
     elif failed.state is State.CANCELLED:
         cause = f"job {failed.id} was cancelled" + (f": {failed.cause}" if failed.cause else "")
     else:

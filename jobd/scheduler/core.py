@@ -56,6 +56,7 @@ from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.blocked import Blocked, Fate
+from jobd.scheduler.clocks import Clocks, cause_of, is_limited, limits_of
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
@@ -127,6 +128,7 @@ class Scheduler:
         self.draining = False
         self.degraded = False
         """The disk was full: nothing starts before its record is stored."""
+        self.clocks = Clocks()
         self._forecast = Forecast()
         self._effects = Effects()
         self._deadlines: dict[tuple[str, int, int], int] = {}
@@ -155,6 +157,8 @@ class Scheduler:
             self._effects.orders += self._staff.shed(self._now)
         if self._closing:
             self._stop_closing()
+        if self.clocks.due:
+            self._stop_late()
         self._kill_overdue()
         if len(self.window):
             self._dispatch()
@@ -172,6 +176,7 @@ class Scheduler:
         times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
         times += self._deadlines.values()
         times += self._closing.values()
+        times += self.clocks.due.values()
         batch = self.ledger.batch
         if batch and not batch.urgent:
             times.append(max(batch.patient_until, self._try_at))
@@ -474,6 +479,7 @@ class Scheduler:
         job.attempt = attempt - 1
         self._hand(self.workers[uid], job)
         job.lease = lease
+        self.clocks.start(uid, job, self._now)
         self.streams.resume(uid, job, kept)
         if job.stop is not None:
             self._stop(job, job.stop)
@@ -500,8 +506,8 @@ class Scheduler:
         self.ledger.close_lease(lease)
         self.ledger.batch.urgent = True
 
-    def handed_over(self, uid: str, pid: int, running: tuple[int, int]) -> None:
-        """An orphan has sent its outcomes and tells which attempt it is in; the rest never started."""
+    def handed_over(self, uid: str, pid: int, running: tuple[int, int], for_us: int = 0) -> None:
+        """An orphan has sent its outcomes; it is in this attempt ``for_us`` now, the rest never started."""
         worker = self.workers.get(uid)
         if worker is None or worker.phase is not Phase.ORPHAN:
             return
@@ -511,6 +517,8 @@ class Scheduler:
             if (job.id, job.attempt) != running:
                 self._take(worker, job)
                 self._put_back(job)
+            elif job.stop is None:
+                self.clocks.start(uid, job, self._now - for_us)
         self._effects.orders.append((uid, Retire()))
 
     def outcomes(self, uid: str, seq: int, outcomes: list[Outcome]) -> None:
@@ -713,7 +721,7 @@ class Scheduler:
                 job = window.pop()
                 if job is None:
                     return
-                if expected_us(job.function) > SHORT_US:
+                if expected_us(job.function) > SHORT_US or is_limited(job.policy):
                     self.window.push(job)
                     return
                 self._hand(worker, job)
@@ -758,6 +766,8 @@ class Scheduler:
         run.number = worker.sent
         if first.lease is not None:
             first.lease.run = worker.sent
+        if first.policy is not None:
+            self.clocks.start(worker.uid, first, self._now)
         self._effects.orders.append((worker.uid, run))
 
     def _issue_late(self, uid: str, run: Run) -> None:
@@ -783,17 +793,31 @@ class Scheduler:
             self._deadlines[key] = self._now + self.options.kill_grace_us
             self._effects.kill.append(key)
 
+    def _stop_late(self) -> None:
+        """Stop the attempts whose hard limit is over."""
+        for uid, number, attempt in self.clocks.take_over(self._now):
+            job = self.workers[uid].assigned[number]
+            assert job.attempt == attempt
+            if job.stop is None:  # else it is being stopped already, for another reason
+                self._stop(job, Event.TIME_OUT)
+
+    def _grace_us(self, job: Job) -> int:
+        """Return how long after a TERM the KILL comes."""
+        if job.policy is None or job.policy.kill_grace is None:
+            return self.options.kill_grace_us
+        return round(job.policy.kill_grace * 1e6)
+
     def _stop(self, job: Job, event: Event) -> None:
-        """Have a running job stopped; a cancel outranks a putting back."""
+        """Have a running job stopped; a cancel outranks a time limit, and that a putting back."""
         if job.lease is None:
             return
-        if job.stop is not Event.CANCEL:
+        if event is Event.CANCEL or job.stop in (None, Event.PUT_BACK):
             job.stop = event
-        if event is Event.CANCEL:
-            self.ledger.store(job)  # so that a crash of the daemon does not lose the cancel
+        if event is not Event.PUT_BACK:
+            self.ledger.store(job)  # so that a crash of the daemon does not lose the stop
         key = (job.lease.worker, job.id, job.attempt)
         if key not in self._deadlines:
-            self._deadlines[key] = self._now + self.options.kill_grace_us
+            self._deadlines[key] = self._now + self._grace_us(job)
             self._effects.orders += [(key[0], StopJob(job.id, job.attempt)), (key[0], Retire())]
             worker = self.workers.get(key[0])
             if worker is not None and worker.phase is Phase.READY:
@@ -808,6 +832,8 @@ class Scheduler:
         if job.stop is not None:
             self._deadlines.pop((worker.uid, job.id, job.attempt), None)
             self._closing.pop((worker.uid, job.id, job.attempt), None)
+        if job.policy is not None:
+            self.clocks.stop(worker.uid, job)
         lease = job.lease
         job.lease = None
         if lease is not None:
@@ -826,7 +852,12 @@ class Scheduler:
             self._put_back(job)
         elif job.stop is Event.CANCEL:
             self._finish(job, Event.CANCEL)
-        elif outcome.verdict == Verdict.RAISED:
+        elif job.stop is Event.TIME_OUT or (
+            outcome.verdict == Verdict.TIMED_OUT and job.policy is not None
+        ):
+            job.error = outcome.error
+            self._timed_out(job, soft=job.stop is None)
+        elif outcome.verdict in _HAS_RAISED:
             job.error = outcome.error
             self._finish(job, Event.FAIL)
         elif worker.adopted:  # the daemon that has died had it stopped, and could not record that
@@ -846,6 +877,8 @@ class Scheduler:
             self._finish(job, Event.CANCEL)
         elif job.stop is Event.PUT_BACK:
             self._put_back(job)
+        elif job.stop is Event.TIME_OUT:
+            self._timed_out(job, soft=False)
         else:
             self._crashed(job, death.cause, death.tail)
 
@@ -858,6 +891,13 @@ class Scheduler:
         else:
             job.earlier = [*(job.earlier or ()), self._attempt(job, State.CRASHED)]
             self._put_back(job)
+
+    def _timed_out(self, job: Job, *, soft: bool) -> None:
+        """An attempt took longer than it may."""
+        job.cause = cause_of(job.policy, soft=soft)
+        if job.error is None:
+            job.error = ErrorInfo("jobd.TimeLimitExceeded", job.cause, "")
+        self._finish(job, Event.TIME_OUT)
 
     def _attempt(self, job: Job, state: State) -> Attempt:
         return Attempt(
@@ -877,7 +917,7 @@ class Scheduler:
         job.state = transition(job.state, event)
         if not job.ended_at:
             job.ended_at = self._wall
-        if event is not Event.CRASH and event is not Event.CANCEL:
+        if event is Event.SUCCEED or event is Event.FAIL:
             job.cause = ""
         self.ledger.store(job)
         if self.blocked.spilled or self.blocked.missing:
@@ -904,11 +944,16 @@ class Scheduler:
             self.window.push(job)
 
 
+_HAS_RAISED = (Verdict.RAISED, Verdict.TIMED_OUT)
+
+
 def _task(job: Job) -> Task:
     if job.policy is None and job.inputs is None:
         return Task(job.id, job.attempt, job.function, job.args)
-    queue = (job.policy or BUILT_IN).queue
-    return Task(job.id, job.attempt, job.function, job.args, [*(job.inputs or ())], queue)
+    policy = job.policy or BUILT_IN
+    inputs = [*(job.inputs or ())]
+    limits = limits_of(policy)
+    return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits)
 
 
 def ended_message(job: Job) -> Ended:

@@ -36,7 +36,7 @@ from jobd.model.messages import (
     decode_replies,
     encode,
 )
-from jobd.model.options import encode_options
+from jobd.model.options import Said, encode_options
 from jobd.model.selector import Selector
 from jobd.model.states import State
 
@@ -89,9 +89,11 @@ class FakeClient:
         nests: float = 0.0,
         streams: float = 0.0,
         depends: float = 0.0,
+        limited: float = 0.0,
     ) -> None:
         self.number = number
         self.depends = depends
+        self.limited = limited
         """How often it submits jobs that have others for inputs."""
         self.nests = nests
         """How often it submits a job that itself submits jobs, and waits for them."""
@@ -153,7 +155,7 @@ class FakeClient:
         pad = b"." * int(dice() * 12)
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
         check, nargs = dice() < 0.2, int(dice() * 3)
-        options = encode_options({"bound": int(dice() * 3) + 1} if function == STREAM else {})
+        options = encode_options(self._options(function))
         inputs = [] if one or dice() > self.depends else [self._inputs() for _ in args]
         submission = Submission(uid, function, args, dice() < 0.6, check, nargs, options, inputs)
         self.open[uid] = submission
@@ -171,6 +173,15 @@ class FakeClient:
         )
         self.resend(uid)
         return self.open[uid]
+
+    def _options(self, function: str) -> Said:
+        dice = self._rng.random
+        said: Said = {"bound": int(dice() * 3) + 1} if function == STREAM else {}
+        if dice() < self.limited:
+            said["timeout"] = int(dice() * 5) * 0.001
+            said["soft_timeout"] = int(dice() * 2) * 0.001
+            said["kill_grace"] = int(dice() * 3) * 0.001
+        return said
 
     def resend(self, uid: bytes) -> None:
         """Send a submit (again), with the key that it has."""

@@ -106,6 +106,10 @@ class Witness:
     def died(self, worker: FakeWorker) -> None:
         """A process is gone."""
 
+    def age_us(self, worker: FakeWorker) -> int:  # noqa: ARG002  # for others to use
+        """Return how long its job has been running."""
+        return 0
+
     def nested(self, worker: FakeWorker, task: Task) -> Nested:  # noqa: ARG002  # for others to use
         """A job submits another."""
         return NO_JOB
@@ -278,6 +282,8 @@ class FakeWorker:
             self.stream = FakeStream(task, int(dice() * 9))
         chance = dice()
         fate = DIES if chance < lethal else Verdict.RAISED if chance > 0.85 else Verdict.RETURNED
+        if task.limits is not None and fate == Verdict.RETURNED and dice() < 0.5:
+            fate = Verdict.TIMED_OUT
         duration_us = int(dice() * 50_000) + 2_000 if long else int(dice() * 60) + 5
         return Running(task, dice() < 0.3, long and dice() < 0.2, fate, duration_us)
 
@@ -368,7 +374,8 @@ class FakeWorker:
         assert running is not None
         task = running.task
         value = result_of(task) if verdict == Verdict.RETURNED else None
-        error = ErrorInfo("E", str(task.attempt), "") if verdict == Verdict.RAISED else None
+        has_raised = verdict in (Verdict.RAISED, Verdict.TIMED_OUT)
+        error = ErrorInfo("E", str(task.attempt), "") if has_raised else None
         self.board = NOTHING
         self.current = None
         took_us = running.duration_us
@@ -464,7 +471,7 @@ class FakeWorker:
         self.moved = True
         self.pending.clear()
         running = (self.current.id, self.current.attempt) if self.current else (0, 0)
-        self._send("/c", Handover(self.pid, running))
+        self._send("/c", Handover(self.pid, running, self._witness.age_us(self)))
         if self.waits:
             self._send("/c", self._waiting())
 

@@ -185,6 +185,7 @@ class Simulation:
         self.store = store or FakeStore()
         self.truth = Truth(self.store)
         self.truth.streams.passes = self._passes
+        self.truth.limits.clock = lambda: self.now_us
         self.machine = Machine(rng, self.truth)
         self._hits_left = 0
         self._is_stopping = False
@@ -194,6 +195,7 @@ class Simulation:
         self._endless: FakeWorker | None = None
         self._streams = streams or (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._depends = (0.0, 0.4, 0.9)[int(self._dice() * 3)]
+        self._limited = (0.0, 0.3)[int(self._dice() * 2)]
         self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._awaited: set[bytes] = set()
         """The arguments of jobs that were submitted by jobs, which wait for them."""
@@ -436,6 +438,7 @@ class Simulation:
             nests=self._nests,
             streams=self._streams,
             depends=self._depends,
+            limited=self._limited,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client

@@ -18,6 +18,7 @@ from fake_pool import FakeWorker, Witness, result_of
 from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
 from simulation_inputs import Broken, check_edges, check_waits, judge_inputs
+from simulation_limits import TimeTruth, check_limits, judge_limit
 
 from jobd.daemon.loop import Daemon
 from jobd.model.job import PUT, Attempt, Job, Verdict
@@ -61,6 +62,7 @@ class Truth(Witness):
         """The arguments of the jobs of each submit, by its key."""
         self._pledged: dict[bytes, int] = {}
         """The first id of each submit that the daemon has taken in and not stored."""
+        self.limits = TimeTruth()
         self.starts = 0
         self.commits = 0
 
@@ -85,6 +87,7 @@ class Truth(Witness):
         for number, end in self.ends.get(args, {}).items():
             self._is_closed(task, number, end)
         self.running[args] = worker
+        self.limits.started(worker)
         self.last[args] = task.attempt
         self.streams.begun(task)
 
@@ -121,7 +124,7 @@ class Truth(Witness):
         """Judge an earlier attempt: a worker that lives still has its outcome, or it is on record."""
         if not end.worker.alive or end.verdict == Verdict.STOPPED:
             return
-        if end.was_told_to_stop and end.verdict == Verdict.RAISED:
+        if end.was_told_to_stop and end.verdict in (Verdict.RAISED, Verdict.TIMED_OUT):
             return
         if (task.id, number) not in self.store.records:
             raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
@@ -129,6 +132,10 @@ class Truth(Witness):
     def prevented(self, task: Task) -> None:
         """Take note of a stop that may count as a crash if nobody has asked for it."""
         self.lost[task.args] += 1
+
+    def age_us(self, worker: FakeWorker) -> int:
+        """Return how long its job has been running."""
+        return self.limits.age_us(worker)
 
     def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
         """Take note of an end."""
@@ -198,6 +205,8 @@ class Truth(Witness):
 
     def ordered(self, worker: FakeWorker, order: Order) -> None:
         """Judge an order to a worker."""
+        if self.daemon is not None and self.limits.ordered(worker, order, self.daemon):
+            self.stopped.add(self.daemon.scheduler.workers[worker.uid].assigned[order.id].args)  # type: ignore[union-attr]  # it is a StopJob
         for task in order.tasks if isinstance(order, Run) else ():
             if self.is_void(task):
                 raise Broken(f"{worker.uid} is to run {task}, whose submit has failed")
@@ -270,6 +279,10 @@ class Truth(Witness):
             self._judge_end(new, Verdict.RAISED)
             if new.error is None or new.error.message != str(new.attempt):
                 raise Broken(f"3: {_brief(new)} has the error {new.error}")
+        elif new.state is State.TIMED_OUT:
+            judge_limit(new)
+            if new.cause.startswith("soft"):
+                self._judge_end(new, Verdict.TIMED_OUT)
         if new.crashes > self.crashes[new.args] + self.lost[new.args]:
             raise Broken(f"7: {_brief(new)} is blamed for {new.crashes} crashes")
         if new.state in (State.SUCCEEDED, State.FAILED):
@@ -396,6 +409,7 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     check_waits(daemon, store)
     _check_backlog(scheduler, store)
     _check_hands(scheduler)
+    check_limits(scheduler)
     _check_idle(scheduler, store)
     check_streams(scheduler, store)
     ledger = scheduler.ledger
@@ -540,6 +554,7 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
         "leases": store.leased,
         "parcels": store.parcels,
         "deadlines": scheduler._deadlines,
+        "time limits": scheduler.clocks.due,
         "streams": scheduler.streams.live,
         "followers to serve": scheduler.streams.due,
         "streams to be closed": scheduler._closing,

@@ -15,6 +15,7 @@ from jobd.daemon import service
 from jobd.model.errors import DiskFull, QueueFull, Stopping
 from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
 from jobd.model.messages import Accepted, Ended, Reply, Submit, Submitted
+from jobd.model.options import Policy
 from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
 from jobd.model.states import Event, State
 from jobd.scheduler import Death, Effects, Options, Phase, Scheduler, batch, core, staff, window
@@ -1698,3 +1699,113 @@ def test_waits_that_only_meet_are_no_circle() -> None:
         desk.wait(number, *awaited)
     answers = [order for _, order in desk.orders if isinstance(order, Lent)]
     assert [answer.error for answer in answers] == ["", "", ""]
+
+
+# -- time limits --
+
+
+def submit_limited(desk: Desk, **policy: Any) -> int:
+    """Submit one job with these limits, and let it start; return its id."""
+    number = desk.scheduler.ledger.next_id
+    request = Submit(1, b"limited." + number.to_bytes(8, "big"), "m:f", [b"0"], [(0, ())])
+    desk.scheduler.submit(PEER, request, Policy(**policy))
+    desk.act()
+    return number
+
+
+def test_a_hard_limit_stops_the_attempt_and_then_kills_it(desk: Desk) -> None:
+    """TERM when the time is over, KILL after the job's own grace; the end names the limit."""
+    number = submit_limited(desk, timeout=2.0, kill_grace=0.5)
+    uid = desk.holder(number)
+    desk.act(1_999_999)
+    assert desk.told_to(uid, StopJob) == []
+    desk.act(1)
+    assert desk.told_to(uid, StopJob) == [StopJob(number, 1)]
+    desk.act(499_999)
+    assert desk.killed == []
+    desk.act(1)
+    assert desk.killed == [(uid, number, 1)]
+    desk.die(uid, number)
+    desk.commit()
+    row = desk.row(number)
+    assert (row.state, row.cause, row.crashes) == (State.TIMED_OUT, "hard, after 2 s", 0)
+    assert row.error is not None
+    assert row.error.type == "jobd.TimeLimitExceeded"
+
+
+def test_the_loop_wakes_up_when_a_hard_limit_is_over(desk: Desk) -> None:
+    """Nobody else would tell it to."""
+    submit_limited(desk, timeout=2.0)
+    desk.commit()
+    assert desk.scheduler.wake_at() == desk.now_us + 2_000_000
+
+
+def test_a_job_that_ends_in_time_leaves_no_limit_behind(desk: Desk) -> None:
+    """It would hit the next job of that worker, or one that is no more."""
+    number = submit_limited(desk, timeout=2.0)
+    desk.end(number)
+    desk.act(3_000_000)
+    assert [order for _, order in desk.orders if isinstance(order, StopJob)] == []
+
+
+def test_a_soft_limit_that_ended_the_job_is_its_end(desk: Desk) -> None:
+    """The worker tells so, and the exception with its traceback is kept."""
+    number = submit_limited(desk, soft_timeout=1.0)
+    uid = desk.holder(number)
+    error = ErrorInfo("jobd.TimeLimitExceeded", "why", "where")
+    late = Outcome(number, 1, Verdict.TIMED_OUT, None, error, 1, LONG)
+    desk.scheduler.outcomes(uid, 1, [late])
+    desk.act()
+    desk.commit()
+    row = desk.row(number)
+    assert (row.state, row.cause, row.error) == (State.TIMED_OUT, "soft, after 1 s", error)
+
+
+def test_a_job_that_is_done_when_its_time_is_over_has_succeeded(desk: Desk) -> None:
+    """The stop came too late."""
+    number = submit_limited(desk, timeout=2.0)
+    desk.act(2_000_000)
+    desk.end(number)
+    desk.commit()
+    assert (desk.row(number).state, desk.row(number).cause) == (State.SUCCEEDED, "")
+
+
+def test_a_cancel_outranks_a_time_limit(desk: Desk) -> None:
+    """A person has said so."""
+    number = submit_limited(desk, timeout=2.0)
+    desk.act(2_000_000)
+    assert desk.scheduler.cancel(desk.job(number), "enough") == "stopping"
+    desk.die(desk.holder(number), number)
+    desk.commit()
+    assert (desk.row(number).state, desk.row(number).cause) == (State.CANCELLED, "enough")
+
+
+def test_a_job_with_a_limit_is_not_handed_out_ahead_of_time() -> None:
+    """Its time would run while it waits behind another."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:f", SHORT)
+    (first,) = desk.submit()
+    desk.act()
+    number = submit_limited(desk, timeout=2.0)
+    assert (desk.holder(first), desk.holder(number)) == (desk.spawned[0], "")
+
+
+def test_a_limit_goes_on_under_the_next_daemon_from_where_it_was(desk: Desk) -> None:
+    """The worker tells how long its job has been running; until then nothing ends early."""
+    number = submit_limited(desk, timeout=2.0)
+    uid = desk.holder(number)
+    desk.commit()
+    after = Scheduler("next", desk.options, next_id=desk.store.next, counts=desk.store.counts())
+    desk.scheduler = after
+    after.begin(desk.now_us, 10**15)
+    after.add_orphan(uid, 100)
+    (lease,) = desk.store.leases()
+    after.resume(uid, desk.row(number), 1, lease)
+    desk.act(1_999_999)
+    assert desk.told_to(uid, StopJob) == []
+    after.handed_over(uid, 100, (number, 1), for_us=1_999_999)
+    desk.act()
+    assert desk.told_to(uid, StopJob) == []
+    desk.act(1)
+    assert desk.told_to(uid, StopJob) == [StopJob(number, 1)]

@@ -1,0 +1,57 @@
+"""How long attempts may take: the hard limits of those that run, on the monotonic clock.
+
+A limit counts from the moment the order to run leaves, so what an attempt has to wait for
+in its worker counts too: a job with limits is therefore never handed out ahead of time.
+The worker of a dead daemon tells how long its job has been running; until it does, the
+limit counts from the moment it was taken over, so that nothing ends early.
+"""
+
+from __future__ import annotations
+
+from jobd.model.job import Job
+from jobd.model.options import Policy
+from jobd.model.orders import Limits
+
+Key = tuple[str, int, int]
+"""A worker, a job, an attempt."""
+
+
+class Clocks:
+    """The hard limits that are running."""
+
+    def __init__(self) -> None:
+        self.due: dict[Key, int] = {}
+        """When each is over, in microseconds."""
+
+    def start(self, uid: str, job: Job, since_us: int) -> None:
+        """Count from ``since_us`` on, if the job has a limit."""
+        if job.policy is not None and job.policy.timeout:
+            limit_us = round(job.policy.timeout * 1e6)
+            self.due[uid, job.id, job.attempt] = since_us + limit_us
+
+    def stop(self, uid: str, job: Job) -> None:
+        """The attempt is over, or no longer with this worker."""
+        self.due.pop((uid, job.id, job.attempt), None)
+
+    def take_over(self, now_us: int) -> list[Key]:
+        """Return the attempts whose limit is over, once."""
+        over = [key for key, at in self.due.items() if now_us >= at]
+        for key in over:
+            del self.due[key]
+        return over
+
+
+def is_limited(policy: Policy | None) -> bool:
+    """Whether attempts of a job must not wait in a worker's hands."""
+    return policy is not None and bool(policy.timeout or policy.soft_timeout)
+
+
+def limits_of(policy: Policy) -> Limits | None:
+    """Return what the worker has to see to; None: nothing."""
+    return Limits(policy.soft_timeout) if policy.soft_timeout else None
+
+
+def cause_of(policy: Policy | None, *, soft: bool) -> str:
+    """Return the cause of a timed-out attempt: ``hard, after 30 s``."""
+    assert policy is not None
+    return f"soft, after {policy.soft_timeout:g} s" if soft else f"hard, after {policy.timeout:g} s"

@@ -1,0 +1,88 @@
+"""Jobs that take too long, or too much."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jobd
+
+
+def sleep_long(mark: str = "") -> None:
+    """Sleep, having left a mark."""
+    note(mark)
+    time.sleep(600)
+
+
+def sleep_stubbornly(mark: str) -> None:
+    """Ignore SIGTERM, in this process, in a child, and in one that has run away."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = subprocess.Popen(command)
+    stray = subprocess.Popen(command, start_new_session=True)
+    note(mark, os.getpid(), child.pid, stray.pid)
+    time.sleep(600)
+
+
+def survive() -> str:
+    """Catch the soft limit, and go on."""
+    try:
+        time.sleep(600)
+    except jobd.TimeLimitExceeded as error:
+        return f"went on: {error}"
+    return "it never came"
+
+
+def spin() -> None:
+    """Use the processor without end."""
+    while True:
+        pass
+
+
+async def sleep_asleep(mark: str = "") -> None:
+    """Sleep in an event loop, and note that it was cancelled."""
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        note(mark, "cancelled")
+        raise
+
+
+async def block_the_loop() -> None:
+    """Sleep without the event loop's knowledge."""
+    await asyncio.sleep(0)
+    time.sleep(600)  # noqa: ASYNC251  # this is what it is about
+
+
+async def survive_asleep() -> str:
+    """Catch the cancel that the soft limit is, and go on."""
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)
+    return "went on"
+
+
+def stream_slowly() -> Iterator[int]:
+    """Produce one item, and then no more."""
+    yield 1
+    time.sleep(600)
+
+
+def raise_the_same() -> None:
+    """Raise what a limit raises, without one."""
+    raise jobd.TimeLimitExceeded("my own")
+
+
+def note(mark: str, *words: object) -> None:
+    """Write into a file, whole."""
+    if mark:
+        fresh = Path(f"{mark}.new")
+        fresh.write_text(" ".join(map(str, words)), encoding="utf-8")
+        fresh.rename(mark)

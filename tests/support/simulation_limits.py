@@ -1,0 +1,79 @@
+"""What the simulation knows of limits, and how it judges them.
+
+A limit counts from the moment the order to run has left the daemon; nothing may be stopped
+before, nothing may go on after, and only what had a limit ends by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fake_pool import FakeWorker
+from simulation_inputs import Broken
+
+from jobd.daemon.loop import Daemon
+from jobd.model.job import Job
+from jobd.model.orders import Order, Run, StopJob
+from jobd.model.states import Event
+from jobd.scheduler import Scheduler
+
+
+class TimeTruth:
+    """When attempts were ordered and started."""
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], int] = lambda: 0
+        """Returns the time in µs, whoever is the daemon."""
+        self._left: dict[tuple[str, int, int], int] = {}
+        self._started: dict[str, int] = {}
+
+    def started(self, worker: FakeWorker) -> None:
+        """A worker starts an attempt."""
+        self._started[worker.uid] = self.clock()
+
+    def age_us(self, worker: FakeWorker) -> int:
+        """Return how long a worker's attempt has been running."""
+        return self.clock() - self._started.get(worker.uid, self.clock())
+
+    def ordered(self, worker: FakeWorker, order: Order, daemon: Daemon) -> bool:
+        """Judge an order; return whether it stops an attempt for its time limit."""
+        if isinstance(order, Run):
+            for task in order.tasks:
+                self._left[worker.uid, task.id, task.attempt] = self.clock()
+        if not isinstance(order, StopJob):
+            return False
+        hands = daemon.scheduler.workers.get(worker.uid)
+        job = hands.assigned.get(order.id) if hands else None
+        if job is None or job.stop is not Event.TIME_OUT:
+            return False
+        ran_us = self.clock() - self._left[worker.uid, order.id, order.attempt]
+        if job.policy is None or not 0 < job.policy.timeout * 1e6 <= ran_us + 1:
+            raise Broken(f"{order} comes after {ran_us} µs, its limit is {job.policy}")
+        return True
+
+
+def judge_limit(row: Job) -> None:
+    """Judge a job that timed out: it had that limit."""
+    kind, _, _ = row.cause.partition(",")
+    limits = {
+        "hard": row.policy and row.policy.timeout,
+        "soft": row.policy and row.policy.soft_timeout,
+    }
+    if not limits.get(kind) or row.error is None:
+        raise Broken(f"job {row.id} timed out ({row.cause}, {row.error}), its limits are {limits}")
+
+
+def check_limits(scheduler: Scheduler) -> None:
+    """After each turn: every hard limit runs, none is over, and none is left of what has ended."""
+    due = dict(scheduler.clocks.due)
+    for worker in scheduler.workers.values():
+        for job in worker.assigned.values():
+            at = due.pop((worker.uid, job.id, job.attempt), None)
+            if at is not None and at <= scheduler._now:
+                raise Broken(f"the limit of {job.id} was over at {at}, it is {scheduler._now}")
+            limited = job.policy is not None and job.policy.timeout > 0
+            has_left = job.lease is not None and job.lease.run > 0
+            if limited and has_left and at is None and job.stop is None:
+                raise Broken(f"no limit runs for {job.id}, attempt {job.attempt}")
+    if due:
+        raise Broken(f"limits run for what nobody has in hand: {due}")
