@@ -26,7 +26,14 @@ from jobd.store import Store, files, sqlite
 from jobd.store.sqlite import walk
 
 SESSION = b"session!"
-ENDS = [State.SUCCEEDED, State.FAILED, State.CRASHED, State.CANCELLED, State.ABORTED]
+ENDS = [
+    State.SUCCEEDED,
+    State.FAILED,
+    State.CRASHED,
+    State.TIMED_OUT,
+    State.CANCELLED,
+    State.ABORTED,
+]
 
 
 def key(number: int, session: bytes = SESSION) -> bytes:

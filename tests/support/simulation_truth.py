@@ -510,7 +510,7 @@ class Slots:
         """Workers that had jobs in hand."""
         self._hands = {n for worker in scheduler.workers.values() for n in worker.assigned}
         self._awaited: set[int] = set()
-        """Jobs that others waited for, and those of them that were ready."""
+        """Jobs that others have waited for, and those of them that were ready."""
         self._ready: set[int] = set()
 
     def check(self, scheduler: Scheduler) -> None:
@@ -536,7 +536,8 @@ class Slots:
         others = hands - self._hands - awaited - self._awaited
         if others and ready & self._ready:
             raise Broken(f"{others} were handed out, and jobs wait for {ready}")
-        self._awaited, self._ready, self._hands = awaited, ready, hands
+        self._awaited |= awaited  # what goes first because of a wait does so when that is over, too
+        self._ready, self._hands = ready, hands
         self._had = {worker.uid for worker in workers if worker.assigned}
 
 
