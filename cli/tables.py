@@ -22,6 +22,7 @@ STYLES = {
     "cancelled": "yellow",
     "idle": "green",
     "busy": "bold blue",
+    "waiting": "cyan",
 }
 """How a cell looks whose whole text is the name of a state."""
 

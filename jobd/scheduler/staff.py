@@ -63,6 +63,9 @@ class Staff:
     def shed(self, now_us: int) -> list[tuple[str, Order]]:
         """Retire workers that idle beyond those wanted, once there were so many for a while."""
         workers = self._workers.values()
+        if len(workers) <= self._options.workers:
+            self._retire_at = 0
+            return []
         leaving = sum(w.phase is Phase.RETIRING and not w.assigned for w in workers)
         surplus = len(workers) - leaving - self._wanted()
         if surplus <= 0:
