@@ -64,6 +64,15 @@ MAP_BYTES = 256 * 1024
 SHM = "/dev/shm"  # noqa: S108  # in it the directory is ours alone, or is not used
 IOV_MAX = 1024
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_SPILLS = (*_NO_ROOM, errno.ENOENT)
+"""Also where somebody has removed the directory; the daemon will make it again."""
+
+MEMINFO = "/proc/meminfo"
+RESERVE = 20
+"""One part in so many of the machine's memory is left free: /dev/shm may be as large as all of it."""
+
+LARGE_BYTES = 1024 * 1024
+"""A file under this size is not worth a look at how much memory there is."""
 
 
 class Head(msgspec.Struct, array_like=True):
@@ -126,10 +135,12 @@ class Blobs:
         for number in numbers:
             directory = place.directories[number]
             try:
+                if number == 0 and size >= LARGE_BYTES:
+                    _refuse_last_memory(size)
                 _write(directory, name, pieces, size, sync=place.sync and number == 1)
             except OSError as error:
-                if error.errno in _NO_ROOM and number != numbers[-1]:
-                    continue  # spill
+                if error.errno in _SPILLS and number != numbers[-1]:
+                    continue
                 raise _not_written(directory, size, error, spills=number == 1) from error
             return pack(Blob(number, name, size, text))
         raise AssertionError("the last directory is written or raises")
@@ -305,11 +316,27 @@ def _aligned(offset: int) -> int:
     return -(-offset // ALIGN) * ALIGN
 
 
+def _refuse_last_memory(size: int) -> None:
+    """Raise ENOSPC if so many bytes would take the memory that the machine needs to go on."""
+    try:
+        with open(MEMINFO, "rb") as file:
+            lines = dict(line.split(b":", 1) for line in file)
+        total, free = (int(lines[key].split()[0]) * 1024 for key in (b"MemTotal", b"MemAvailable"))
+    except (OSError, ValueError, KeyError):
+        return  # then it is only the file system that says no
+    if free - size < total // RESERVE:
+        raise _no_room()
+
+
+def _no_room() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _write(directory: str, name: str, pieces: list[Buffer], size: int, *, sync: bool) -> None:
     """Write a file and give it its name."""
     room = os.statvfs(directory)
     if room.f_blocks and room.f_bavail * room.f_frsize < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # without having tried for seconds
+        raise _no_room()  # without having tried for seconds
     path = os.path.join(directory, name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(path + FRESH, flags, 0o600)

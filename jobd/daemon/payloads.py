@@ -152,6 +152,8 @@ class Payloads:
         directory = place.memory if place.kind == "memory" else place.disk
         try:
             room = os.statvfs(directory)
+        except FileNotFoundError:  # systemd-logind does so, where it removes a user's IPC
+            return self._make_again(directory)
         except OSError as error:
             return f"large payloads cannot be kept in {directory}: {error.strerror}"
         free = room.f_bavail * room.f_frsize
@@ -159,6 +161,17 @@ class Payloads:
             return ""
         then = f"they go to {place.disk}" if place.kind == "memory" and place.spill else "some fail"
         return f"there is hardly any room for large payloads in {directory}: {then}"
+
+    @staticmethod
+    def _make_again(directory: str) -> str:
+        """Make a directory that somebody has removed; return what is wrong now."""
+        log.warning("somebody has removed %s, and the large payloads in it", directory)
+        try:
+            private_directory(os.path.dirname(directory))
+            private_directory(directory)
+        except JobdError as error:
+            return f"large payloads cannot be kept in {directory}: {error.message}"
+        return ""
 
     def sweep(self, settled_s: float) -> Iterator[None]:
         """Remove what nobody owns, a file in each step; younger files than ``settled_s`` are spared."""

@@ -187,6 +187,31 @@ def test_a_full_disk_after_a_full_memory_is_a_clean_error(
     assert os.listdir(place.memory) == os.listdir(place.disk) == []
 
 
+def test_a_directory_in_memory_that_is_gone_spills_too(place: Place) -> None:
+    """Somebody has removed it; the daemon will make it again."""
+    os.rmdir(place.memory)
+    Blobs(place).write(NAME, [b"p"], [])
+    assert os.listdir(place.disk) == [NAME]
+
+
+def test_the_machines_last_memory_is_not_taken(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system in memory may be larger than what there is: then the kernel would kill somebody."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 2000000 kB\nMemFree: 1 kB\nMemAvailable: 101000 kB\n")
+    monkeypatch.setattr(module, "MEMINFO", str(meminfo))
+    blobs = Blobs(place)
+    blobs.write("r-1-1-ab", [b"p"], [bytes(1_020_000)])  # small: not looked at
+    blobs.write("r-2-1-ab", [b"p"], [bytes(1024 * 1024)])
+    assert os.listdir(place.disk) == ["r-2-1-ab"]
+    with pytest.raises(DiskFull):
+        changed(place, spill=False).write(NAME, [b"p"], [bytes(1024 * 1024)])
+    meminfo.write_text("nothing of the sort")
+    blobs.write("r-3-1-ab", [b"p"], [bytes(1024 * 1024)])
+    assert sorted(os.listdir(place.memory)) == ["r-1-1-ab", "r-3-1-ab"]
+
+
 def test_where_there_is_no_memory_the_disk_is_used(place: Place) -> None:
     """A machine without /dev/shm works all the same."""
     changed(place, memory="").write(NAME, [b"p"], [])

@@ -214,10 +214,18 @@ def test_a_lack_of_room_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -
     world.payloads.look(1.0)
     assert "hardly any room" in world.payloads.trouble
     assert world.place.disk in world.payloads.trouble
-    monkeypatch.undo()
+
+
+def test_a_directory_that_somebody_has_removed_is_made_again(world: World) -> None:
+    """Where that cannot be, it is told."""
     os.rmdir(world.place.memory)
+    world.payloads.look(1.0)
+    assert world.payloads.trouble == ""
+    assert os.path.isdir(world.place.memory)
+    os.rmdir(world.place.memory)
+    Path(world.place.memory).symlink_to("/nonexistent/nowhere")
     world.payloads.look(2.0)
-    assert "No such file" in world.payloads.trouble
+    assert "cannot be kept in" in world.payloads.trouble
 
 
 def test_without_a_directory_in_memory_the_disk_is_used(
