@@ -14,7 +14,7 @@ from fake_store import FakeStore
 from jobd.daemon import service
 from jobd.model.errors import DiskFull, QueueFull, Stopping
 from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
-from jobd.model.messages import Accepted, Ended, Reply, Submit, Submitted
+from jobd.model.messages import Accepted, Ended, Put, Reply, Submit, Submitted
 from jobd.model.options import Policy
 from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
 from jobd.model.states import Event, State
@@ -1809,3 +1809,50 @@ def test_a_limit_goes_on_under_the_next_daemon_from_where_it_was(desk: Desk) -> 
     assert desk.told_to(uid, StopJob) == []
     desk.act(1)
     assert desk.told_to(uid, StopJob) == [StopJob(number, 1)]
+
+
+# -- values that are put ------------------------------------------------------
+
+
+def put(desk: Desk, value: bytes = b"j5") -> int:
+    """Put a value; return its job's id."""
+    number = desk.scheduler.ledger.next_id
+    desk.scheduler.put(PEER, Put(1, b"putting." + number.to_bytes(8, "big"), value))
+    return number
+
+
+def test_a_value_that_was_put_has_succeeded_once_it_is_stored_and_never_runs() -> None:
+    """Its client is told the id and the end, in this order, and not before the commit."""
+    desk = Desk()
+    desk.hire()
+    number = put(desk)
+    desk.act()
+    assert desk.told == []
+    desk.commit()
+    assert [type(reply) for reply in desk.told] == [Submitted, Ended]
+    row = desk.store.job(number)
+    assert row is not None
+    assert (row.state, row.value, row.attempt) == (State.SUCCEEDED, b"j5", 0)
+    assert not [order for _, order in desk.orders if isinstance(order, Run)]
+    assert desk.scheduler.ledger.counts[State.SUCCEEDED] == 1
+    assert desk.scheduler.ledger.counts[State.QUEUED] == 0
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_value_that_is_put_while_the_window_is_full_is_not_looked_for_in_the_store(
+    monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
+) -> None:
+    """It is no job that waits, whether the disk has room for it or not."""
+    monkeypatch.setattr(window, "JOBS", 1)
+    desk = Desk(workers=1)
+    desk.submit(3)
+    desk.commit()
+    before = desk.scheduler.window.spilled
+    put(desk)
+    desk.write()
+    if is_stored:
+        desk.store.commit()
+        desk.scheduler.committed()
+    else:
+        desk.scheduler.not_committed(DiskFull("full"))
+    assert desk.scheduler.window.spilled == before
