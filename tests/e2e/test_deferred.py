@@ -31,6 +31,8 @@ from jobd.model.errors import (
 )
 from jobd.model.selector import Selector
 
+MIB = 1024 * 1024
+
 Make = Callable[..., DaemonUnderTest]
 Connect = Callable[..., Client]
 
@@ -385,3 +387,27 @@ def test_a_deferred_that_is_refused_as_an_argument_is_told(client: Client) -> No
         client.submit("work:add", client.attach(987_654_321)).result(20)
     with pytest.raises(TypeError, match="only as an argument of a job"):
         pickle.dumps(JobResult(3))
+
+
+# --- taking
+
+
+def test_a_result_is_taken_once(client: Client, shared: DaemonUnderTest, connect: Connect) -> None:
+    """Whoever comes later, by whatever door, is told."""
+    deferred = client.submit("work:add", 20, 22)
+    large = client.submit("faults:give_bytes", MIB)
+    assert client.take(deferred.id, timeout=20) == 42
+    assert client.take(large.id, timeout=20) == b"x" * MIB
+    with connect(shared.socket) as other:
+        for ask in (
+            other.take,
+            other.result,
+            lambda n: other.submit("work:add", other.attach(n)).result(20),
+        ):
+            with pytest.raises(JobdError, match=f"job {deferred.id} was taken already"):
+                ask(deferred.id)
+    bad = client.submit("work:fail")
+    with pytest.raises(JobFailed):
+        client.take(bad.id)
+    with pytest.raises(NotFound):
+        client.take(987_654_321)
