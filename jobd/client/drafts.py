@@ -9,50 +9,21 @@ from jobd.client.files import Files
 from jobd.model.blob import argument_name
 
 
-class Draft:
-    """A submit in the making."""
-
-    __slots__ = ("_blobs", "_files", "key")
+class Draft(Spot):
+    """The place of the arguments of one call after the other; names are made when they are needed."""
 
     def __init__(self, files: Files, blobs: Blobs) -> None:
-        self._files = files
-        self._blobs = blobs
+        # Not by way of the base: one is made for every submit.
+        self.blobs = blobs
         self.key = b""
         """The submit's key; empty until a file is written."""
+        self._files = files
+        self._index = 0
 
-    def spot(self, index: int) -> ArgumentSpot:
-        """Return the place for the arguments of one of its calls."""
-        return ArgumentSpot(self, index)
-
-    def write(
-        self,
-        index: int,
-        payload: Sequence[Buffer],
-        buffers: Sequence[Buffer],
-        text: str,
-        versions: dict[str, str] | None,
-    ) -> bytes:
-        """Store the arguments of one call; return the reference."""
-        if not self.key:
-            self._files.claim()
-            self.key = self._files.next_key()
-        name = argument_name(self.key, index)
-        reference = self._blobs.write(name, payload, buffers, text=text, versions=versions)
-        self._files.written(self.key, reference)
-        return reference
-
-    def discard(self) -> None:
-        """There will be no submit: remove what was written."""
-        self._files.settle(self.key, refused=True)
-
-
-class ArgumentSpot(Spot):
-    """Where the arguments of one call go; their name is made when it is needed."""
-
-    def __init__(self, draft: Draft, index: int) -> None:
-        super().__init__(draft._blobs, "")  # noqa: SLF001  # the two are one
-        self._draft = draft
+    def spot(self, index: int) -> Draft:
+        """Return the place for the arguments of one of its calls, until the next is asked for."""
         self._index = index
+        return self
 
     def write(
         self,
@@ -63,4 +34,14 @@ class ArgumentSpot(Spot):
         versions: dict[str, str] | None = None,
     ) -> bytes:
         """Store the arguments there; as ``Blobs.write``."""
-        return self._draft.write(self._index, payload, buffers, text, versions)
+        if not self.key:
+            self._files.claim()
+            self.key = self._files.next_key()
+        name = argument_name(self.key, self._index)
+        reference = self.blobs.write(name, payload, buffers, text=text, versions=versions)
+        self._files.written(self.key, reference)
+        return reference
+
+    def discard(self) -> None:
+        """There will be no submit: remove what was written."""
+        self._files.settle(self.key, refused=True)

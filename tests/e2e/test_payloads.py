@@ -249,7 +249,7 @@ def write_without_a_daemon(client: Client) -> str:
     """Write the arguments of a submit that is never made; return the file's path."""
     draft = client._core.files.draft()
     assert draft is not None
-    draft.write(0, [b"p"], [b"x" * 100_000], "", None)
+    draft.spot(0).write([b"p"], [b"x" * 100_000])
     blobs = client._core.files.blobs
     assert blobs is not None
     return os.path.join(blobs.place.memory, f"a-{draft.key.hex()}-0")
