@@ -23,6 +23,7 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import TypeVar
 
+from jobd.blobs import remove_memory
 from jobd.client import Client
 from jobd.model.errors import JobdError
 
@@ -126,6 +127,7 @@ class Place:
             if time.monotonic() > deadline:
                 _kill(pids)
             time.sleep(0.01)
+        remove_memory(str(self.state_dir))
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _processes(self) -> list[int]:
