@@ -205,11 +205,8 @@ class Dependencies:
         """Look at a dependant of a job that has ended, or had."""
         if number in self._blocked.missing:
             return  # it hears of all that matters to it
-        if job.state is State.SUCCEEDED:
-            if self._is_waiting(number):
-                return
-        elif not changed and job.state < ENDED:
-            return
+        if not changed and job.state is State.SUCCEEDED and self._is_waiting(number):
+            return  # as most do whose inputs come one after the other: it need not be loaded
         self._examine(number)
 
     def _examine(self, number: int) -> None:

@@ -421,6 +421,8 @@ class Scheduler:
         if job.state is State.SUCCEEDED:
             return "already succeeded"
         self.blocked.restarted(job.id)
+        if job.inputs:  # it was cancelled before they had succeeded, maybe
+            self.ledger.batch.freed.append(job.id)
         if job.started_at or job.state is not State.CANCELLED:
             # Cancelled before it started, it has no attempt to keep; its number may be another's.
             job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]

@@ -25,6 +25,11 @@ def negative(array: Any) -> Any:
     return -array
 
 
+def add_one(number: int) -> int:
+    """Return the next number: a link of a chain."""
+    return number + 1
+
+
 def spin(turns: int) -> int:
     """Keep one core busy with pure Python; return a number that depends on all of it."""
     total = 0

@@ -13,6 +13,7 @@ from typing import NoReturn
 from tests.benchmarks import (
     backlog,
     bulk,
+    chain,
     commands,
     executor,
     harness,
@@ -29,6 +30,7 @@ MEASURES = {
     "one_by_one": one_by_one.run,
     "bulk": bulk.run,
     "executor": executor.run,
+    "chain": chain.run,
     "latency": latency.run,
     "scaling": scaling.run,
     "start": start.run,

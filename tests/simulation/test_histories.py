@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ import simulation
 from simulation import Failed, Simulation
 
 from jobd.daemon import loop
+from jobd.daemon.dependencies import Dependencies
 from jobd.model.job import Job
-from jobd.scheduler import Scheduler, Worker, lending
+from jobd.model.orders import Run
+from jobd.scheduler import Scheduler, Worker, blocked, lending
+from jobd.scheduler.batch import Submission
+from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.staff import Staff
 from jobd.scheduler.window import Window
@@ -140,7 +144,42 @@ def _never_refills(_: Window, stored_high: int) -> bool:  # noqa: ARG001  # as i
     return False
 
 
+def _revives_nobody(blocked: Blocked, number: int) -> None:
+    pass
+
+
+def _tells_only_residents(blocked: Blocked, job: Job) -> None:
+    spilled, blocked.spilled = blocked.spilled, 0
+    blocked_ended(blocked, job)
+    blocked.spilled = spilled
+
+
+def _waits_for_one_input(blocked: Blocked, dependant: int, job: Job) -> None:
+    blocked._edges -= len(blocked.missing[dependant]) - 1
+    blocked.missing[dependant] = {job.id}
+    blocked_tell(blocked, dependant, job)
+
+
+def _withdraws_nothing(*_: object) -> list[Submission]:
+    return []
+
+
+def _blames_the_nearest(failed: Job) -> int:
+    return failed.id
+
+
+def _gives_no_values(_: Dependencies, run: Run) -> None:
+    for task in run.tasks:
+        task.inputs = [b"" for _ in task.inputs]
+
+
+def _reviews_nothing(_: Dependencies) -> Iterator[None]:
+    yield from ()
+
+
 ledger_lease = Ledger.lease
+blocked_ended = Blocked.ended
+blocked_tell = Blocked._tell
 scheduler_send = Scheduler._send
 scheduler_take = Scheduler._take
 daemon_bury = loop.Daemon._bury
@@ -163,6 +202,13 @@ daemon_bury = loop.Daemon._bury
         (Worker, "is_active", property(_takes_no_slot)),
         (Ledger, "lease", _leases_nothing),
         (loop.Daemon, "_bury", _buries_at_once),
+        (Blocked, "changed", _revives_nobody),
+        (Blocked, "ended", _tells_only_residents),
+        (Blocked, "_tell", _waits_for_one_input),
+        (Ledger, "_withdraw", _withdraws_nothing),
+        (blocked, "root_of", _blames_the_nearest),
+        (Dependencies, "feed", _gives_no_values),
+        (Dependencies, "_reviewing", _reviews_nothing),
     ],
     ids=lambda value: getattr(getattr(value, "fget", value), "__name__", str(value)),
 )

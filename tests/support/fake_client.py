@@ -258,6 +258,11 @@ class FakeClient:
         """Queue some jobs again."""
         self.ask(Retry(self.rid(), self._selector()))
 
+    def retry_all(self) -> None:
+        """Queue all jobs again that have failed by themselves."""
+        failed = [State.FAILED, State.CRASHED, State.CANCELLED]
+        self.ask(Retry(self.rid(), Selector([], 0, True, failed)))
+
     def look(self) -> None:
         """List jobs, or find some."""
         if self._rng.random() < 0.5:

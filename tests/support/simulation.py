@@ -193,6 +193,7 @@ class Simulation:
         self._peers: set[bytes] = set()
         self._clients: dict[bytes, FakeClient] = {}
         self._endless: FakeWorker | None = None
+        self._has_retried = False
         self._streams = streams or (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._depends = (0.0, 0.4, 0.9)[int(self._dice() * 3)]
         self._limited = (0.0, 0.3)[int(self._dice() * 2)]
@@ -697,6 +698,12 @@ class Simulation:
             self._do_all()
         if self._endless is not None:
             self._thaw()
+            self._heal()
+            return
+        if not self._has_retried and self._dice() < 0.3:
+            self._has_retried = True
+            self._note("all that has failed is retried")
+            self._any_client().retry_all()
             self._heal()
             return
         self._turn()  # it may still hold the ids of jobs that were cancelled
