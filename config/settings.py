@@ -63,6 +63,12 @@ class Payloads(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spill: bool = True
 
 
+class Results(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of results; as ``[results]`` in the file."""
+
+    keep_s: Annotated[float, Meta(ge=0, le=10**10)] = 0.0
+
+
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the daemon says no; as ``[limits]`` in the file."""
 
@@ -97,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: Store = Store()
     jobs: Jobs = Jobs()
     payloads: Payloads = Payloads()
+    results: Results = Results()
     limits: Limits = Limits()
     security: Security = Security()
     rules: dict[str, dict[str, Any]] = {}

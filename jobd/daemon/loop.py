@@ -27,6 +27,7 @@ from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
 from jobd.daemon.payloads import Payloads
 from jobd.daemon.requests import Requests, Steps
+from jobd.daemon.retention import Retention
 from jobd.daemon.streams import StreamService
 from jobd.daemon.takes import Takes
 from jobd.failpoints import hit
@@ -123,6 +124,7 @@ class Daemon:
         self.payloads = payloads
         self.dependencies = Dependencies(self)
         self.takes = Takes(self)
+        self._retention = Retention(self)
         self.requests = Requests(self)
         self.committer = Committer(store.commit)
         self.checks = Checks(
@@ -554,9 +556,9 @@ class Daemon:
         self.takes.probe()
         self._end_the_stuck()
         self.pool.sweep()
-        sweep = self.payloads.look(self.now_s)
-        if sweep is not None:
-            self.tasks.append(sweep)
+        for steps in (self.payloads.look(self.now_s), self._retention.look(self.now_s)):
+            if steps is not None:
+                self.tasks.append(steps)
 
     def _end_the_stuck(self) -> None:
         """Kill workers that do not start what they were given: stopped by a signal, most likely."""

@@ -419,6 +419,14 @@ class Store:
         )
         return [row[0] for row in self._all(sql, (after, limit))]
 
+    def old_values(self, low: int, high: int, before_us: int) -> list[int]:
+        """Return jobs above the id ``low``, up to ``high``, that ended before then and have a value."""
+        sql = (
+            "SELECT id FROM jobs WHERE id > ? AND id <= ? AND state = 10 AND ended_at < ? "
+            "AND value IS NOT NULL AND substr(value, 1, 1) != x'21'"  # "!" begins a tombstone
+        )
+        return [row[0] for row in self._all(sql, (low, high, before_us))]
+
     # -- listing --
 
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 from harness import DaemonUnderTest, eventually
 
 from jobd.client import Client, verbs
-from jobd.model.errors import AlreadyTaken, JobFailed, NotFound, NotReady
+from jobd.model.errors import AlreadyTaken, JobFailed, NotFound, NotReady, ResultExpired
 from jobd.model.messages import Ended
 
 MakeDaemon = Callable[..., DaemonUnderTest]
@@ -125,6 +126,22 @@ def test_what_was_taken_is_taken_after_a_crash_too(make_daemon: MakeDaemon) -> N
         with pytest.raises(AlreadyTaken):
             later.take(first.id, 20)
         assert later.take(second.id, 20) == 3
+
+
+def test_a_result_that_was_kept_long_enough_has_expired(make_daemon: MakeDaemon) -> None:
+    """Its job stays on record; who reads it, takes it or has it for an argument is told."""
+    daemon = make_daemon(results__keep_s=0.01).start()
+    client = daemon.client()
+    number = client.submit("work:add", 1).id
+    client.wait([number], 20)
+    eventually(lambda: daemon.cli("result", str(number)).returncode == 4)
+    done = daemon.cli("take", str(number), "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (4, "result_expired")
+    with pytest.raises(ResultExpired, match=f"result of job {number} has expired"):
+        client.result(number, 20)
+    with pytest.raises(JobFailed, match=f"result of job {number} has expired"):
+        client.submit("work:add", client.attach(number)).result(20)
+    assert daemon.cli("show", str(number)).returncode == 0
 
 
 def test_who_has_the_value_when_the_daemon_dies_keeps_it(make_daemon: MakeDaemon) -> None:

@@ -40,6 +40,7 @@ OTHER_VALUES: dict[str, Any] = {
     "jobs.check_timeout_s": 0.5,
     "payloads.place": "disk",
     "payloads.spill": False,
+    "results.keep_s": 3600.0,
     "limits.max_payload_bytes": 2048,
     "limits.max_blob_bytes": 2048,
     "limits.max_message_bytes": 65536,
