@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import operator
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 from harness import DaemonUnderTest, eventually
 
+import jobd
 from jobd.blobs import memory_directory
 from jobd.client import Client
 from jobd.model.errors import (
@@ -105,6 +108,25 @@ def test_writing_in_place_raises_and_a_copy_is_ones_own(daemon: DaemonUnderTest)
     with pytest.raises(ValueError, match="read-only"):
         found[0] = 1
     found.copy()[0] = 1
+
+
+def test_asyncio_and_the_executor_do_the_same(daemon: DaemonUnderTest) -> None:
+    """Files go both ways, and a value that is put there is stored once too."""
+
+    async def run() -> None:
+        async with jobd.AsyncClient(daemon.socket) as client:
+            value = client.put(ARRAY)
+            totals = [client.submit("arrays:total", value) for _ in range(2)]
+            assert [await total for total in totals] == [TOTAL] * 2
+            assert len(files(daemon)) == 1
+            found = await client.submit("arrays:doubled", ARRAY)
+            assert (found == 2 * ARRAY).all()
+
+    asyncio.run(run())
+    with jobd.Executor(socket=daemon.socket) as executor:
+        found = executor.submit(operator.neg, ARRAY).result(20)
+        assert (found == -ARRAY).all()
+        assert not found.flags.writeable
 
 
 def test_the_daemons_memory_does_not_see_payloads(daemon: DaemonUnderTest) -> None:
