@@ -5,6 +5,8 @@
 ...     client.submit("math:factorial", 5).result()
 120
 
+``with jobd.testing.inline():`` needs no daemon: every submit runs at once, in this process.
+
 With pytest, ask for the fixture ``jobd_daemon``, which installing jobd brings:
 
     def test_the_report_is_sent(jobd_daemon):
@@ -17,8 +19,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from unittest.mock import patch
 
-from jobd.client import Client
+from jobd.client import Client, aio, sync
+from jobd.inline import Inline
 from jobd.private import PrivateDaemon
 
 VARIABLE = "JOBD_SOCKET"
@@ -74,3 +78,16 @@ def daemon(
         else:
             os.environ[VARIABLE] = before
         private.stop()
+
+
+@contextmanager
+def inline() -> Iterator[None]:
+    """Have clients that are made in the block run jobs themselves, as they are submitted.
+
+    ``Client``, ``AsyncClient`` and ``Executor()`` then need no daemon, and a debugger or a mock
+    reaches the jobs.  Arguments and results are encoded and decoded as ever: what could not
+    travel fails here too.  Streams, listings and what else only a daemon can do are refused.
+    """
+    here = Inline()
+    with patch.object(sync, "connect", here.connect), patch.object(aio, "connect", here.connect):
+        yield

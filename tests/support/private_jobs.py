@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jobd.context
@@ -112,3 +113,8 @@ def raise_if(error: BaseException | None, after_s: float) -> None:
     if error is not None:
         raise error
     time.sleep(after_s)  # it is what the job does: nobody waits for it
+
+
+def count(number: int) -> Iterator[int]:
+    """Produce numbers: a stream."""
+    yield from range(number)
