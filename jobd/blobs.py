@@ -34,7 +34,7 @@ import stat
 import struct
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -189,11 +189,22 @@ class Blobs:
 
 
 class Spot:
-    """Where one payload goes if it is too large for a row: a name among the files."""
+    """Where one payload goes if it is too large for a row: a name among the files.
 
-    def __init__(self, blobs: Blobs, name: str) -> None:
+    Every result gets one, and hardly any needs it: the name is made when it is asked for.
+    """
+
+    __slots__ = ("_make_name", "_parts", "blobs")
+
+    def __init__(self, blobs: Blobs, name: Callable[..., str], *parts: object) -> None:
         self.blobs = blobs
-        self.name = name
+        self._make_name = name
+        self._parts = parts
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return self._make_name(*self._parts)
 
     @property
     def row_bytes(self) -> int:

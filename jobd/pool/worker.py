@@ -308,7 +308,9 @@ class Worker:
         if type(value) in _TO_RUN:
             value = self._run_on(task, value, as_json=as_json)
         self._in_job = False
-        spot = Spot(self._blobs, result_name(task.id, task.attempt, self._boot))
+        if value is None:  # as of all that is run for its effect
+            return payload.NONE
+        spot = Spot(self._blobs, result_name, task.id, task.attempt, self._boot)
         return self._encode(value, as_json=as_json, spot=spot)
 
     def _encode(
@@ -340,7 +342,7 @@ class Worker:
             return self._alarm.run(value)
 
         def encode(item: object, seq: int) -> bytes:
-            spot = Spot(self._blobs, item_name(task.id, task.attempt, seq))
+            spot = Spot(self._blobs, item_name, task.id, task.attempt, seq)
             return self._encode(item, as_json=as_json, what="an item of its stream", spot=spot)
 
         stream = Stream(

@@ -13,7 +13,7 @@ import pytest
 from jobd import payload
 from jobd.blobs import MAP_BYTES, Blobs, Spot
 from jobd.inputs import JobResult
-from jobd.model.blob import Place
+from jobd.model.blob import Place, result_name
 from jobd.model.errors import AlreadyTaken, PayloadLost, PayloadTooLarge, PayloadUnreadable
 from jobd.payload import FILE_BYTES
 
@@ -30,7 +30,7 @@ def blobs(tmp_path: Path) -> Blobs:
 @pytest.fixture
 def spot(blobs: Blobs) -> Spot:
     """Return a name for one file."""
-    return Spot(blobs, "r-1-1-ab")
+    return Spot(blobs, result_name, 1, 1, "ab")
 
 
 def names(spot: Spot) -> list[str]:
@@ -196,7 +196,7 @@ def test_a_lost_file_and_a_missing_place_are_said(spot: Spot) -> None:
 def test_the_limit_of_a_row_holds_for_pickles_as_well(tmp_path: Path) -> None:
     """With a low limit smaller values go into files; none is refused that a file can hold."""
     place = Place(str(tmp_path), str(tmp_path), "memory", True, False, 20_000, 1024)
-    spot = Spot(Blobs(place), "r-1-1-ab")
+    spot = Spot(Blobs(place), result_name, 1, 1, "ab")
     assert payload.encode(b"x" * 2000, spot=spot)[:1] == b"F"
     with pytest.raises(PayloadTooLarge):
         payload.encode(b"x" * 30_000, spot=spot)
