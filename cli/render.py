@@ -16,8 +16,8 @@ import msgspec
 
 from jobd import payload
 from jobd.cli.durations import show_duration
-from jobd.cli.text import first_line, one_line
-from jobd.model.job import Attempt, ErrorInfo, JobInfo, Progress
+from jobd.cli.text import first_line, harmless, one_line
+from jobd.model.job import Attempt, ErrorInfo, JobInfo, Progress, Usage
 from jobd.model.messages import Ended, StatusInfo
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import NAMES, State
@@ -74,11 +74,13 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "root": info.root or None,
         "error": error_json(info.error),
         "output_bytes": info.log_bytes,
+        "usage": usage_json(info.usage),
         "progress": progress_json(info.progress),
     }
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
         value["inputs"] = info.inputs
+        value["output_tail"] = info.tail
         value["earlier"] = [attempt_json(attempt) for attempt in info.earlier]
         value["policy"] = policy_json(info.policy)
     return value
@@ -94,7 +96,16 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
         "pid": attempt.pid or None,
         "cause": attempt.cause or None,
         "error": error_json(attempt.error),
+        "usage": usage_json(attempt.usage),
+        "output_tail": attempt.tail,
     }
+
+
+def usage_json(usage: Usage | None) -> dict[str, Any] | None:
+    """Return what an attempt has used; None: it was too short to be measured."""
+    if usage is None:
+        return None
+    return {"max_rss_bytes": usage.max_rss_bytes, "cpu_s": usage.cpu_us / 1e6}
 
 
 def policy_json(policy: Policy | None) -> dict[str, Any]:
@@ -270,6 +281,7 @@ def job_details(info: JobInfo) -> list[Row]:
         ("cause", one_line(info.cause)),
         ("error", reason_text("", info.error)),
         ("progress", progress_text(info.progress)),
+        ("used", usage_text(info.usage)),
         ("output", bytes_text(info.log_bytes) if info.log_bytes else ""),
         ("uid", info.uid.hex()),
     ]
@@ -286,7 +298,26 @@ def job_details(info: JobInfo) -> list[Row]:
 def _attempt_text(attempt: Attempt) -> str:
     reason = reason_text(attempt.cause, attempt.error)
     ended = f"{NAMES[attempt.state]} {instant_text(attempt.ended_at)}"
-    return f"{ended}: {reason}" if reason else ended
+    used = usage_text(attempt.usage)
+    text = f"{ended}: {reason}" if reason else ended
+    return f"{text} ({used})" if used else text
+
+
+def usage_text(usage: Usage | None) -> str:
+    """Return what an attempt has used: ``1.2 s of CPU, 30.1 MiB at most``."""
+    if usage is None:
+        return ""
+    return f"{show_duration(usage.cpu_us / 1e6)} of CPU, {bytes_text(usage.max_rss_bytes)} at most"
+
+
+def last_words(info: JobInfo) -> list[str]:
+    """Return the last lines of each attempt's output, each block under a title."""
+    tails = [(past.number, past.tail) for past in info.earlier]
+    if info.tail:
+        tails.append((info.attempt, info.tail))
+    return [
+        f"the last lines of attempt {number}:\n{harmless(tail)}" for number, tail in tails if tail
+    ]
 
 
 def status_details(status: StatusInfo, home_shortened_dir: str) -> list[Row]:

@@ -39,4 +39,6 @@ def command(session: Session, *, selector: tuple[str, ...], states: tuple[str, .
         traceback = info.error.traceback.rstrip() if info.error else ""
         if "\n" in traceback:  # else it says no more than the error
             session.write("\n" + traceback)
+        for block in render.last_words(info):
+            session.write("\n" + block)
     return 0

@@ -9,6 +9,9 @@ import msgspec
 from jobd.model.job import Job, LogSpan
 from jobd.pool.scoreboard import Now, log_name
 
+TAIL_LINES = 20
+TAIL_BYTES = 8192
+
 
 class Piece(msgspec.Struct):
     """Some output; ``end`` says that this attempt wrote no more."""
@@ -31,6 +34,16 @@ def read_running(logs_dir: str, uid: str, now: Now, offset: int, limit: int) -> 
     """Return what a running attempt has written so far, from ``offset`` on."""
     path = os.path.join(logs_dir, log_name(uid, now.log_number))
     return Piece(_read(path, now.log_start + offset, limit), end=False)
+
+
+def last_lines(logs_dir: str, span: LogSpan | None, lines: int = TAIL_LINES) -> str:
+    """Return the last lines that an attempt wrote, as text."""
+    if span is None:
+        return ""
+    start = max(span.start, span.end - TAIL_BYTES)
+    data = _read(os.path.join(logs_dir, span.file), start, span.end - start)
+    text = data.lstrip(b"\0").decode("utf-8", "backslashreplace")
+    return "\n".join(text.splitlines()[-lines:])
 
 
 def span_of(job: Job, attempts: dict[int, LogSpan | None], number: int) -> LogSpan | None:

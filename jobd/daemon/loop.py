@@ -622,4 +622,5 @@ def as_death(dead: Dead) -> Death:
     if now.job and dead.log_end > now.log_start:
         name = log_name(dead.uid, now.log_number)
         span = (name, now.log_start, dead.log_end, dead.log_dropped)
-    return Death(dead.cause, (now.job, now.attempt), dead.unknown, now.started_at, dead.tail, span)
+    running = (now.job, now.attempt)
+    return Death(dead.cause, running, dead.unknown, now.started_at, dead.tail, span, dead.usage)

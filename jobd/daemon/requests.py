@@ -18,7 +18,7 @@ from jobd.daemon import logs
 from jobd.daemon.allowed import AllowList
 from jobd.failpoints import hit
 from jobd.model.errors import JobdError, NotFound, ProtocolMismatch, StoreFailed, UsageError
-from jobd.model.job import Job, JobInfo, Progress
+from jobd.model.job import Attempt, Job, JobInfo, Progress
 from jobd.model.messages import (
     PROTOCOL,
     Accepted,
@@ -392,7 +392,7 @@ class Requests:
         )
         if job.policy is not None:
             info.queue, info.name = job.policy.queue, job.policy.name
-        info.root = job.root
+        info.root, info.usage = job.root, job.usage
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
@@ -432,10 +432,11 @@ class Requests:
         for infos in self._matching(request.selector, SLICE):
             for info in infos:
                 seen.add(info.id)
-                info.earlier = store.attempts(info.id)
+                info.earlier = self._attempts(info.id)
                 job = store.job(info.id)
                 if job is not None:
                     info.args, info.inputs, info.policy = job.args, job.inputs or [], job.policy
+                    info.tail = logs.last_lines(self._daemon.logs_dir, job.log)
             if infos:
                 clients.reply(peer, Jobs(request.rid, infos, more=True), _size(infos))
             yield
@@ -443,6 +444,14 @@ class Requests:
         if missing and not seen:
             raise no_such_job(missing[0])
         clients.reply(peer, Jobs(request.rid, [], more=False))
+
+    def _attempts(self, number: int) -> list[Attempt]:
+        """Return a job's earlier attempts, with the last lines of each."""
+        directory = self._daemon.logs_dir
+        return [
+            msgspec.structs.replace(past, tail=logs.last_lines(directory, past.log))
+            for past in self._daemon.store.attempts(number)
+        ]
 
     def _list(self, peer: bytes, request: List) -> Steps:
         selector, limit = request.selector, max(1, min(request.limit, 10_000))
@@ -658,6 +667,7 @@ def _is_open(job: Job, attempt: int) -> bool:
 def _size(infos: list[JobInfo]) -> int:
     """Return about how many bytes these jobs take in an answer."""
     texts = sum(len(info.error.traceback) for info in infos if info.error)
+    texts += sum(len(info.tail) + sum(len(a.tail) for a in info.earlier) for info in infos)
     return texts + sum(200 + len(info.args or b"") for info in infos)
 
 

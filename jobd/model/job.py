@@ -43,6 +43,13 @@ class LogSpan(msgspec.Struct, frozen=True, array_like=True):
     """Bytes over the limit that were not kept."""
 
 
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """What an attempt has used, with its child processes as far as they have ended."""
+
+    max_rss_bytes: int
+    cpu_us: int
+
+
 class Verdict:
     """How an attempt came to its end, as the worker tells it."""
 
@@ -65,6 +72,8 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     started_at: int
     duration_us: int
     log: LogSpan | None = None
+    usage: Usage | None = None
+    """None: it took less than a millisecond."""
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
@@ -79,6 +88,9 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     cause: str
     error: ErrorInfo | None
     log: LogSpan | None
+    usage: Usage | None = None
+    tail: str = ""
+    """The last lines of its output, where somebody is shown it; not stored."""
 
 
 class Lease(msgspec.Struct, gc=False):
@@ -153,6 +165,7 @@ class Job(msgspec.Struct, gc=False):
     value: bytes | None = None
     inputs: list[int] | None = None  # the jobs whose results are among its arguments
     root: int = 0  # aborted: the job that was to blame
+    usage: Usage | None = None  # of the latest attempt
     # What follows lives in memory only.
     row: bool = False  # it has a row of its own, or will with the commit in flight
     stored: State = State.QUEUED  # the state that it is counted under
@@ -199,3 +212,6 @@ class JobInfo(msgspec.Struct, array_like=True):
     progress: Progress | None = None
     policy: Policy | None = None
     """What holds for it; None: all as built in, or not asked for."""
+    usage: Usage | None = None
+    tail: str = ""
+    """The last lines of the latest attempt's output."""

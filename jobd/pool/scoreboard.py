@@ -22,7 +22,9 @@ _SEQ = struct.Struct("<Q")  # the last frame of outcomes that was sent
 _NOW_AT = _HEAD.size
 _RUNS_AT = _NOW_AT + _NOW.size
 _SEQ_AT = _RUNS_AT + _RUNS.size
-SIZE = _SEQ_AT + _SEQ.size
+_CPU = struct.Struct("<Q")  # µs of processor time that was used before the attempt at hand
+_CPU_AT = _SEQ_AT + _SEQ.size
+SIZE = _CPU_AT + _CPU.size
 
 
 class Now(NamedTuple):
@@ -85,6 +87,15 @@ class Scoreboard:
     def sent(self, seq: int) -> None:
         """Write down the last frame of outcomes that was sent."""
         _SEQ.pack_into(self._map, _SEQ_AT, seq)
+
+    def used(self, cpu_us: int) -> None:
+        """Write down the processor time that was used so far."""
+        _CPU.pack_into(self._map, _CPU_AT, cpu_us)
+
+    @property
+    def cpu_us(self) -> int:
+        """What was used before the attempt that runs, or a few short ones before it."""
+        return int(_CPU.unpack_from(self._map, _CPU_AT)[0])
 
     @property
     def now(self) -> Now:

@@ -19,16 +19,23 @@ from collections.abc import Iterator
 
 import msgspec
 
+from jobd.model.job import Usage
 from jobd.pool import linux
+from jobd.pool.oom import OutOfMemory
 from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, decode_word
 from jobd.pool.scoreboard import Now, Scoreboard, log_name
 
 JUDGE_S = 0.25
 """How long a dead worker's last words may take to arrive."""
 
+TOLD_S = 5.0
+"""How long the zygote may take to tell how it ended: it ends first what the worker has left behind."""
+
 TAIL_BYTES = 8192
 TAIL_LINES = 50
 """Enough for the faulthandler's stack, which begins with the place of the crash."""
+
+OUT_OF_MEMORY = ", out of memory"
 
 NOTHING = Now(0, 0, 0, 0, 0)
 
@@ -44,6 +51,7 @@ class Dead(msgspec.Struct):
     log_end: int = 0
     unknown: bool = False
     log_dropped: int = 0
+    usage: Usage | None = None
 
 
 class Process(msgspec.Struct):
@@ -55,6 +63,8 @@ class Process(msgspec.Struct):
     board: Scoreboard | None = None
     seen_dead_at: float = 0.0
     exited: Exited | None = None
+    killed: bool = False
+    """We have killed it."""
     ours: bool = True
     """Our zygote's child, so that the zygote will tell how it ended."""
 
@@ -74,6 +84,7 @@ class Pool:
         self._not_spawned: list[str] = []
         self._asked: dict[str, socket.socket | None] = {}
         """Processes that were asked for, and the channel to the zygote that was."""
+        self._memory = OutOfMemory()
         self._is_heir = False
         """A zygote has died before us, and what were its children are ours."""
 
@@ -157,7 +168,7 @@ class Pool:
 
     def wake_at_s(self) -> float | None:
         """Return when ``look`` should be called next, on the monotonic clock, or None."""
-        times = [p.seen_dead_at + JUDGE_S for p in self.processes.values() if p.seen_dead_at]
+        times = [p.seen_dead_at + _patience_s(p) for p in self.processes.values() if p.seen_dead_at]
         return min(times, default=None)
 
     def look(self) -> None:
@@ -177,9 +188,9 @@ class Pool:
         dead = [p for p in self.processes.values() if p.seen_dead_at]
         now = time.monotonic() if dead else 0.0
         for process in dead:
-            late = now - process.seen_dead_at > JUDGE_S
+            late = now - process.seen_dead_at > _patience_s(process)
             board = self._board_of(process)
-            told = process.exited is not None or not process.ours
+            told = _is_told(process)
             all_in = board is None or received.get(process.uid, 0) >= board.seq
             if late or (told and all_in):
                 judged.append(self._judge(process, board))
@@ -232,6 +243,7 @@ class Pool:
             running = self.now(uid)
             if (running.job, running.attempt) not in ((job, attempt), (0, 0)):
                 return
+        process.killed = True
         linux.signal_group(process.pid, signal.SIGKILL)
         try:
             signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
@@ -275,6 +287,7 @@ class Pool:
             os.close(process.pidfd)
             if process.board is not None:
                 process.board.close()
+        self._memory.close()
         self.processes.clear()
         self._zygote = self._channel = None
         self._old.clear()
@@ -367,14 +380,21 @@ class Pool:
             self._checkers.discard(process.uid)
             self._lost_checkers.append(f"{process.uid}\0{cause}")
         now = board.last if board else NOTHING
+        usage = _usage(process.exited, board.cpu_us if board else 0)
         if board is not None:
             board.close()
         tail, end, dropped = self._close_log(process.uid, now)
-        return Dead(process.uid, cause, now, tail, end, log_dropped=dropped)
+        return Dead(process.uid, cause, now, tail, end, log_dropped=dropped, usage=usage)
 
     def _cause(self, process: Process) -> str:
         if process.exited is not None:
-            return how_it_ended(process.exited.status)
+            cause = how_it_ended(process.exited.status)
+            by_others = cause == "SIGKILL" and not process.killed
+            return (
+                cause + OUT_OF_MEMORY
+                if by_others and self._memory.has_killed(process.pid)
+                else cause
+            )
         linux.signal_group(process.pid, signal.SIGKILL)
         try:
             ended = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
@@ -401,6 +421,21 @@ class Pool:
             except OSError:
                 pass  # then it takes more room than it should; nobody reads on from there
         return tail, kept, end - kept
+
+
+def _is_told(process: Process) -> bool:
+    """Whether all is known that anybody can tell of how it ended."""
+    return process.exited is not None or not process.ours
+
+
+def _patience_s(process: Process) -> float:
+    return JUDGE_S if _is_told(process) else TOLD_S
+
+
+def _usage(exited: Exited | None, before_us: int) -> Usage | None:
+    if exited is None:
+        return None
+    return Usage(exited.max_rss_bytes, max(0, int(exited.cpu_s * 1e6) - before_us))
 
 
 def tail_of(path: str, start: int) -> tuple[str, int]:

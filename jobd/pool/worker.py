@@ -68,6 +68,7 @@ from jobd.pool.alarm import Alarm
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
+from jobd.pool.meter import MEASURED_US, Meter
 from jobd.pool.protocol import Settings
 from jobd.pool.resolve import resolve
 from jobd.pool.scoreboard import Scoreboard, log_name
@@ -139,6 +140,7 @@ class Worker:
         self._inside = Inside(lambda: self._current, settings.client_socket)
         self._alarm = Alarm(self._inside.wake, lambda: self._in_job)
         self._began_s = 0.0
+        self._meter = Meter()
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         self._control = Link(settings.socket, uid.encode() + b"/c")
 
@@ -186,6 +188,7 @@ class Worker:
                 self._jobs.reconnect(self._settings.orphan_s)
                 self._repeat()
             self._idle = False
+            self._board.used(self._meter.begin())
         except (Stopped, Gone):
             self._leave()
         return frames
@@ -265,7 +268,11 @@ class Worker:
         log = self._tidy()
         self._board.end()
         hit("job.ended")
-        return Outcome(task.id, task.attempt, verdict, value, error, wall_us, duration_us, log)
+        outcome = Outcome(task.id, task.attempt, verdict, value, error, wall_us, duration_us, log)
+        if duration_us >= MEASURED_US:
+            outcome.usage = self._meter.measure()
+            self._board.used(self._meter.cpu_us)
+        return outcome
 
     def _call(self, task: Task) -> tuple[int, bytes | None, ErrorInfo | None]:
         try:
@@ -509,7 +516,8 @@ class Worker:
             os.close(self._log_fd)
         else:
             self._open_streams()
-            faulthandler.enable(2, all_threads=False)
+        # Not 2: the job may have put something else there.
+        faulthandler.enable(fd, all_threads=False)
         self._log_fd, self._log_inode = fd, os.fstat(fd).st_ino
 
     def _open_streams(self) -> None:

@@ -91,6 +91,10 @@ LOCKED_US = 3_000_000
 RETRY_LOCKED_US = 20_000
 
 
+LAST_WORDS = "Fatal Python error: "
+"""How the faulthandler begins."""
+
+
 class Effects(msgspec.Struct):
     """What is to be done now."""
 
@@ -428,7 +432,7 @@ class Scheduler:
             job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]
         job.state = transition(job.state, Event.RETRY)
         job.crashes, job.cause, job.stop = 0, "", None
-        job.error, job.value, job.log = None, None, None
+        job.error, job.value, job.log, job.usage = None, None, None, None
         job.started_at = job.ended_at = 0
         self.streams.restart(job.id)
         self.blocked.ready(job)
@@ -845,7 +849,7 @@ class Scheduler:
         job.pid = worker.pid
         job.started_at = outcome.started_at
         job.ended_at = outcome.started_at + outcome.duration_us
-        job.log = outcome.log
+        job.log, job.usage = outcome.log, outcome.usage
         self._forecast.learn(job.function, outcome.duration_us)
         if outcome.verdict == Verdict.RETURNED:
             job.value = outcome.value
@@ -875,6 +879,7 @@ class Scheduler:
         job.started_at = death.started_at
         job.ended_at = self._wall
         job.log = LogSpan(*death.log) if death.log else None
+        job.usage = death.usage
         if job.stop is Event.CANCEL:
             self._finish(job, Event.CANCEL)
         elif job.stop is Event.PUT_BACK:
@@ -887,7 +892,7 @@ class Scheduler:
     def _crashed(self, job: Job, cause: str, tail: str) -> None:
         job.crashes += 1
         job.cause = cause
-        job.error = ErrorInfo("", f"its worker died: {cause}", tail)
+        job.error = ErrorInfo("", f"its worker died: {cause}", stack_of(tail))
         if job.crashes > self.options.max_crashes or self.streams.has_items(job.id):
             self._finish(job, Event.CRASH)
         else:
@@ -912,6 +917,7 @@ class Scheduler:
             job.cause,
             job.error,
             job.log,
+            job.usage,
         )
 
     def _finish(self, job: Job, event: Event) -> None:
@@ -940,7 +946,7 @@ class Scheduler:
         job.state = transition(job.state, Event.PUT_BACK)
         job.stop = None
         job.started_at = job.ended_at = 0
-        job.error, job.log, job.cause = None, None, ""
+        job.error, job.log, job.cause, job.usage = None, None, "", None
         self.ledger.store(job)
         if not job.void:
             self.window.push(job)
@@ -956,6 +962,12 @@ def _task(job: Job) -> Task:
     inputs = [*(job.inputs or ())]
     limits = limits_of(policy)
     return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits)
+
+
+def stack_of(tail: str) -> str:
+    """Return the interpreter's last words in what a crashed attempt wrote last, or all of that."""
+    found = tail.rfind(LAST_WORDS)
+    return tail[found:] if found >= 0 else tail
 
 
 def ended_message(job: Job) -> Ended:

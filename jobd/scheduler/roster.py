@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
-from jobd.model.job import Job
+from jobd.model.job import Job, Usage
 
 
 class Phase(IntEnum):
@@ -62,3 +62,4 @@ class Death(msgspec.Struct):
     """The last lines that the attempt wrote."""
     log: tuple[str, int, int, int] | None = None
     """Log file, first byte, byte after the last, bytes that were not kept."""
+    usage: Usage | None = None

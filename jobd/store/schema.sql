@@ -25,7 +25,7 @@ CREATE TABLE jobs (
     started_at INTEGER NOT NULL,
     ended_at   INTEGER NOT NULL,
     pid        INTEGER NOT NULL,
-    detail     BLOB,                         -- msgpack: cause, stop, error, log, root; NULL: nothing of it
+    detail     BLOB,                         -- msgpack: cause, stop, error, log, root, usage; NULL: nothing of it
     value      BLOB,
     policy     BLOB,                         -- msgpack: the options in force; NULL: all as built in
     inputs     BLOB,                         -- msgpack: the jobs whose results are arguments; NULL: none

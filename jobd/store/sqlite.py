@@ -19,14 +19,27 @@ from pathlib import Path
 import msgspec
 
 from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
-from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record, Usage
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import Event, State
 from jobd.scheduler.batch import Batch, Change
 from jobd.store import files
 
-Detail = tuple[str, int, ErrorInfo | None, LogSpan | None, int]
+
+class Detail(msgspec.Struct, frozen=True, array_like=True):
+    """What only some jobs have to tell; new fields need a default."""
+
+    cause: str = ""
+    stop: int = 0
+    error: ErrorInfo | None = None
+    log: LogSpan | None = None
+    root: int = 0
+    usage: Usage | None = None
+
+
+NO_DETAIL = Detail()
+
 Packed = tuple[int, bytes, int, str, int, list[bytes], Policy | None]
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -409,7 +422,7 @@ class Store:
     def aborted(self, after: int, limit: int) -> list[tuple[int, int]]:
         """Return aborted jobs with ids above ``after``, each with the job that is to blame."""
         sql = "SELECT id, detail FROM jobs WHERE state = 15 AND id > ? ORDER BY id LIMIT ?"
-        return [(row[0], _unpack_detail(row[1])[4]) for row in self._all(sql, (after, limit))]
+        return [(row[0], _unpack_detail(row[1]).root) for row in self._all(sql, (after, limit))]
 
     def void_inputs(self, after: int, limit: int) -> list[int]:
         """Return jobs with ids above ``after`` that have succeeded, and from which edges still lead."""
@@ -557,23 +570,27 @@ def _changes(job: Job) -> tuple[object, ...]:
 
 
 def _detail(job: Job) -> bytes | None:
-    if job.log is None and job.error is None and not job.cause and job.stop is None:
+    if (
+        job.log is None
+        and job.error is None
+        and not job.cause
+        and job.stop is None
+        and job.usage is None
+    ):
         return None
-    return _pack((job.cause, int(job.stop or 0), job.error, job.log, job.root))
+    return _pack((job.cause, int(job.stop or 0), job.error, job.log, job.root, job.usage))
 
 
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     state = _STATES[row[3]]
     assert state is not None
-    cause, stop, error, log, root = (
-        _unpack_detail(row[12]) if row[12] is not None else ("", 0, None, None, 0)
-    )
+    detail = NO_DETAIL if row[12] is None else _unpack_detail(row[12])
     policy = None if row[14] is None else _unpack_policy(row[14])
     job = Job(row[0], row[1], row[2], row[4], row[5], row[6], policy, state)
     job.attempt, job.crashes, job.started_at, job.ended_at, job.pid = row[7:12]
-    job.cause, job.error, job.log, job.value = cause, error, log, row[13]
-    job.stop = Event(stop) if stop else None
-    job.root = root
+    job.cause, job.error, job.log, job.value = detail.cause, detail.error, detail.log, row[13]
+    job.stop = Event(detail.stop) if detail.stop else None
+    job.root, job.usage = detail.root, detail.usage
     job.inputs = None if row[15] is None else _unpack_inputs(row[15])
     job.row, job.stored = True, state
     return job

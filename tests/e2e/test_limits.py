@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from jobd.model.errors import JobFailed, JobTimedOut
 from jobd.model.job import JobInfo
 from jobd.model.selector import Selector
 from jobd.model.states import State
+
+MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +139,76 @@ def test_the_command_exits_with_6_when_the_job_has_timed_out(shared: DaemonUnder
     assert shown["policy"]["timeout"] == {"value": 0.1, "origin": "submit"}
     bad = shared.cli("submit", "limits:sleep_long", "--timeout", "soon")
     assert (bad.returncode, len(bad.stderr.strip().splitlines())) == (2, 1)
+
+
+# -- causes of death, and what was used --
+
+
+def test_a_crash_shows_its_stack_its_last_lines_and_what_it_used(shared: DaemonUnderTest) -> None:
+    """The stack is the error's traceback; the output has its last 20 lines; in show and in JSON."""
+    done = shared.cli("submit", "--wait", "limits:chatter_and_die", "50")
+    assert done.returncode == 7
+    assert "crashed (SIGSEGV)" in done.stderr
+    shown = json.loads(shared.cli("show", "last", "--json").stdout)
+    assert shown["error"]["traceback"].startswith("Fatal Python error: Segmentation fault")
+    assert "in chatter_and_die" in shown["error"]["traceback"]
+    tail = shown["output_tail"].splitlines()
+    assert len(tail) == 20
+    assert "line 49" in tail
+    assert 0.2 <= shown["usage"]["cpu_s"] < 20
+    assert shown["usage"]["max_rss_bytes"] > 5 * MIB
+    text = shared.cli("show", "last").stdout
+    assert "of CPU" in text
+    assert "the last lines of attempt 1:\n" in text
+
+
+def test_an_attempt_is_measured_by_itself(client: Client) -> None:
+    """What another job of the same worker took does not count."""
+    large, small = [client.submit("limits:eat", size) for size in (200, 1)]
+    assert (large.result(20), small.result(20)) == (200 * MIB, MIB)
+    infos = [info_of(client, job.id) for job in (large, small)]
+    assert infos[0].pid == infos[1].pid
+    peaks = [info.usage.max_rss_bytes if info.usage else 0 for info in infos]
+    assert peaks[0] > 200 * MIB
+    assert peaks[1] < 150 * MIB
+
+
+def test_each_attempt_that_is_over_keeps_what_it_used_and_wrote() -> None:
+    """Also one that was not the last."""
+    with DaemonUnderTest(pool__workers=1, jobs__max_crashes=1) as daemon:
+        client = daemon.write_jobs().start().client()
+        job = client.submit("limits:chatter_and_die", 2)
+        client.wait([job.id], 20)
+        (past,) = info_of(client, job.id).earlier
+        assert past.usage is not None
+        assert past.usage.cpu_us >= 200_000
+        assert past.tail.startswith("line 1\nFatal Python error")
+
+
+def test_a_kill_for_want_of_memory_is_named_and_another_is_not(
+    client: Client, memory_group: Path
+) -> None:
+    """The kernel's own killer, in a cgroup with 64 MiB; a SIGKILL of somebody else is only that."""
+    pid = client.submit("os:getpid").result(20)
+    (memory_group / "cgroup.procs").write_text(str(pid), encoding="ascii")
+    hungry = client.submit("limits:eat", 500)
+    hungry.exception(30)
+    assert info_of(client, hungry.id).cause == "SIGKILL, out of memory"
+    shot = client.submit("faults:kill_self", 9)
+    shot.exception(20)
+    assert info_of(client, shot.id).cause == "SIGKILL"
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """Return a memory cgroup of 64 MiB."""
+    group = Path(f"/sys/fs/cgroup/memory/jobd-test-{time.monotonic_ns()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(64 * MIB), encoding="ascii")
+        os.close(os.open("/dev/kmsg", os.O_RDONLY))
+    except OSError as error:
+        pytest.skip(f"no memory cgroup can be made here: {error}")
+    yield group
+    eventually(lambda: not (group / "cgroup.procs").read_text(encoding="ascii"))
+    group.rmdir()

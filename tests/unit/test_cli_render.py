@@ -113,6 +113,8 @@ def test_a_job_as_json() -> None:
         "cause": None,
         "error": {"type": "ValueError", "message": "no\nand more", "traceback": ERROR.traceback},
         "output_bytes": 2048,
+        "usage": None,
+        "output_tail": "",
         "progress": None,
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
@@ -126,6 +128,8 @@ def test_a_job_as_json() -> None:
                 "pid": 4241,
                 "cause": "SIGSEGV",
                 "error": None,
+                "usage": None,
+                "output_tail": "",
             }
         ],
     }
@@ -537,3 +541,19 @@ def test_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert tell_answers(session(), "retry", [(4, "queued again"), (9, "not found")]) == 8
     assert tell_answers(session(), "retry", []) == 0
     assert capsys.readouterr().err == "no jobs\n"
+
+
+def test_what_an_attempt_used_is_shown_and_its_last_lines_are_harmless() -> None:
+    """In the details, for the earlier attempts too; a listing has no output."""
+    past = Attempt(7, 1, State.CRASHED, 1, 2, 3, "SIGSEGV", None, None, Usage(1 << 20, 1_500_000))
+    past = msgspec.structs.replace(past, tail="\x1b[2J\nend")
+    info = msgspec.structs.replace(
+        job(), usage=Usage(3 << 20, 20_000), tail="last", earlier=[past], attempt=2
+    )
+    rows = {row[0]: row[1] for row in render.job_details(info)}
+    assert rows["used"] == "20ms of CPU, 3.0 MiB at most"
+    assert rows["attempt 1"].endswith("SIGSEGV (1.5s of CPU, 1.0 MiB at most)")
+    assert render.last_words(info) == [
+        "the last lines of attempt 1:\n\\x1b[2J\nend",
+        "the last lines of attempt 2:\nlast",
+    ]

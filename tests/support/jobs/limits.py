@@ -86,3 +86,20 @@ def note(mark: str, *words: object) -> None:
         fresh = Path(f"{mark}.new")
         fresh.write_text(" ".join(map(str, words)), encoding="utf-8")
         fresh.rename(mark)
+
+
+def eat(megabytes: int) -> int:
+    """Take memory, touch it, and keep it until the end."""
+    pages = bytearray(megabytes * 1024 * 1024)
+    pages[::4096] = b"x" * len(range(0, len(pages), 4096))
+    return len(pages)
+
+
+def chatter_and_die(lines: int) -> None:
+    """Write lines, compute for a while, and die of a signal."""
+    for number in range(lines):
+        print("line", number, flush=True)
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+    os.kill(os.getpid(), signal.SIGSEGV)
