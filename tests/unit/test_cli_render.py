@@ -27,7 +27,7 @@ from jobd.cli.text import (
     one_line,
 )
 from jobd.model.errors import DaemonUnreachable, NotFound
-from jobd.model.job import Attempt, ErrorInfo, JobInfo
+from jobd.model.job import Attempt, ErrorInfo, JobInfo, Usage
 from jobd.model.messages import Ended, StatusInfo, WorkerInfo
 from jobd.model.options import Policy
 from jobd.model.states import EXIT_CODES, State
