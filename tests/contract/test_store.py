@@ -445,6 +445,71 @@ class TestMigrating:
         assert sorted(f.name for f in older.parent.iterdir()) == ["jobd.db", "jobd.db.backup-v1"]
 
 
+class TestEdges:
+    """Who waits for whom."""
+
+    def test_an_edge_is_found_from_both_sides(self, store: Store, writer: Writer) -> None:
+        """As long as it means something, and a page at a time."""
+        jobs = writer.submit(4)
+        writer.batch.edges += [(1, 3), (1, 4), (2, 4)]
+        end(jobs[1], State.FAILED)
+        writer.change(jobs[1])
+        writer.commit()
+        assert store.dependants(1, 0, 1) == [3]
+        assert store.dependants(1, 3, 9) == [4]
+        assert sorted(store.unmet(4, 9)) == [1, 2]
+        assert store.failed(4, 9) == [2]
+        assert store.failed(3, 9) == []
+
+    def test_an_edge_from_a_success_means_nothing(self, store: Store, writer: Writer) -> None:
+        """It is found by those who tidy up."""
+        jobs = writer.submit(2)
+        writer.batch.edges.append((1, 2))
+        end(jobs[0])
+        writer.change(jobs[0])
+        writer.commit()
+        assert store.unmet(2, 9) == []
+        assert store.void_inputs(0, 9) == [1]
+        writer.batch.settled.append(1)
+        writer.commit()
+        assert store.void_inputs(0, 9) == store.dependants(1, 0, 9) == []
+
+    def test_a_job_that_waits_no_longer_has_no_edges(self, store: Store, writer: Writer) -> None:
+        """Those of others stay; new ones come first, should both be in one commit."""
+        writer.submit(4)
+        writer.batch.edges += [(1, 3), (2, 3), (1, 4)]
+        writer.batch.freed.append(3)
+        writer.commit()
+        assert store.dependants(1, 0, 9) == [4]
+        assert store.unmet(3, 9) == []
+
+    def test_states_and_values_of_many_at_once(self, store: Store, writer: Writer) -> None:
+        """Of jobs with rows of their own and of those in parcels; others are left out."""
+        jobs = writer.submit(3)
+        end(jobs[1])
+        writer.change(jobs[1])
+        writer.commit()
+        states = store.states([1, 2, 3, 4])
+        assert states == {1: State.QUEUED, 2: State.SUCCEEDED, 3: State.QUEUED}
+        assert store.values([2, 3]) == {2: jobs[1].value}
+
+    def test_blocked_and_aborted_jobs_are_listed(self, store: Store, writer: Writer) -> None:
+        """The aborted ones with the job that is to blame; a blocked one is no backlog."""
+        blocked, aborted = writer.submit(2)
+        blocked.state = State.BLOCKED
+        blocked.inputs = [7, 8]
+        end(aborted, State.ABORTED)
+        aborted.root, aborted.cause = 7, "job 7 failed: E"
+        writer.change(blocked, aborted)
+        writer.commit()
+        assert store.blocked(0, 9) == [1]
+        assert store.aborted(0, 9) == [(2, 7)]
+        assert store.backlog(0, 2, 9)[1] == {1: None, 2: None}
+        found = store.job(1)
+        assert found is not None
+        assert found.inputs == [7, 8]
+
+
 class TestWriting:
     """A batch is stored whole or not at all, and shows only once it is."""
 
