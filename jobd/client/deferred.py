@@ -110,6 +110,8 @@ def value_of(ended: Ended, blobs: Blobs | None) -> Any:
         raise error_of(ended)
     if ended.value is None:
         raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
+    if ended.value == payload.NONE:
+        return None
     refuse_gone(ended.value, ended.id)
     return payload.decode(ended.value, blobs)
 
