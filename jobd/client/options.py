@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 Duration = float | str | timedelta
 """Seconds, a text such as "1h30m", or a timedelta."""
@@ -33,13 +33,6 @@ class Options(TypedDict, total=False):
     in_: Duration
     at: str | datetime
     expires: Duration
-    priority: int
-    concurrency_key: str
-    concurrency: int
-    fair_key: str
-    key: str
-    unique: Literal["waiting", "running"]
-    if_exists: Literal["return", "fail", "replace"]
     mem: int | str
     cpus: float
     nproc: int

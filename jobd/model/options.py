@@ -43,9 +43,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bound: int = 100
     """Items that a stream may be ahead of its consumers."""
 
-    priority: int = 0
-    """The higher, the sooner, within its queue."""
-
     retries: int = 0
     backoff: str = "exponential:1"
     """As ``parse_backoff`` reads it."""
@@ -73,16 +70,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpus: float = 0.0
     nproc: int = 0
     nice: int = 0
-
-    concurrency_key: str = ""
-    concurrency: int = 1
-    """At most so many jobs with that key run at the same time."""
-    fair_key: str = ""
-    """Jobs of one queue and priority take turns between these."""
-
-    key: str = ""
-    if_exists: str = "return"
-    unique: str = "waiting"
 
     origins: dict[str, str] = {}
     """Where each value that is not the built-in one came from."""
@@ -239,15 +226,6 @@ def _backoff(said: Any) -> str:
     return text
 
 
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def parse(said: Any) -> str:
-        if said not in words:
-            raise UsageError(f"{said!r} is none of {', '.join(words)}", "the first is the default")
-        return str(said)
-
-    return parse
-
-
 def _instant(said: Any) -> int:
     """Read an instant in ISO 8601, or a datetime; without a zone it is local time."""
     if isinstance(said, str):
@@ -267,13 +245,13 @@ def _instant(said: Any) -> int:
 
 _AGAIN = "When it fails"
 _TIME = "Time"
-_ORDER = "Order"
-_UNIQUE = "Uniqueness"
 _LIMITS = "Limits"
 _JOB = "The job"
 
 OPTIONS: dict[str, Option] = {
-    "queue": Option(_name, "NAME", "The queue that it waits in.", _JOB),
+    "queue": Option(
+        _name, "NAME", "A queue by name; its jobs share defaults in the settings.", _JOB
+    ),
     "name": Option(_name, "TEXT", "A name for people, beside the function's.", _JOB),
     "bound": Option(
         _whole(1, MOST), "N", "Items that a stream may be ahead of its consumers.", _JOB
@@ -305,31 +283,6 @@ OPTIONS: dict[str, Option] = {
     "in": Option(_duration, "DURATION", "Start it no sooner than in that time.", _TIME),
     "at": Option(_instant, "INSTANT", "Start it no sooner than then: 2026-12-24T18:00.", _TIME),
     "expires": Option(_duration, "DURATION", "Do not start it any more after that time.", _TIME),
-    "priority": Option(_whole(-MOST, MOST), "N", "The higher, the sooner; 0 by default.", _ORDER),
-    "concurrency_key": Option(
-        _name, "KEY", "Run at most --concurrency jobs with that key at once.", _ORDER
-    ),
-    "concurrency": Option(
-        _whole(1, MOST), "N", "How many of its concurrency key; 1 by default.", _ORDER
-    ),
-    "fair_key": Option(
-        _name, "KEY", "Take turns with the jobs of other such keys: a tenant, say.", _ORDER
-    ),
-    "key": Option(
-        _name, "KEY", "Only one such job at a time; see --unique and --if-exists.", _UNIQUE
-    ),
-    "unique": Option(
-        _one_of("waiting", "running"),
-        "WHAT",
-        "What there is one of at most: waiting jobs, or running ones.",
-        _UNIQUE,
-    ),
-    "if_exists": Option(
-        _one_of("return", "fail", "replace"),
-        "WHAT",
-        "What to do with a second one: return, fail, replace.",
-        _UNIQUE,
-    ),
     "mem": Option(_size, "SIZE", "Memory that it may use: 2G.", _LIMITS),
     "cpus": Option(_number(0.01, 4096), "N", "Cores that it may use.", _LIMITS),
     "nproc": Option(_whole(1, MOST), "N", "Processes that it may have.", _LIMITS),
@@ -337,31 +290,8 @@ OPTIONS: dict[str, Option] = {
 }
 """All options, in the order of the help."""
 
-ONCE = frozenset({"in", "at", "key", "name"})
+ONCE = frozenset({"in", "at", "name"})
 """Options of one submit, which make no sense as a default."""
-
-
-def _rate(said: Any) -> str:
-    text = str(said).strip()
-    parse_rate(text)
-    return text
-
-
-def parse_rate(text: str) -> float:
-    """Return the starts a second that ``10/s``, ``100/m``, ``5000/h`` allows; 0: no limit.
-
-    Raises:
-        UsageError: it is no rate.
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", text, re.ASCII)
-    per_s = float(found[1]) / {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if not found or not per_s:
-        raise UsageError(f"{text!r} is not a rate", "write 10/s, 100/m or 5000/h")
-    return per_s
-
-
-QUEUE_OPTIONS: dict[str, Callable[[Any], Value]] = {"slots": _whole(1, MOST), "rate": _rate}
-"""What only a queue has: how many of its jobs run at once, and how many start in a while."""
 
 
 def check_default(name: str, value: object, *, of_queue: bool = False) -> Value:
@@ -370,8 +300,6 @@ def check_default(name: str, value: object, *, of_queue: bool = False) -> Value:
     Raises:
         UsageError: it is none, or cannot be a default.
     """
-    if of_queue and name in QUEUE_OPTIONS:
-        return QUEUE_OPTIONS[name](value)
     if name in ONCE or (of_queue and name == "queue"):
         raise UsageError(f"{name!r} cannot be a default", "give it with the submit")
     return parse_options({name: value})[name]
@@ -453,7 +381,7 @@ class Layers(msgspec.Struct, frozen=True):
         found: dict[str, dict[str, Said]] = {"defaults": {}, "queues": {}, "functions": {}}
         for table, said in rules.items():
             kind, _, name = table.partition(".")
-            found[kind][name] = {k: v for k, v in said.items() if k not in QUEUE_OPTIONS}
+            found[kind][name] = said
         return cls(found["defaults"].get("", {}), found["queues"], found["functions"])
 
     def policy(self, function: str, said: Said | None) -> Policy | None:

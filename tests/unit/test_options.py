@@ -17,7 +17,6 @@ from jobd.model.options import (
     check_default,
     parse_backoff,
     parse_options,
-    parse_rate,
     retry_delay_s,
 )
 
@@ -39,7 +38,6 @@ from jobd.model.options import (
         ("backoff", [1, 10], "1,10"),
         ("backoff", 5, "5"),
         ("jitter", "0.5", 0.5),
-        ("if_exists", "fail", "fail"),
         ("in_", "10s", 10.0),
         ("at", "2026-12-24T18:00+01:00", 1_798_131_600_000_000),
         ("at", datetime(2026, 12, 24, 17, tzinfo=UTC), 1_798_131_600_000_000),
@@ -77,7 +75,6 @@ def test_a_value_means_the_same_however_it_is_given(
         ({"retry_on": "no name"}, "'no name' are no names of exceptions"),
         ({"retry_on": ""}, "'' are no names of exceptions"),
         ({"retry_on": 5}, "5 are no names of exceptions"),
-        ({"if_exists": "explode"}, "'explode' is none of return, fail, replace"),
         ({"queue": ""}, "queue: '' is no name here"),
         ({"name": "a\nb"}, "is no name here"),
         ({"retrys": 3}, "there is no option 'retrys'"),
@@ -130,21 +127,21 @@ def test_no_wait_is_longer_than_the_longest() -> None:
 def test_what_is_nearer_to_the_submit_outranks_what_is_further_away() -> None:
     """Submit, function, queue, defaults, built in; and each value tells where it came from."""
     rules: dict[str, Any] = {
-        "defaults": {"retries": 1, "timeout": 10.0, "priority": 1},
-        "queues.etl": {"retries": 2, "timeout": 20.0, "slots": 4},
+        "defaults": {"retries": 1, "timeout": 10.0, "nice": 1},
+        "queues.etl": {"retries": 2, "timeout": 20.0},
         "functions.m:f": {"retries": 3, "queue": "etl"},
     }
     layers = Layers.of(rules)
     policy = layers.policy("m:f", {"bound": 7})
     assert policy is not None
-    assert (policy.bound, policy.retries, policy.timeout, policy.priority) == (7, 3, 20.0, 1)
+    assert (policy.bound, policy.retries, policy.timeout, policy.nice) == (7, 3, 20.0, 1)
     assert (policy.queue, policy.jitter) == ("etl", BUILT_IN.jitter)
     assert policy.origins == {
         "bound": "submit",
         "retries": '[functions."m:f"]',
         "queue": '[functions."m:f"]',
         "timeout": "[queues.etl]",
-        "priority": "[defaults]",
+        "nice": "[defaults]",
     }
 
 
@@ -168,29 +165,8 @@ def test_every_option_is_a_field_of_the_policy_and_the_other_way_round() -> None
     assert set(OPTIONS) == fields
 
 
-@pytest.mark.parametrize(("text", "per_s"), [("10/s", 10), ("120/m", 2), ("1800/h", 0.5)])
-def test_a_rate_is_so_many_starts_a_second(text: str, per_s: float) -> None:
-    """However it is written."""
-    assert parse_rate(text) == per_s
-
-
-@pytest.mark.parametrize("text", ["10", "0/s", "-1/s", "10/d", "x/s"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
-    """A rate of nothing would hold a queue for ever: that is what pausing is for."""
-    with pytest.raises(UsageError, match="is not a rate"):
-        parse_rate(text)
-
-
-@pytest.mark.parametrize(
-    ("name", "of_queue"), [("key", False), ("at", False), ("queue", True), ("slots", False)]
-)
+@pytest.mark.parametrize(("name", "of_queue"), [("name", False), ("at", False), ("queue", True)])
 def test_what_makes_no_sense_as_a_default_is_refused(name: str, *, of_queue: bool) -> None:
-    """A key for every job of a queue would let one of them in."""
+    """A name for every job of a queue tells nothing."""
     with pytest.raises(UsageError):
         check_default(name, "x", of_queue=of_queue)
-
-
-def test_a_queue_has_slots_and_a_rate() -> None:
-    """They are the queue's own, and no option of a job."""
-    assert check_default("slots", 4, of_queue=True) == 4
-    assert check_default("rate", "10/s", of_queue=True) == "10/s"
