@@ -26,6 +26,7 @@ VERBS: dict[str, dict[str, str]] = {
         "ls": "List jobs, the newest first.",
         "show": "Show all that is known of jobs.",
         "cancel": "Cancel jobs that wait or run.",
+        "failed": "Group the jobs that failed by what they died of.",
         "retry": "Queue jobs again that ended without a result.",
     },
     "The daemon": {
@@ -48,7 +49,7 @@ EXIT_CODES = [
     ("2", "the command line makes no sense"),
     ("3", "not ready: there is no result yet"),
     ("4", "no such job; or its result was taken, or has expired"),
-    ("5", "the job was cancelled or aborted"),
+    ("5", "the job was cancelled or aborted, or has expired"),
     ("6", "the job took longer than its --timeout or --soft-timeout"),
     ("7", "the job crashed: its worker died"),
     ("8", "several jobs, different ends"),

@@ -103,7 +103,7 @@ def complain(session: Session, ended: Ended) -> None:
         hint = (
             f" (see 'jobd show {ended.root}'; 'jobd retry {ended.root}' gives both another round)"
         )
-    elif ended.state is not State.CANCELLED and not session.quiet:
+    elif ended.state not in (State.CANCELLED, State.EXPIRED) and not session.quiet:
         hint = f" (see 'jobd logs {ended.id}', 'jobd show {ended.id}')"
     session.complain(render.failure_text(ended) + hint)
 

@@ -69,6 +69,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "created_at": instant(info.created_at),
         "started_at": instant(info.started_at),
         "ended_at": instant(info.ended_at),
+        "due_at": instant(info.due_at),
         "pid": info.pid or None,
         "cause": info.cause or None,
         "root": info.root or None,
@@ -274,6 +275,7 @@ def job_details(info: JobInfo) -> list[Row]:
         ("created", instant_text(info.created_at)),
         ("started", instant_text(info.started_at)),
         ("ended", instant_text(info.ended_at)),
+        ("starts" if info.state is State.SCHEDULED else "expires", instant_text(info.due_at)),
         ("took", took_text(info)),
         ("attempts", str(info.attempt)),
         ("crashes", str(info.crashes or "")),
@@ -355,6 +357,8 @@ def failure_text(ended: Ended) -> str:
     match ended.state:
         case State.CANCELLED:
             return f"job {ended.id} was cancelled" + (f": {reason}" if reason else "")
+        case State.EXPIRED:
+            return f"job {ended.id} has expired: it had not started in time"
         case State.ABORTED:
             return f"job {ended.id} was aborted: {one_line(ended.cause)}"
         case State.CRASHED:

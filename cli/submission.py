@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from jobd import payload
@@ -43,7 +45,22 @@ def submit(  # what is said on a command line
     )
     session.attached = [deferred.id]
     session.submitting = False
+    for sentence in instants(said):
+        session.note(f"jobd: job {deferred.id} {sentence}")
     return deferred.id
+
+
+def instants(said: Said) -> list[str]:
+    """Say when a job that is submitted now starts and expires, if that was asked for, in local time."""
+    now_us = time.time_ns() // 1000
+    told = []
+    for name, verb in (("at", "starts"), ("in", "starts"), ("expires", "expires")):
+        value = said.get(name)
+        if isinstance(value, int | float) and value:
+            at_us = value if name == "at" else now_us + value * 1e6
+            at = datetime.fromtimestamp(at_us / 1e6, UTC).astimezone()
+            told.append(f"{verb} at {at.isoformat(timespec='seconds')}")
+    return told
 
 
 def said_of(options: Mapping[str, object]) -> Said:

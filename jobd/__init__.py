@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from jobd._version import __version__
 
 if TYPE_CHECKING:
+    from jobd.again import Cancel, Retry, snooze
     from jobd.client.aio import AsyncClient, AsyncDeferred
     from jobd.client.sync import Client, Deferred
     from jobd.context import CurrentJob, TimeLimitExceeded, current_job, progress
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         JobCrashed,
         JobdError,
         JobError,
+        JobExpired,
         JobFailed,
         JobTimedOut,
         NotAllowed,
@@ -55,6 +57,7 @@ __all__ = [
     "AsyncClient",
     "AsyncDeferred",
     "BadFunction",
+    "Cancel",
     "Client",
     "ConfigError",
     "CurrentJob",
@@ -68,6 +71,7 @@ __all__ = [
     "JobCancelled",
     "JobCrashed",
     "JobError",
+    "JobExpired",
     "JobFailed",
     "JobFuture",
     "JobTimedOut",
@@ -79,6 +83,7 @@ __all__ = [
     "ProtocolMismatch",
     "QueueFull",
     "ResultExpired",
+    "Retry",
     "Stopping",
     "StoreFailed",
     "TimeLimitExceeded",
@@ -89,9 +94,13 @@ __all__ = [
     "__version__",
     "current_job",
     "progress",
+    "snooze",
 ]
 
 _HOMES = {
+    "Cancel": "jobd.again",
+    "Retry": "jobd.again",
+    "snooze": "jobd.again",
     "AsyncClient": "jobd.client.aio",
     "AsyncDeferred": "jobd.client.aio",
     "Client": "jobd.client.sync",

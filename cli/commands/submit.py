@@ -22,6 +22,7 @@ jobd submit mytasks:summarize @notes.txt           the text of a file
 date | jobd submit mytasks:stamp when=@-           the text from stdin
 jobd submit --follow mytasks:tail_log /var/log/x   a generator: one JSON value a line
 jobd submit mytasks:fetch URL --retries 5 --backoff exponential:1s --timeout 30s
+jobd submit mytasks:report --at 'tomorrow 09:00' --expires 1d
 jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
 """
 

@@ -12,6 +12,7 @@ from jobd.model.errors import (
     JobCancelled,
     JobCrashed,
     JobError,
+    JobExpired,
     JobFailed,
     JobTimedOut,
     NotFound,
@@ -137,6 +138,11 @@ def error_of(ended: Ended) -> JobError:
     if ended.state is State.CANCELLED:
         why = f": {ended.cause}" if ended.cause else ""
         return JobCancelled(f"job {ended.id} was cancelled{why}", "", id=ended.id)
+    if ended.state is State.EXPIRED:
+        hint = f"'jobd retry {ended.id}' runs it all the same"
+        return JobExpired(
+            f"job {ended.id} has expired: it had not started in time", hint, id=ended.id
+        )
     if ended.state is State.CRASHED:
         return JobCrashed(
             f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace

@@ -230,7 +230,7 @@ class Dependencies:
         scheduler = self._scheduler
         if scheduler.is_unsettled(job.id):
             return "has not ended"
-        if job.inputs and job.state in (State.ABORTED, State.CANCELLED):
+        if job.inputs and job.state in (State.ABORTED, State.CANCELLED, State.EXPIRED):
             failed = self._failed_input(job)
             if failed is not None:
                 return f"its input {root_of(failed)} has failed: retry that"
@@ -280,7 +280,8 @@ class Dependencies:
             roots = sorted({root for _, root in aborted})
             states = self._store.states(roots)
             for after, root in aborted:
-                if states[root] <= State.SUCCEEDED:
+                # One that was aborted itself is no root: it was retried since, in vain.
+                if states[root] <= State.SUCCEEDED or states[root] is State.ABORTED:
                     self._examine(after)
                     yield
         after = 0

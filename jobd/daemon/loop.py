@@ -58,7 +58,7 @@ from jobd.model.orders import (
 from jobd.model.states import State
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Dead, Pool, tail_of
-from jobd.scheduler import Death, Phase, Scheduler
+from jobd.scheduler import Death, Phase, Scheduler, timers
 from jobd.store import Store
 from jobd.wire.router import Router
 
@@ -255,10 +255,23 @@ class Daemon:
             scheduler.refill(*self.store.backlog(cursor, high, REFILL))
         if self.dependencies.has_more:
             self.dependencies.step()
+        self._look_at_the_clock()
         self._act()
         self._write()
         self._flush()
         return self._is_over()
+
+    def _look_at_the_clock(self) -> None:
+        """Load timers from the store, and do what is due."""
+        scheduler, store = self.scheduler, self.store
+        soonest = scheduler.timers
+        if soonest.wants_refill():
+            stored = store.due(soonest.horizon, timers.REFILL)
+            soonest.refill(stored, scheduler.ledger.unsettled())
+        for number in scheduler.due():
+            job = scheduler.window.jobs.get(number) or store.job(number)
+            if job is not None:
+                scheduler.fire(job)
 
     def _flush(self) -> None:
         """Send what was gathered for clients and workers."""
@@ -295,6 +308,8 @@ class Daemon:
         if self._ping_at:
             times.append(self._ping_at)
         if scheduler.wants_refill() and not self.committer.busy:
+            return 0
+        if scheduler.timers.wants_refill():
             return 0
         wait_s = min(times) - time.monotonic()
         return max(0, -int(-wait_s * 1000 // 1))

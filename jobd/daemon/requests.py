@@ -392,7 +392,7 @@ class Requests:
         )
         if job.policy is not None:
             info.queue, info.name = job.policy.queue, job.policy.name
-        info.root, info.usage = job.root, job.usage
+        info.root, info.usage, info.due_at = job.root, job.usage, job.due_at
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
@@ -660,7 +660,7 @@ def _is_open(job: Job, attempt: int) -> bool:
     if any(past.number == attempt for past in job.earlier or ()):
         return True
     if attempt == job.attempt > 0:
-        return job.state is not State.QUEUED
+        return job.state not in (State.QUEUED, State.SCHEDULED)
     return attempt >= job.attempt
 
 

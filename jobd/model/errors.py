@@ -243,6 +243,13 @@ class JobCancelled(JobError):
     error = "job_cancelled"
 
 
+class JobExpired(JobError):
+    """The job had not started when it was of no use any more (``--expires``)."""
+
+    code = 5
+    error = "job_expired"
+
+
 class JobAborted(JobError):
     """An input of the job ended without a result.
 

@@ -7,8 +7,11 @@ daemon never looks into them (jobd.payload knows the codecs).
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from jobd.model.durations import LONGEST_S
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import Event, State
 
@@ -61,6 +64,26 @@ class Verdict:
     """Its soft limit was raised in it, and ended it."""
 
 
+class Wish:
+    """What a job wants to follow its attempt, by what it raises."""
+
+    NOTHING = 0
+    RETRY = 1
+    SNOOZE = 2
+    CANCEL = 3
+
+
+class Raised(msgspec.Struct, frozen=True, array_like=True):
+    """What decides what follows an attempt that has raised."""
+
+    names: list[str]
+    """Of the exception's class and its bases, each with its module."""
+    wish: int = Wish.NOTHING
+    in_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_S)] | None = None
+    """After how long; None: as the job's policy says."""
+    why: str = ""
+
+
 class Outcome(msgspec.Struct, array_like=True, gc=False):
     """One attempt's end, as the worker hands it in."""
 
@@ -74,10 +97,11 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     log: LogSpan | None = None
     usage: Usage | None = None
     """None: it took less than a millisecond."""
+    raised: Raised | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
-    """An attempt that is over and was not the job's last word."""
+    """An attempt that is over and was not the job's last word; one that was snoozed is ``SCHEDULED``."""
 
     job: int
     number: int
@@ -166,6 +190,8 @@ class Job(msgspec.Struct, gc=False):
     inputs: list[int] | None = None  # the jobs whose results are among its arguments
     root: int = 0  # aborted: the job that was to blame
     usage: Usage | None = None  # of the latest attempt
+    due_at: int = 0  # when the clock does something to it (scheduler.timers); 0: never
+    failures: int = 0  # attempts of this round that have failed: the retries that are used up
     # What follows lives in memory only.
     row: bool = False  # it has a row of its own, or will with the commit in flight
     stored: State = State.QUEUED  # the state that it is counted under
@@ -215,3 +241,5 @@ class JobInfo(msgspec.Struct, array_like=True):
     usage: Usage | None = None
     tail: str = ""
     """The last lines of the latest attempt's output."""
+    due_at: int = 0
+    """When it starts, if it is scheduled, or when it expires; 0: neither."""

@@ -153,7 +153,7 @@ class Option(NamedTuple):
 def _whole(low: int, high: int) -> Callable[[Any], int]:
     def parse(said: Any) -> int:
         text = str(said).strip()
-        if isinstance(said, bool) or not re.fullmatch(r"[+-]?[0-9]{1,15}", text, re.ASCII):
+        if isinstance(said, bool) or not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
             raise UsageError(f"{said!r} is not a whole number", f"give one from {low} to {high}")
         if not low <= int(text) <= high:
             raise UsageError(f"{text} is out of range", f"give a number from {low} to {high}")
@@ -227,13 +227,13 @@ def _backoff(said: Any) -> str:
 
 
 def _instant(said: Any) -> int:
-    """Read an instant in ISO 8601, or a datetime; without a zone it is local time."""
+    """Read an instant in ISO 8601, ``tomorrow 09:00``, or a datetime; without a zone it is local time."""
     if isinstance(said, str):
         try:
-            said = datetime.fromisoformat(said.strip())
+            said = datetime.fromisoformat(_dated(said.strip()))
         except ValueError:
             raise UsageError(
-                f"{said!r} is not an instant", "write 2026-12-24T18:00, with a zone if not local"
+                f"{said!r} is not an instant", "write 2026-12-24T18:00 or tomorrow 09:00"
             ) from None
     if not isinstance(said, datetime):
         raise UsageError(f"{said!r} is not an instant", "give a datetime or a text in ISO 8601")
@@ -241,6 +241,16 @@ def _instant(said: Any) -> int:
     if not 1970 <= moment.year < 2200:
         raise UsageError(f"{said} is too far away", "is the year right?")
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _dated(text: str) -> str:
+    """Return a text with the date instead of ``today`` and ``tomorrow``."""
+    day, _, rest = text.partition(" ")
+    days = {"today": 0, "tomorrow": 1}.get(day.lower())
+    if days is None or not rest:
+        return text
+    date = datetime.now().astimezone().date() + timedelta(days)
+    return f"{date.isoformat()}T{rest.strip()}"
 
 
 _AGAIN = "When it fails"

@@ -15,6 +15,7 @@ from enum import IntEnum
 class State(IntEnum):
     """Where a job is in its life."""
 
+    SCHEDULED = 1  # its time has not come: a start that was asked for, or the next attempt
     BLOCKED = 2  # some of its inputs have not ended yet
     QUEUED = 3
     RUNNING = 4
@@ -24,10 +25,14 @@ class State(IntEnum):
     TIMED_OUT = 13  # it took longer than it may
     CANCELLED = 14  # a person did it
     ABORTED = 15  # the system did: an input did not succeed
+    EXPIRED = 16  # it had not started when it was of no use any more
 
 
 ENDED = 10
 """States from this number on are ends."""
+
+WIDTH = 17
+"""How long an array by state is."""
 
 
 class Event(IntEnum):
@@ -45,22 +50,34 @@ class Event(IntEnum):
     REVIVE = 10  # the input that aborted it gets another round
     PUT = 11  # it stands for a value that a client has handed in, and never runs
     TIME_OUT = 12  # an attempt took longer than it may, and was stopped for that
+    POSTPONE = 13  # it has to wait for its time
+    DUE = 14  # that has come
+    EXPIRE = 15
 
 
 TABLE: dict[State, dict[Event, State]] = {
+    State.SCHEDULED: {
+        Event.DUE: State.QUEUED,
+        Event.CANCEL: State.CANCELLED,
+        Event.EXPIRE: State.EXPIRED,
+    },
     State.BLOCKED: {
         Event.RELEASE: State.QUEUED,
         Event.CANCEL: State.CANCELLED,
         Event.ABORT: State.ABORTED,
+        Event.EXPIRE: State.EXPIRED,
     },
     State.QUEUED: {
         Event.ASSIGN: State.RUNNING,
+        Event.POSTPONE: State.SCHEDULED,
+        Event.EXPIRE: State.EXPIRED,
         Event.PUT: State.SUCCEEDED,
         Event.CANCEL: State.CANCELLED,
         Event.CRASH: State.CRASHED,  # found at start: it took the whole machine down, again
     },
     State.RUNNING: {
         Event.PUT_BACK: State.QUEUED,
+        Event.POSTPONE: State.SCHEDULED,  # to be tried again, later
         Event.SUCCEED: State.SUCCEEDED,
         Event.FAIL: State.FAILED,
         Event.CRASH: State.CRASHED,
@@ -73,6 +90,7 @@ TABLE: dict[State, dict[Event, State]] = {
     State.TIMED_OUT: {Event.RETRY: State.QUEUED},
     State.CANCELLED: {Event.RETRY: State.QUEUED, Event.REVIVE: State.BLOCKED},
     State.ABORTED: {Event.REVIVE: State.BLOCKED},
+    State.EXPIRED: {Event.RETRY: State.QUEUED, Event.REVIVE: State.BLOCKED},
 }
 
 
@@ -85,7 +103,7 @@ _NEXT: list[list[State | None]] = [
         TABLE[State(state)].get(Event(event)) if state in TABLE and event else None
         for event in range(len(Event) + 1)
     ]
-    for state in range(16)
+    for state in range(WIDTH)
 ]
 """The table as arrays: a dictionary would hash an enum, in Python, for every step of every job."""
 
@@ -104,6 +122,7 @@ NAMES: dict[State, str] = {state: state.name.lower() for state in State}
 BY_NAME: dict[str, State] = {name: state for state, name in NAMES.items()}
 
 EXIT_CODES: dict[State, int] = {
+    State.SCHEDULED: 3,
     State.BLOCKED: 3,
     State.QUEUED: 3,
     State.RUNNING: 3,
@@ -113,5 +132,6 @@ EXIT_CODES: dict[State, int] = {
     State.CRASHED: 7,
     State.TIMED_OUT: 6,
     State.ABORTED: 5,
+    State.EXPIRED: 5,
 }
 """What a command that mirrors a job exits with (the table in docs/cli.md)."""

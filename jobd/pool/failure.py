@@ -86,11 +86,21 @@ def describe(exc: BaseException) -> ErrorInfo:
 
 def type_name(value: object) -> str:
     """Name a value's class: "ValueError" for a builtin, else "package.module.Name"."""
+    return class_name(type(value))
+
+
+def class_name(kind: type) -> str:
+    """Name a class, as ``type_name`` does that of a value."""
     # Through type's own slots: a metaclass may lie about these names, or raise.
-    qualname: object = vars(type)["__qualname__"].__get__(type(value))
-    module: object = vars(type)["__module__"].__get__(type(value))
+    qualname: object = vars(type)["__qualname__"].__get__(kind)
+    module: object = vars(type)["__module__"].__get__(kind)
     prefix = f"{module}." if type(module) is str and module != "builtins" else ""
     return clip(f"{prefix}{qualname}", TYPE_BYTES)
+
+
+def message_of(exc: BaseException) -> str:
+    """Return an exception's message in one printable line.  Never raises."""
+    return one_line(_message(exc))
 
 
 def safe_repr(value: object, limit: int = 2000) -> str:

@@ -42,7 +42,7 @@ from jobd.blobs import Blobs, Spot
 from jobd.failpoints import hit
 from jobd.model.blob import item_name, result_name
 from jobd.model.errors import DiskFull, PayloadNotStored, PayloadTooLarge
-from jobd.model.job import ErrorInfo, LogSpan, Outcome, Verdict
+from jobd.model.job import ErrorInfo, LogSpan, Outcome, Raised, Verdict
 from jobd.model.messages import Message, encode
 from jobd.model.orders import (
     Adopt,
@@ -70,6 +70,7 @@ from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.meter import MEASURED_US, Meter
 from jobd.pool.protocol import Settings
+from jobd.pool.raised import raised_by
 from jobd.pool.resolve import resolve
 from jobd.pool.scoreboard import Scoreboard, log_name
 from jobd.pool.streams import ConsumerGone, Stream
@@ -261,7 +262,7 @@ class Worker:
         limits = task.limits
         if limits is not None:
             self._alarm.set(limits.soft_timeout_s)
-        verdict, value, error = self._call(task)
+        verdict, value, error, raised = self._call(task)
         duration_us = int((time.perf_counter() - began) * 1e6)
         if limits is not None:
             self._alarm.clear()
@@ -269,30 +270,31 @@ class Worker:
         self._board.end()
         hit("job.ended")
         outcome = Outcome(task.id, task.attempt, verdict, value, error, wall_us, duration_us, log)
+        outcome.raised = raised
         if duration_us >= MEASURED_US:
             outcome.usage = self._meter.measure()
             self._board.used(self._meter.cpu_us)
         return outcome
 
-    def _call(self, task: Task) -> tuple[int, bytes | None, ErrorInfo | None]:
+    def _call(self, task: Task) -> tuple[int, bytes | None, ErrorInfo | None, Raised | None]:
         try:
             try:
                 self._in_job = True
-                return Verdict.RETURNED, self._result(task), None
+                return Verdict.RETURNED, self._result(task), None, None
             except (Stopped, ConsumerGone):
                 self._in_job = False
-                return Verdict.STOPPED, None, None
+                return Verdict.STOPPED, None, None, None
             except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
                 self._in_job = False
-                return self._verdict(error), None, _told(error)
+                return self._verdict(error), None, _told(error), raised_by(error)
             finally:
                 self._in_job = False
         except Stopped:  # the signal came while the job's own exception was being handled
             self._in_job = False
-            return Verdict.STOPPED, None, None
+            return Verdict.STOPPED, None, None, None
         except context.TimeLimitExceeded as error:  # so did the soft limit
             self._in_job = False
-            return self._verdict(error), None, _told(error)
+            return self._verdict(error), None, _told(error), raised_by(error)
 
     def _verdict(self, error: BaseException) -> int:
         """Tell whether it is the soft limit that ended a job; it may raise the same by itself."""

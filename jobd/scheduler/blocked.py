@@ -20,6 +20,7 @@ import msgspec
 from jobd.model.job import ErrorInfo, Job
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 
 JOBS = 65_536
@@ -59,9 +60,10 @@ class Lookup(msgspec.Struct):
 class Blocked:
     """Who waits for whom."""
 
-    def __init__(self, ledger: Ledger, window: Window) -> None:
+    def __init__(self, ledger: Ledger, window: Window, timers: Timers) -> None:
         self._ledger = ledger
         self._window = window
+        self._timers = timers
         self.spilled = ledger.counts[State.BLOCKED]
         """Blocked jobs that are not resident."""
         self.missing: dict[int, set[int]] = {}
@@ -90,6 +92,8 @@ class Blocked:
         unmet, failed = fate
         self._window.jobs[job.id] = job
         self._ledger.store(job)
+        if job.policy is not None:
+            self._timers.watch(job, job.policy)
         if not unmet:
             if not self._window.is_full:
                 self._window.cursor = max(self._window.cursor, job.id)
@@ -125,9 +129,11 @@ class Blocked:
                 if not dependants:
                     del self._dependants[number]
 
-    def ready(self, job: Job) -> None:
-        """Queue a job that is in memory, or leave it to the store if there is no room."""
+    def ready(self, job: Job, *, at_once: bool = False) -> None:
+        """Queue a job that is in memory, or leave it to the store if there is no room, or it is too early."""
         self._ledger.store(job)
+        if job.policy is not None and not at_once and self._timers.postpone(job, job.policy):
+            return
         if self._window.is_full:
             self._ledger.batch.spill.add(job.id)
         else:
@@ -214,6 +220,7 @@ class Blocked:
             self.leave(job)
             job.state = transition(job.state, Event.ABORT)
             job.ended_at = self.wall
+            job.due_at = 0
             self.ended(job)
         job.root = root_of(failed)
         job.cause, job.error = blame(failed)
@@ -267,6 +274,8 @@ def blame(failed: Job) -> tuple[str, ErrorInfo | None]:
         cause = f"job {failed.id} timed out ({failed.cause})"
     elif failed.state is State.CANCELLED:
         cause = f"job {failed.id} was cancelled" + (f": {failed.cause}" if failed.cause else "")
+    elif failed.state is State.EXPIRED:
+        cause = f"job {failed.id} has expired"
     else:
         assert error is not None
         message = error.message.partition("\n")[0]

@@ -37,6 +37,7 @@ from jobd.model.job import (
     LogSpan,
     Outcome,
     Parcel,
+    Raised,
     Verdict,
 )
 from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Submit, Submitted, refusal
@@ -53,7 +54,8 @@ from jobd.model.orders import (
     Task,
 )
 from jobd.model.states import ENDED, Event, State, transition
-from jobd.scheduler import lending
+from jobd.scheduler import again, lending, timers
+from jobd.scheduler.again import Then
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.blocked import Blocked, Fate
 from jobd.scheduler.clocks import Clocks, cause_of, is_limited, limits_of
@@ -62,6 +64,7 @@ from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.streams import Stream, Streams
+from jobd.scheduler.timers import Timers, is_timed
 from jobd.scheduler.window import Window
 
 BUDGET_US = 2_000.0
@@ -127,7 +130,9 @@ class Scheduler:
             lambda number: lending.is_awaited(self.workers.values(), number),
         )
         self.workers: dict[str, Worker] = {}
-        self.blocked = Blocked(self.ledger, self.window)
+        self.window.scheduled = self.ledger.counts[State.SCHEDULED]
+        self.timers = Timers(has_more=next_id > 1)
+        self.blocked = Blocked(self.ledger, self.window, self.timers)
         self.streams = Streams(self.ledger)
         self.draining = False
         self.degraded = False
@@ -150,7 +155,7 @@ class Scheduler:
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
         self._now = now_us
-        self._wall = self.blocked.wall = wall_us
+        self._wall = self.blocked.wall = self.timers.wall = wall_us
 
     def take_effects(self) -> Effects:
         """Decide what can be decided, and return what is to be done now."""
@@ -190,6 +195,9 @@ class Scheduler:
             times.append(self._try_at)
         if not self.draining:
             times += self._staff.times(self._now)
+            due_at = self.timers.next_at()
+            if due_at is not None:
+                times.append(self._now + max(0, due_at - self._wall))
         return min(times, default=None)
 
     # -- the store --
@@ -259,6 +267,8 @@ class Scheduler:
         """Leave a job to the store, where it is now, if there is no room for it."""
         if job.state is State.BLOCKED:
             self.blocked.unload(job)
+        elif job.state is State.SCHEDULED:
+            self.window.unload_scheduled(job)
         elif job.id in batch.spill:
             self.window.spill(job)
 
@@ -320,7 +330,8 @@ class Scheduler:
         count = len(args)
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
-        waiting = ledger.counts[State.QUEUED] + ledger.counts[State.BLOCKED]
+        counts = ledger.counts
+        waiting = counts[State.QUEUED] + counts[State.BLOCKED] + counts[State.SCHEDULED]
         if waiting + ledger.batch.submitted + count > self.options.max_queued:
             raise QueueFull(
                 f"the queue is full ({self.options.max_queued} jobs)",
@@ -337,6 +348,8 @@ class Scheduler:
         batch.submitted += count
         batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
         watcher = peer if request.watch else None
+        if fates is None and is_timed(policy):
+            fates = [([], None)] * count
         if fates is not None:
             submission.has_inputs = True
             self._submit_dependants(submission, request, policy, fates)
@@ -370,8 +383,10 @@ class Scheduler:
     def _submit_dependants(
         self, submission: Submission, request: Submit, policy: Policy | None, fates: list[Fate]
     ) -> None:
-        """Take in jobs with inputs: each has a row of its own from the start."""
-        total, calls = submission.count, zip(request.args, request.inputs, fates, strict=True)
+        """Take in jobs that wait for inputs, or for their time: each has a row from the start."""
+        total = submission.count
+        given = request.inputs or [[]] * total
+        calls = zip(request.args, given, fates, strict=True)
         for number, (args, inputs, fate) in enumerate(calls, submission.first):
             job = Job(number, request.uid, total, request.function, args, self._wall)
             job.policy, job.inputs = policy, inputs or None  # type: ignore[assignment]  # ids only
@@ -427,16 +442,40 @@ class Scheduler:
         self.blocked.restarted(job.id)
         if job.inputs:  # it was cancelled before they had succeeded, maybe
             self.ledger.batch.freed.append(job.id)
-        if job.started_at or job.state is not State.CANCELLED:
-            # Cancelled before it started, it has no attempt to keep; its number may be another's.
+        if job.started_at or job.state not in (State.CANCELLED, State.EXPIRED):
+            # Over before it started, it has no attempt to keep; its number may be another's.
             job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]
         job.state = transition(job.state, Event.RETRY)
-        job.crashes, job.cause, job.stop = 0, "", None
+        job.crashes, job.failures, job.cause, job.stop = 0, 0, "", None
         job.error, job.value, job.log, job.usage = None, None, None, None
         job.started_at = job.ended_at = 0
         self.streams.restart(job.id)
-        self.blocked.ready(job)
+        self.blocked.ready(job, at_once=True)  # whatever its time was: somebody wants it now
         return "queued again"
+
+    def due(self) -> list[int]:
+        """Return jobs whose time has come, as it seems; each is to be loaded, for ``fire``."""
+        return [] if self.draining else self.timers.due()
+
+    def fire(self, job: Job) -> None:
+        """Do to a job, in memory or as it is stored, what its time has come for, if it has."""
+        if not 0 < job.due_at <= self._wall or job.state is State.RUNNING:
+            return
+        job = self.window.load(job)
+        expires_at = timers.expires_at(job, job.policy or BUILT_IN) if not job.attempt else 0
+        if job.state is not State.SCHEDULED or 0 < expires_at <= self._wall:
+            self._expire(job)
+            return
+        job.state = transition(job.state, Event.DUE)
+        job.due_at = expires_at
+        if expires_at:
+            self.timers.add(job)
+        self.blocked.ready(job)
+
+    def _expire(self, job: Job) -> None:
+        if job.state is State.BLOCKED:
+            self.blocked.leave(job)
+        self._finish(job, Event.EXPIRE)
 
     def revive(self, job: Job, *, is_waiting: bool) -> str:
         """Open another round of a job that never ran, because of its inputs; return the answer."""
@@ -700,7 +739,7 @@ class Scheduler:
         for worker in ready:
             if worker.assigned or len(hands) >= slots:
                 break
-            job = self.window.pop()
+            job = self._next()
             if job is None:
                 break
             self._hand(worker, job)
@@ -715,6 +754,12 @@ class Scheduler:
         if len(self.window):
             self.ledger.batch.urgent = True  # what still waits will not end before this commit
 
+    def _next(self) -> Job | None:
+        """Take the next job that is of use."""
+        while (job := self.window.pop()) is not None and 0 < job.due_at <= self._wall:
+            self._expire(job)
+        return job
+
     def _hand_ahead(self, rooms: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
         window, expected_us = self.window, self._forecast.expected_us
@@ -727,6 +772,9 @@ class Scheduler:
                 job = window.pop()
                 if job is None:
                     return
+                if job.due_at and job.due_at <= self._wall:
+                    self._expire(job)
+                    continue
                 if expected_us(job.function) > SHORT_US or is_limited(job.policy):
                     self.window.push(job)
                     return
@@ -865,11 +913,34 @@ class Scheduler:
             self._timed_out(job, soft=job.stop is None)
         elif outcome.verdict in _HAS_RAISED:
             job.error = outcome.error
-            self._finish(job, Event.FAIL)
+            self._raised(job, outcome.raised or Raised([]))
         elif worker.adopted:  # the daemon that has died had it stopped, and could not record that
             self._put_back(job)
         else:
             self._crashed(job, "SIGTERM", "")
+
+    def _raised(self, job: Job, raised: Raised) -> None:
+        """An attempt has failed by itself, or wants to be followed by something else than an end."""
+        step = again.after(job, raised)
+        if step.then is Then.CANCEL:
+            job.error, job.cause = None, raised.why
+            self._finish(job, Event.CANCEL)
+        elif step.then is Then.FAIL or self.streams.has_items(job.id):
+            job.failures += 1
+            self._finish(job, Event.FAIL)
+        elif step.then is Then.SNOOZE:
+            job.error, job.cause = None, raised.why
+            self._again(job, State.SCHEDULED, step.delay_us)
+        else:
+            job.failures += 1
+            self._again(job, State.FAILED, step.delay_us)
+
+    def _again(self, job: Job, state: State, delay_us: int) -> None:
+        """Keep an attempt on record, in this state, and let another one follow."""
+        job.earlier = [*(job.earlier or ()), self._attempt(job, state)]
+        # It has started, so it does not expire any more.
+        job.due_at = self._wall + delay_us if delay_us > 0 else 0
+        self._put_back(job, waits=delay_us > 0)
 
     def _outlived(self, job: Job, death: Death) -> None:
         """The worker that had this job is dead."""
@@ -893,18 +964,25 @@ class Scheduler:
         job.crashes += 1
         job.cause = cause
         job.error = ErrorInfo("", f"its worker died: {cause}", stack_of(tail))
-        if job.crashes > self.options.max_crashes or self.streams.has_items(job.id):
+        budget = None if job.policy is None else job.policy.max_crashes
+        if budget is None:
+            budget = self.options.max_crashes
+        if job.crashes > budget or self.streams.has_items(job.id):
             self._finish(job, Event.CRASH)
         else:
-            job.earlier = [*(job.earlier or ()), self._attempt(job, State.CRASHED)]
-            self._put_back(job)
+            self._again(job, State.CRASHED, 0)
 
     def _timed_out(self, job: Job, *, soft: bool) -> None:
         """An attempt took longer than it may."""
         job.cause = cause_of(job.policy, soft=soft)
         if job.error is None:
             job.error = ErrorInfo("jobd.TimeLimitExceeded", job.cause, "")
-        self._finish(job, Event.TIME_OUT)
+        step = again.after(job, again.TIMED_OUT)
+        job.failures += 1
+        if step.then is Then.FAIL or self.streams.has_items(job.id):
+            self._finish(job, Event.TIME_OUT)
+        else:
+            self._again(job, State.TIMED_OUT, step.delay_us)
 
     def _attempt(self, job: Job, state: State) -> Attempt:
         return Attempt(
@@ -923,6 +1001,7 @@ class Scheduler:
     def _finish(self, job: Job, event: Event) -> None:
         """Record a job's end."""
         job.state = transition(job.state, event)
+        job.due_at = 0
         if not job.ended_at:
             job.ended_at = self._wall
         if event is Event.SUCCEED or event is Event.FAIL:
@@ -931,8 +1010,11 @@ class Scheduler:
         if self.blocked.spilled or self.blocked.missing:
             self.blocked.ended(job)
 
-    def _put_back(self, job: Job) -> None:
-        """Queue a job again whose attempt came to nothing; its number keeps rising."""
+    def _put_back(self, job: Job, *, waits: bool = False) -> None:
+        """Queue a job again whose attempt came to nothing, or let it wait until ``due_at``.
+
+        Its number keeps rising.
+        """
         if job.stop is Event.CANCEL:
             self._finish(job, Event.CANCEL)
             return
@@ -943,12 +1025,14 @@ class Scheduler:
                 self._finish(job, Event.CRASH)
                 return
             self.streams.put_back(job.id)
-        job.state = transition(job.state, Event.PUT_BACK)
+        job.state = transition(job.state, Event.POSTPONE if waits else Event.PUT_BACK)
         job.stop = None
         job.started_at = job.ended_at = 0
         job.error, job.log, job.cause, job.usage = None, None, "", None
         self.ledger.store(job)
-        if not job.void:
+        if job.due_at and not job.void:
+            self.timers.add(job)
+        if not (waits or job.void):
             self.window.push(job)
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from jobd.model.job import Job, Lease, Record
-from jobd.model.states import State
+from jobd.model.states import WIDTH, State
 from jobd.scheduler.batch import Batch, Change, Submission
 
 RECENT = 64
@@ -28,7 +28,7 @@ class Ledger:
         """Jobs up to this id are durable."""
         self.taken_high = next_id - 1
         """Jobs up to this id are durable, or will be with the commit in flight."""
-        self.counts = [counts.get(State(n), 0) if n in set(State) else 0 for n in range(16)]
+        self.counts = [counts.get(State(n), 0) if n in set(State) else 0 for n in range(WIDTH)]
         """How many jobs are in each state, by its number; running ones count as queued."""
         self.submissions: dict[bytes, Submission] = {}
         """Those that are not durable yet, by key."""

@@ -40,6 +40,9 @@ class Window:
         self.watchers = Watchers()
         self.blocked_watchers = Watchers()
         """Of those that wait for others, and not for a worker."""
+        self.scheduled = 0
+        """Scheduled jobs that are in the store only."""
+        self.scheduled_watchers = Watchers()
         self._fresh: deque[Job] = deque()
         """Ready jobs that came in the order of their ids, as nearly all do."""
         self._back: list[int] = []
@@ -187,6 +190,12 @@ class Window:
                 self._watch(job, peer)
         for peer, _, _ in self.blocked_watchers.within(job.id, job.id):
             self._watch(job, peer)
+        if job.state is State.SCHEDULED:
+            for peer, _, _ in self.scheduled_watchers.within(job.id, job.id):
+                self._watch(job, peer)
+            self.scheduled -= 1
+            if not self.scheduled:
+                self.scheduled_watchers.clear()
         return job
 
     def recover(self, job: Job) -> None:
@@ -213,6 +222,13 @@ class Window:
         for peer in job.watchers or ():
             self.blocked_watchers.add(peer, job.id, job.id)
 
+    def unload_scheduled(self, job: Job) -> None:
+        """Leave a scheduled job to the store."""
+        self.jobs.pop(job.id, None)
+        self.scheduled += 1
+        for peer in job.watchers or ():
+            self.scheduled_watchers.add(peer, job.id, job.id)
+
     def watch(self, peer: bytes, number: int, state: State = State.QUEUED) -> None:
         """Tell this peer of the job's end; the job is in memory, or in this state in the store."""
         job = self.jobs.get(number)
@@ -220,6 +236,8 @@ class Window:
             self._watch(job, peer)
         elif state is State.BLOCKED:
             self.blocked_watchers.add(peer, number, number)
+        elif state is State.SCHEDULED:
+            self.scheduled_watchers.add(peer, number, number)
         else:
             self.watchers.add(peer, number, number)
 
@@ -233,6 +251,7 @@ class Window:
         """Nobody is there to be told any more."""
         self.watchers.forget(peer)
         self.blocked_watchers.forget(peer)
+        self.scheduled_watchers.forget(peer)
         for job in self.jobs.values():
             if job.watchers and peer in job.watchers:
                 job.watchers = tuple(other for other in job.watchers if other != peer)

@@ -29,6 +29,9 @@ CREATE TABLE jobs (
     value      BLOB,
     policy     BLOB,                         -- msgpack: the options in force; NULL: all as built in
     inputs     BLOB,                         -- msgpack: the jobs whose results are arguments; NULL: none
+    due_at     INTEGER,                      -- when the clock does something to it; NULL: never
+    CHECK (due_at IS NULL OR state < 10),    -- nothing happens to what is over
+    CHECK (state != 1 OR due_at > 0),        -- what is scheduled is so for some time
     CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
     CHECK (value IS NULL OR state = 10)      -- only what succeeded has a value
 ) STRICT;
@@ -39,6 +42,7 @@ CREATE UNIQUE INDEX submits ON jobs (uid) WHERE batch > 0;
 -- What did not succeed is rare, and looked for; what succeeded pays nothing for these.
 CREATE INDEX failures ON jobs (state, id) WHERE state > 10;
 CREATE INDEX queued ON jobs (id) WHERE state = 3;
+CREATE INDEX due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX blocked ON jobs (id) WHERE state = 2;
 
 -- Who waits for whom: an input that has not succeeded, and a job that has it among its arguments.

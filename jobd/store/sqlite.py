@@ -22,7 +22,7 @@ from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, Store
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record, Usage
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
-from jobd.model.states import Event, State
+from jobd.model.states import WIDTH, Event, State
 from jobd.scheduler.batch import Batch, Change
 from jobd.store import files
 
@@ -36,6 +36,7 @@ class Detail(msgspec.Struct, frozen=True, array_like=True):
     log: LogSpan | None = None
     root: int = 0
     usage: Usage | None = None
+    failures: int = 0
 
 
 NO_DETAIL = Detail()
@@ -54,7 +55,7 @@ _unpack_counts = msgspec.msgpack.Decoder(list[int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, detail, value, policy, inputs"
+    "pid, detail, value, policy, inputs, due_at"
 )
 _WITHOUT_VALUE = _COLUMNS.replace("value", "NULL")
 _PLACES = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
@@ -65,7 +66,7 @@ ROWS = 50
 _INSERT_ROWS = _INSERT + f", {_PLACES}" * (ROWS - 1)
 _UPDATE = (
     "UPDATE jobs SET state = ?, attempt = ?, crashes = ?, started_at = ?, ended_at = ?, pid = ?, "
-    "detail = ?, value = ? WHERE id = ?"
+    "detail = ?, value = ?, due_at = ? WHERE id = ?"
 )
 
 # A submit that had to wait for its check, or was refused at first, may come after a higher key.
@@ -85,7 +86,7 @@ _UNMET = (
     "WHERE edges.job = ? AND (jobs.state IS NULL OR jobs.state {}) LIMIT ?"
 )
 
-_STATES = [State(n) if n in set(State) else None for n in range(16)]
+_STATES = [State(n) if n in set(State) else None for n in range(WIDTH)]
 
 _DISK_ERRORS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
@@ -366,6 +367,14 @@ class Store:
             raise _translate(error) from error
         return jobs, high
 
+    def due(self, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
+        """Return (due_at, id) of the jobs to which the clock does something after this one, in order."""
+        return self._all(
+            "SELECT due_at, id FROM jobs WHERE due_at IS NOT NULL AND (due_at, id) > (?, ?) "
+            "ORDER BY due_at, id LIMIT ?",
+            (*after, limit),
+        )
+
     # -- who waits for whom --
 
     def states(self, numbers: list[int]) -> dict[int, State]:
@@ -552,6 +561,7 @@ def _row(job: Job) -> tuple[object, ...]:
         job.value,
         None if job.policy is None else _pack(job.policy),
         None if job.inputs is None else _pack(job.inputs),
+        job.due_at or None,
     )
 
 
@@ -565,20 +575,16 @@ def _changes(job: Job) -> tuple[object, ...]:
         job.pid,
         _detail(job),
         job.value,
+        job.due_at or None,
         job.id,
     )
 
 
 def _detail(job: Job) -> bytes | None:
-    if (
-        job.log is None
-        and job.error is None
-        and not job.cause
-        and job.stop is None
-        and job.usage is None
-    ):
+    if not (job.log or job.error or job.cause or job.stop or job.usage or job.failures):
         return None
-    return _pack((job.cause, int(job.stop or 0), job.error, job.log, job.root, job.usage))
+    detail = job.cause, int(job.stop or 0), job.error, job.log, job.root, job.usage, job.failures
+    return _pack(detail)
 
 
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
@@ -590,7 +596,8 @@ def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     job.attempt, job.crashes, job.started_at, job.ended_at, job.pid = row[7:12]
     job.cause, job.error, job.log, job.value = detail.cause, detail.error, detail.log, row[13]
     job.stop = Event(detail.stop) if detail.stop else None
-    job.root, job.usage = detail.root, detail.usage
+    job.root, job.usage, job.failures = detail.root, detail.usage, detail.failures
+    job.due_at = row[16] or 0
     job.inputs = None if row[15] is None else _unpack_inputs(row[15])
     job.row, job.stored = True, state
     return job

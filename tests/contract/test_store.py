@@ -20,7 +20,7 @@ from jobd.model.errors import ConfigError, DiskFull, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
-from jobd.model.states import ENDED, Event, State
+from jobd.model.states import ENDED, WIDTH, Event, State
 from jobd.scheduler.batch import Batch, Change
 from jobd.store import Store, files, sqlite
 from jobd.store.sqlite import walk
@@ -33,6 +33,7 @@ ENDS = [
     State.TIMED_OUT,
     State.CANCELLED,
     State.ABORTED,
+    State.EXPIRED,
 ]
 
 
@@ -48,7 +49,7 @@ class Writer:
         self.store = store
         self.next_id = 1
         self.batch = Batch()
-        self.counts = [0] * 16
+        self.counts = [0] * WIDTH
 
     def submit(self, count: int = 1, *, uid: bytes = b"", function: str = "m:f") -> list[Job]:
         """Add jobs to the open batch; return them as they will be read."""

@@ -22,16 +22,18 @@ from jobd.daemon import loop
 from jobd.daemon.dependencies import Dependencies
 from jobd.model.job import Job
 from jobd.model.orders import Run
-from jobd.scheduler import Scheduler, Worker, blocked, lending
+from jobd.scheduler import Scheduler, Worker, again, blocked, lending
+from jobd.scheduler.again import Step, Then
 from jobd.scheduler.batch import Submission
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.staff import Staff
+from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 
 HISTORIES = int(os.environ.get("SIMULATION_HISTORIES", "3000"))
 PARTS = 30
-TRIES = 400
+TRIES = 800
 """Histories within which a fault of the scheduler has to show."""
 
 
@@ -177,6 +179,18 @@ def _reviews_nothing(_: Dependencies) -> Iterator[None]:
     yield from ()
 
 
+def _never_wakes(_: Timers, job: Job) -> None:
+    pass
+
+
+def _never_gives_up(job: Job, raised: Any) -> Step:  # noqa: ARG001  # as it is called
+    return Step(Then.AGAIN)
+
+
+def _gives_up(job: Job, raised: Any) -> Step:  # noqa: ARG001  # as it is called
+    return Step(Then.FAIL)
+
+
 ledger_lease = Ledger.lease
 blocked_ended = Blocked.ended
 blocked_tell = Blocked._tell
@@ -201,6 +215,9 @@ daemon_bury = loop.Daemon._bury
         (Scheduler, "_take", _lends_for_ever),
         (Worker, "is_active", property(_takes_no_slot)),
         (Ledger, "lease", _leases_nothing),
+        (Timers, "add", _never_wakes),
+        (again, "after", _never_gives_up),
+        (again, "after", _gives_up),
         (loop.Daemon, "_bury", _buries_at_once),
         (Blocked, "changed", _revives_nobody),
         (Blocked, "ended", _tells_only_residents),

@@ -88,6 +88,10 @@ class BothStores(FakeStore):
         self._same(_plain(ours), _plain(theirs))
         return theirs
 
+    def due(self, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
+        """Compare what the clock does something to."""
+        return self._same(super().due(after, limit), self.real.due(after, limit))
+
     def states(self, numbers: list[int]) -> dict[int, State]:
         """Compare the states of some jobs."""
         return self._same(super().states(numbers), self.real.states(numbers))

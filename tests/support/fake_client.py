@@ -90,11 +90,15 @@ class FakeClient:
         streams: float = 0.0,
         depends: float = 0.0,
         limited: float = 0.0,
+        retries: float = 0.0,
+        timed: float = 0.0,
     ) -> None:
         self.number = number
         self.depends = depends
         self.limited = limited
         """How often it submits jobs that have others for inputs."""
+        self.retries, self.timed = retries, timed
+        """How often the jobs have options of the kind."""
         self.nests = nests
         """How often it submits a job that itself submits jobs, and waits for them."""
         self.streams = streams
@@ -181,6 +185,20 @@ class FakeClient:
             said["timeout"] = int(dice() * 5) * 0.001
             said["soft_timeout"] = int(dice() * 2) * 0.001
             said["kill_grace"] = int(dice() * 3) * 0.001
+        if dice() < self.retries:
+            said |= {
+                "retries": int(dice() * 4),
+                "backoff": ("0", "fixed:10ms", "linear:50ms")[int(dice() * 3)],
+            }
+            said |= [{}, {"retry_on": ["E"]}, {"retry_on": ["timed_out"]}, {"no_retry_on": ["F"]}][
+                int(dice() * 4)
+            ]
+        if dice() < self.retries:
+            said["max_crashes"] = int(dice() * 4)
+        if dice() < self.timed:
+            said["in"] = int(dice() * 4) * 0.1
+        if dice() < self.timed:
+            said["expires"] = dice() * 0.4 + 0.01
         return said
 
     def resend(self, uid: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from fake_streams import FUNCTION as STREAM
 from fake_streams import FakeStream
 
-from jobd.model.job import ErrorInfo, Outcome, Verdict
+from jobd.model.job import ErrorInfo, Outcome, Raised, Verdict, Wish
 from jobd.model.messages import Message
 from jobd.model.orders import (
     Adopt,
@@ -100,6 +100,9 @@ class Witness:
     def finished(self, worker: FakeWorker, task: Task, verdict: int) -> None:
         """An attempt has come to its end."""
 
+    def raised(self, worker: FakeWorker, task: Task, raised: Raised) -> None:
+        """An attempt has raised."""
+
     def produced(self, worker: FakeWorker, stream: FakeStream) -> None:
         """A stream has made an item."""
 
@@ -125,6 +128,9 @@ DIES = 99
 
 class FakeWorker:
     """One process."""
+
+    wishes = 0.0
+    """How often what a job raises asks for another attempt, or for none."""
 
     def __init__(self, uid: str, boot: str, pid: int, rng: Random, witness: Witness) -> None:
         self.uid = uid
@@ -376,15 +382,28 @@ class FakeWorker:
         value = result_of(task) if verdict == Verdict.RETURNED else None
         has_raised = verdict in (Verdict.RAISED, Verdict.TIMED_OUT)
         error = ErrorInfo("E", str(task.attempt), "") if has_raised else None
+        raised = self._raises(task) if has_raised else None
         self.board = NOTHING
         self.current = None
         took_us = running.duration_us
         self._took_us[task.function] = took_us
-        self.held.append(Outcome(task.id, task.attempt, verdict, value, error, 1, took_us))
+        self.held.append(
+            Outcome(task.id, task.attempt, verdict, value, error, 1, took_us, raised=raised)
+        )
         self.at = At.BETWEEN
         if self.stream is not None:
             self._send_held("/j")
             self.stream = None
+
+    def _raises(self, task: Task) -> Raised:
+        """Choose what a job raises: mostly the same, sometimes what asks for something."""
+        names, dice = ["E", "Exception"], self._rng.random
+        raised = Raised(["F", "Exception"] if dice() < 0.3 else names)
+        if dice() < self.wishes:
+            wish = (Wish.RETRY, Wish.SNOOZE, Wish.CANCEL)[int(dice() * 3)]
+            raised = Raised(names, wish, (None, 0.0, 0.02)[int(dice() * 3)], "so it wants")
+        self._witness.raised(self, task, raised)
+        return raised
 
     def _send_or_hold(self) -> None:
         if not self.pending or self._rng.random() < 0.5:

@@ -15,7 +15,7 @@ from jobd.model.errors import DiskFull, StoreBusy
 from jobd.model.job import Attempt, Job, Lease, Parcel, Record
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
-from jobd.model.states import State
+from jobd.model.states import WIDTH, State
 from jobd.scheduler.batch import Batch
 
 SCAN = 5
@@ -88,7 +88,7 @@ class FakeStore:
         self.sessions: dict[bytes, bytes] = {}
         self.edges: set[tuple[int, int]] = set()
         """Who waits for whom: (input, job)."""
-        self.tally = [0] * 16
+        self.tally = [0] * WIDTH
         self.next = 1
         self.is_full = False
         """The disk: whether the next write, or the commit under way, fails."""
@@ -177,6 +177,10 @@ class FakeStore:
             raise Corrupt(f"job {job.id}: {'no row' if had_row else 'a row'} was there")
         if (job.state >= State.SUCCEEDED) is not (job.ended_at > 0):
             raise Corrupt(f"job {job.id} is {job.state.name} and ended at {job.ended_at}")
+        if job.due_at and job.state >= State.SUCCEEDED:
+            raise Corrupt(f"job {job.id} is {job.state.name} and due at {job.due_at}")
+        if job.state is State.SCHEDULED and job.due_at <= 0:
+            raise Corrupt(f"job {job.id} is scheduled for no time")
         if job.value is not None and job.state is not State.SUCCEEDED:
             raise Corrupt(f"job {job.id} is {job.state.name} and has a value")
         if old is not None and _fixed(old) != _fixed(job):
@@ -303,6 +307,11 @@ class FakeStore:
                 rows[number] = None
         return parcels, rows, reached
 
+    def due(self, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
+        """Return (due_at, id) of the jobs to which the clock does something after this one."""
+        found = sorted((j.due_at, j.id) for j in self.rows.values() if j.due_at)
+        return [entry for entry in found if entry > after][:limit]
+
     def states(self, numbers: list[int]) -> dict[int, State]:
         """Return the states of those of these jobs that exist."""
         found = {number: self.state_of(number) for number in numbers}
@@ -379,7 +388,7 @@ class FakeStore:
 
     def recount(self) -> list[int]:
         """Count all jobs by their states."""
-        tally = [0] * 16
+        tally = [0] * WIDTH
         for row in self.rows.values():
             tally[row.state] += 1
         tally[State.QUEUED] += len(self.packed.keys() - self.rows.keys())

@@ -44,7 +44,7 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, core, window
+from jobd.scheduler import Phase, batch, blocked, core, timers, window
 
 BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
@@ -92,6 +92,7 @@ class Weights(NamedTuple):
     stop: float = 0.4
     crash: float = 1.0
     power: float = 0.2
+    jump: float = 0.2
 
 
 FAULTS = Weights._fields[Weights._fields.index("resend") :]
@@ -197,6 +198,10 @@ class Simulation:
         self._streams = streams or (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._depends = (0.0, 0.4, 0.9)[int(self._dice() * 3)]
         self._limited = (0.0, 0.3)[int(self._dice() * 2)]
+        self._retries = (0.0, 0.3, 0.8)[int(self._dice() * 3)]
+        self._timed = (0.0, 0.2, 0.7)[int(self._dice() * 3)]
+        self._jump_us = 0
+        self.truth.times.wall_us = self._wall_us
         self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
         self._awaited: set[bytes] = set()
         """The arguments of jobs that were submitted by jobs, which wait for them."""
@@ -234,7 +239,7 @@ class Simulation:
         clock = SimpleNamespace(
             monotonic=lambda: self.now_us / 1e6,
             monotonic_ns=lambda: self.now_us * 1000,
-            time_ns=lambda: (WALL_US + self.now_us) * 1000,
+            time_ns=lambda: self._wall_us() * 1000,
         )
         poller = SimpleNamespace(
             register=lambda *_: None, unregister=lambda *_: None, poll=self._polled
@@ -251,6 +256,11 @@ class Simulation:
             (core, "PARCEL_JOBS", parcel_jobs),
             (core, "LOCKED_US", int(dice() * 500_000)),
             (core, "CREDIT", int(dice() * 4) + 1),
+            (timers, "ENTRIES", int(dice() * 8) + 2),
+            (timers, "LOW_WATER", int(dice() * 4) + 1),
+            (timers, "REFILL", int(dice() * 4) + 1),
+            (timers, "SLICE", int(dice() * 3) + 1),
+            (FakeWorker, "wishes", (0.0, 0.3)[int(dice() * 2)]),
             (blocked, "JOBS", int(dice() * 6)),
             (blocked, "EDGES", int(dice() * 12)),
             (blocked, "SLICE", int(dice() * 3) + 1),
@@ -440,6 +450,8 @@ class Simulation:
             streams=self._streams,
             depends=self._depends,
             limited=self._limited,
+            retries=self._retries,
+            timed=self._timed,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
@@ -675,6 +687,15 @@ class Simulation:
         self.machine.restarted.update(self.machine.boards)
         self._restart()
 
+    def _do_jump(self) -> None:
+        """Put the wall clock forward or back."""
+        self._jump_us = int((self._dice() * 2 - 1) * 20e6)
+        self.truth.times.has_jumped = True
+        self._note("the clock jumps:", self._jump_us)
+
+    def _wall_us(self) -> int:
+        return WALL_US + self.now_us + self._jump_us
+
     # -- the end --
 
     def _heal(self) -> None:
@@ -682,6 +703,7 @@ class Simulation:
         self._note("healing")
         self.store.is_full = self.store.is_locked = False
         self._pool.cannot_fork = False
+        self._jump_us = 0
         self._hits_left = 0
         self._freeze_one()
         rounds = 0
@@ -784,6 +806,8 @@ class Simulation:
             if self.timeout_ms or (self.frames, self.truth.commits, self.truth.starts) != before:
                 break
             if self._committer.busy or self.daemon.tasks or self.daemon.scheduler.wants_refill():
+                break
+            if self.daemon.dependencies.has_more:  # as when many expire at once
                 break
         else:
             raise Broken(f"the loop spins: wake at {self.daemon.scheduler.wake_at()}")

@@ -13,7 +13,7 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
-RUNS = (State.QUEUED, State.SUCCEEDED, State.FAILED, State.CRASHED)
+RUNS = (State.SCHEDULED, State.QUEUED, State.SUCCEEDED, State.FAILED, State.CRASHED)
 
 
 def judge_inputs(store: FakeStore, row: Job) -> None:
@@ -83,7 +83,7 @@ def check_edges(store: FakeStore) -> None:
                 raise Broken(
                     f"job {row.id} blames {row.root}, not {roots(store, row)}: {row.cause}"
                 )
-        elif unmet and row.state is not State.CANCELLED:
+        elif unmet and row.state not in (State.CANCELLED, State.EXPIRED):
             raise Broken(f"job {row.id} is {row.state.name}, and {unmet} have not succeeded")
         if not unmet <= edges <= inputs or (edges and not unmet and row.state in RUNS):
             raise Broken(

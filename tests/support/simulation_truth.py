@@ -19,9 +19,10 @@ from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
 from simulation_inputs import Broken, check_edges, check_waits, judge_inputs
 from simulation_limits import TimeTruth, check_limits, judge_limit
+from simulation_timers import RetryTruth, check_timers
 
 from jobd.daemon.loop import Daemon
-from jobd.model.job import PUT, Attempt, Job, Verdict
+from jobd.model.job import PUT, Attempt, Job, Raised, Verdict
 from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
 from jobd.model.orders import Order, Run, Task
 from jobd.model.states import ENDED, Event, State
@@ -42,6 +43,7 @@ class Truth(Witness):
     def __init__(self, store: FakeStore) -> None:
         self.store = store
         self.streams = StreamTruth(store)
+        self.times = RetryTruth(store)
         store.landed = self.committed
         self.max_crashes = 0
         self.boot = ""
@@ -84,8 +86,9 @@ class Truth(Witness):
             self._is_on_record(worker, task)
             if self.streams.has_items(task.id):
                 raise Broken(f"{worker} starts {task}, of which there are items")
-        for number, end in self.ends.get(args, {}).items():
-            self._is_closed(task, number, end)
+            for number, end in self.ends.get(args, {}).items():
+                self._is_closed(task, number, end)
+        self.times.started(task)
         self.running[args] = worker
         self.limits.started(worker)
         self.last[args] = task.attempt
@@ -149,6 +152,10 @@ class Truth(Witness):
                 1  # it counts as a crash if this is heard, and nobody asked for it
             )
         self.last_task[worker.uid] = task
+
+    def raised(self, worker: FakeWorker, task: Task, raised: Raised) -> None:  # noqa: ARG002  # as it is called
+        """Take note of what an attempt has raised."""
+        self.times.raised(task, raised)
 
     def produced(self, worker: FakeWorker, stream: FakeStream) -> None:
         """Judge an item, unless it is of a job that was promised to nobody."""
@@ -248,6 +255,7 @@ class Truth(Witness):
         for before, after in commit.replaced:
             if before is not None and before != after:
                 raise Broken(f"2: the record of {before} was overwritten by {after}")
+            self.times.judge_attempt(after)
         for parcel in commit.ended_parcels:
             for first, _, _, _, _, args, _ in parcel.records:
                 lost = [n for n in range(first, first + len(args)) if n not in store.rows]
@@ -285,12 +293,16 @@ class Truth(Witness):
                 self._judge_end(new, Verdict.TIMED_OUT)
         if new.crashes > self.crashes[new.args] + self.lost[new.args]:
             raise Broken(f"7: {_brief(new)} is blamed for {new.crashes} crashes")
+        has_items = self.streams.has_items(new.id)
+        self.times.judge_row(new, reopened=new.id in self.reopened, has_items=has_items)
         if new.state in (State.SUCCEEDED, State.FAILED):
             self.streams.judge_end(new)
         if new.state is State.CRASHED and self.streams.has_items(new.id):
             return  # not to be run again, whatever its budget
-        if (new.state is State.CRASHED) is not (new.crashes > self.max_crashes):
-            raise Broken(f"7: {_brief(new)} has {new.crashes} crashes of {self.max_crashes}")
+        budget = new.policy.max_crashes if new.policy else None
+        budget = self.max_crashes if budget is None else budget
+        if (new.state is State.CRASHED) is not (new.crashes > budget):
+            raise Broken(f"7: {_brief(new)} has {new.crashes} crashes of {budget}")
 
     def _judge_put(self, old: Job | None, new: Job) -> None:
         """A value that was put has succeeded from the start, and is what its client has sent."""
@@ -304,6 +316,7 @@ class Truth(Witness):
             raise Broken(f"3: {_brief(row)}, but its attempt ended as {end}")
 
     def _judge_change(self, old: Job, new: Job, commit: Commit) -> None:
+        self.times.judge_change(old, new)
         if new.attempt < old.attempt:
             raise Broken(f"the attempt of {_brief(new)} was {old.attempt}")
         if old.state >= ENDED:
@@ -316,7 +329,9 @@ class Truth(Witness):
     def _judge_retry(self, old: Job, new: Job, recorded: list[Attempt]) -> None:
         if old.state is State.SUCCEEDED:
             raise Broken(f"2: {_brief(old)} has become {_brief(new)}")
-        never_ran = old.state in (State.CANCELLED, State.ABORTED) and not old.started_at
+        never_ran = (
+            old.state in (State.CANCELLED, State.ABORTED, State.EXPIRED) and not old.started_at
+        )
         kept = any((a.job, a.number, a.state) == (old.id, old.attempt, old.state) for a in recorded)
         if not (kept or never_ran):
             raise Broken(f"2: {_brief(old)} has become {_brief(new)}, and its end is not kept")
@@ -407,6 +422,7 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     scheduler = daemon.scheduler
     _check_jobs(scheduler, room)
     check_waits(daemon, store)
+    check_timers(daemon, store)
     _check_backlog(scheduler, store)
     _check_hands(scheduler)
     check_limits(scheduler)
@@ -585,6 +601,9 @@ def _check_blame(row: Job, store: FakeStore, truth: Truth) -> None:
     was_stopped = row.cause == "stopped in the middle of its stream"
     counted = recorded + (row.state is State.CRASHED) - was_stopped
     least, lost = truth.crashes[row.args], truth.lost[row.args]
-    least -= sum(a.state is State.CANCELLED for a in store.attempts(row.id))
+    asked = truth.times.cancelled(row)
+    least -= sum(
+        a.state is State.CANCELLED and a.number not in asked for a in store.attempts(row.id)
+    )
     if not least <= counted <= least + lost:
         raise Broken(f"7: {_brief(row)} crashed {least} to {least + lost} times, not {counted}")

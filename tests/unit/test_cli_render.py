@@ -108,6 +108,7 @@ def test_a_job_as_json() -> None:
         "created_at": "2025-11-24T16:00:00.123456Z",
         "started_at": "2025-11-24T16:00:01.123456Z",
         "ended_at": "2025-11-24T16:00:03.623456Z",
+        "due_at": None,
         "pid": 4242,
         "root": None,
         "cause": None,

@@ -66,6 +66,8 @@ def test_a_value_means_the_same_however_it_is_given(
         ({"mem": 1.5}, "mem: 1.5 is not a size"),
         ({"jitter": 2}, "jitter: 2 is no number here"),
         ({"jitter": "x"}, "jitter: 'x' is no number here"),
+        ({"at": "tomorrow"}, "at: 'tomorrow' is not an instant"),
+        ({"at": "tomorrow noon"}, "at: 'tomorrow noon' is not an instant"),
         ({"at": "yesterday-ish"}, "at: 'yesterday-ish' is not an instant"),
         ({"at": 5}, "at: 5 is not an instant"),
         ({"at": "9999-01-01"}, "is too far away"),

@@ -17,6 +17,15 @@ from jobd.model.states import (
 )
 
 LEGAL = {
+    (State.SCHEDULED, Event.DUE): State.QUEUED,
+    (State.SCHEDULED, Event.CANCEL): State.CANCELLED,
+    (State.SCHEDULED, Event.EXPIRE): State.EXPIRED,
+    (State.BLOCKED, Event.EXPIRE): State.EXPIRED,
+    (State.QUEUED, Event.EXPIRE): State.EXPIRED,
+    (State.QUEUED, Event.POSTPONE): State.SCHEDULED,
+    (State.RUNNING, Event.POSTPONE): State.SCHEDULED,
+    (State.EXPIRED, Event.RETRY): State.QUEUED,
+    (State.EXPIRED, Event.REVIVE): State.BLOCKED,
     (State.QUEUED, Event.ASSIGN): State.RUNNING,
     (State.QUEUED, Event.PUT): State.SUCCEEDED,
     (State.QUEUED, Event.CANCEL): State.CANCELLED,
@@ -76,6 +85,7 @@ def test_every_live_state_can_be_cancelled_and_leads_to_an_end() -> None:
 def test_the_numbers_that_are_stored_never_change() -> None:
     """A database of an older jobd must mean the same."""
     assert {state.name: state.value for state in State} == {
+        "SCHEDULED": 1,
         "BLOCKED": 2,
         "QUEUED": 3,
         "RUNNING": 4,
@@ -85,6 +95,7 @@ def test_the_numbers_that_are_stored_never_change() -> None:
         "TIMED_OUT": 13,
         "CANCELLED": 14,
         "ABORTED": 15,
+        "EXPIRED": 16,
     }
     assert (Event.PUT_BACK, Event.CANCEL) == (2, 6)  # kept with a job that is being stopped
 
