@@ -84,6 +84,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         value["output_tail"] = info.tail
         value["earlier"] = [attempt_json(attempt) for attempt in info.earlier]
         value["policy"] = policy_json(info.policy)
+        value["enforced"] = info.enforced
     return value
 
 
@@ -289,12 +290,17 @@ def job_details(info: JobInfo) -> list[Row]:
     ]
     if info.policy is not None:
         rows += [
-            (name.replace("_", "-"), f"{setting_text(told['value'])}  ({told['origin']})")
+            (name.replace("_", "-"), _option_text(told, info.enforced.get(name, "")))
             for name, told in policy_json(info.policy).items()
             if told["origin"] != "built in"
         ]
     rows += [(f"attempt {earlier.number}", _attempt_text(earlier)) for earlier in info.earlier]
     return [row for row in rows if row[1] not in ("", "-")]
+
+
+def _option_text(told: dict[str, Any], means: str) -> str:
+    text = f"{setting_text(told['value'])}  ({told['origin']})"
+    return f"{text}, by: {means}" if means else text
 
 
 def _attempt_text(attempt: Attempt) -> str:

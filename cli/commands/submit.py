@@ -23,6 +23,7 @@ date | jobd submit mytasks:stamp when=@-           the text from stdin
 jobd submit --follow mytasks:tail_log /var/log/x   a generator: one JSON value a line
 jobd submit mytasks:fetch URL --retries 5 --backoff exponential:1s --timeout 30s
 jobd submit mytasks:report --at 'tomorrow 09:00' --expires 1d
+jobd submit mytasks:render a.blend --soft-timeout 50s --timeout 1m --mem 2G --nice 10
 jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
 """
 

@@ -56,6 +56,7 @@ from jobd.model.orders import (
     decode_reports,
 )
 from jobd.model.states import State
+from jobd.pool import linux
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Dead, Pool, tail_of
 from jobd.scheduler import Death, Phase, Scheduler, timers
@@ -567,6 +568,7 @@ class Daemon:
             now = self.pool.now(worker.uid)
             if now.job:
                 logs.punch(self.logs_dir, worker.uid, now, limit)
+        self._replace_the_large()
         self.streams.probe()
         self.takes.probe()
         self._end_the_stuck()
@@ -574,6 +576,15 @@ class Daemon:
         for steps in (self.payloads.look(self.now_s), self._retention.look(self.now_s)):
             if steps is not None:
                 self.tasks.append(steps)
+
+    def _replace_the_large(self) -> None:
+        """Replace workers that have grown beyond what they may, each when its job is done."""
+        limit = self.settings.pool.max_worker_rss
+        for worker in [*self.scheduler.workers.values()] if limit else ():
+            size = linux.rss_bytes(worker.pid) if worker.phase is Phase.READY else 0
+            if size > limit:
+                log.info("worker %d has %d bytes: it is replaced", worker.pid, size)
+                self.scheduler.retire(worker.uid)
 
     def _end_the_stuck(self) -> None:
         """Kill workers that do not start what they were given: stopped by a signal, most likely."""

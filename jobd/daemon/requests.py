@@ -63,6 +63,7 @@ from jobd.model.reference import MAX_CHARACTERS, parse_reference
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, NAMES, State
 from jobd.pool import linux
+from jobd.pool.restrict import means
 from jobd.pool.scoreboard import Now
 from jobd.scheduler import Phase, ended_message
 from jobd.store.sqlite import walk
@@ -436,6 +437,7 @@ class Requests:
                 job = store.job(info.id)
                 if job is not None:
                     info.args, info.inputs, info.policy = job.args, job.inputs or [], job.policy
+                    info.enforced = means(job.policy) if job.policy else {}
                     info.tail = logs.last_lines(self._daemon.logs_dir, job.log)
             if infos:
                 clients.reply(peer, Jobs(request.rid, infos, more=True), _size(infos))

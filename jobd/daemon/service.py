@@ -181,6 +181,7 @@ def _scheduler(settings: Settings, boot: str, store: Store) -> Scheduler:
         kill_grace_us=int(settings.pool.kill_grace_s * 1e6),
         max_queued=settings.limits.max_queued,
         max_lent=settings.pool.max_lent,
+        max_jobs_per_worker=settings.pool.max_jobs_per_worker,
     )
     leases = store.leases()
     return Scheduler(

@@ -243,3 +243,5 @@ class JobInfo(msgspec.Struct, array_like=True):
     """The last lines of the latest attempt's output."""
     due_at: int = 0
     """When it starts, if it is scheduled, or when it expires; 0: neither."""
+    enforced: dict[str, str] = {}
+    """By what each of its limits is enforced."""

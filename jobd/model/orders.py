@@ -14,6 +14,15 @@ class Limits(msgspec.Struct, frozen=True, array_like=True):
 
     soft_timeout_s: float = 0.0
     """After that ``TimeLimitExceeded`` is raised in it; 0: never."""
+    mem_bytes: int = 0
+    cpus: float = 0.0
+    nproc: int = 0
+    nice: int = 0
+
+    @property
+    def restricts(self) -> bool:
+        """Whether there is more to it than time: then the worker is not the same afterwards."""
+        return bool(self.mem_bytes or self.cpus or self.nproc or self.nice)
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):

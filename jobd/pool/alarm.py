@@ -41,6 +41,8 @@ class Alarm:
 
     def set(self, limit_s: float) -> None:
         """Watch the job that starts now."""
+        if not limit_s:
+            return
         self._limit_s = limit_s
         signal.signal(SIGNAL, self._on_signal)
         self._over_at = self._ring_at = time.monotonic() + limit_s

@@ -72,6 +72,7 @@ from jobd.pool.meter import MEASURED_US, Meter
 from jobd.pool.protocol import Settings
 from jobd.pool.raised import raised_by
 from jobd.pool.resolve import resolve
+from jobd.pool.restrict import restricted
 from jobd.pool.scoreboard import Scoreboard, log_name
 from jobd.pool.streams import ConsumerGone, Stream
 from jobd.zmtp import Disconnected
@@ -280,7 +281,8 @@ class Worker:
         try:
             try:
                 self._in_job = True
-                return Verdict.RETURNED, self._result(task), None, None
+                run = self._result if task.limits is None else self._restricted
+                return Verdict.RETURNED, run(task), None, None
             except (Stopped, ConsumerGone):
                 self._in_job = False
                 return Verdict.STOPPED, None, None, None
@@ -295,6 +297,14 @@ class Worker:
         except context.TimeLimitExceeded as error:  # so did the soft limit
             self._in_job = False
             return self._verdict(error), None, _told(error), raised_by(error)
+
+    def _restricted(self, task: Task) -> bytes:
+        """As ``_result``, within the job's limits, which are lifted before its end is told."""
+        assert task.limits is not None
+        if not task.limits.restricts:
+            return self._result(task)
+        with restricted(task.limits):
+            return self._result(task)
 
     def _verdict(self, error: BaseException) -> int:
         """Tell whether it is the soft limit that ended a job; it may raise the same by itself."""

@@ -43,12 +43,21 @@ class Clocks:
 
 def is_limited(policy: Policy | None) -> bool:
     """Whether attempts of a job must not wait in a worker's hands."""
-    return policy is not None and bool(policy.timeout or policy.soft_timeout)
+    return policy is not None and bool(
+        policy.timeout or policy.soft_timeout or is_restricted(policy)
+    )
+
+
+def is_restricted(policy: Policy) -> bool:
+    """Whether a worker that has run such a job must run no other: some limits cannot be lifted."""
+    return bool(policy.mem or policy.cpus or policy.nproc or policy.nice)
 
 
 def limits_of(policy: Policy) -> Limits | None:
     """Return what the worker has to see to; None: nothing."""
-    return Limits(policy.soft_timeout) if policy.soft_timeout else None
+    if not policy.soft_timeout and not is_restricted(policy):
+        return None
+    return Limits(policy.soft_timeout, policy.mem, policy.cpus, policy.nproc, policy.nice)
 
 
 def cause_of(policy: Policy | None, *, soft: bool) -> str:

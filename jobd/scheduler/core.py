@@ -58,7 +58,7 @@ from jobd.scheduler import again, lending, timers
 from jobd.scheduler.again import Then
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.blocked import Blocked, Fate
-from jobd.scheduler.clocks import Clocks, cause_of, is_limited, limits_of
+from jobd.scheduler.clocks import Clocks, cause_of, is_limited, is_restricted, limits_of
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
@@ -583,6 +583,9 @@ class Scheduler:
                 self._ended(worker, job, outcome)
         worker.stall_at = self._now + STALL_US
         worker.stalled = False
+        worker.done += len(outcomes)
+        if 0 < self.options.max_jobs_per_worker <= worker.done:
+            self.retire(uid)
 
     def produced(self, uid: str, report: Produced) -> None:
         """A worker hands in what a stream has produced."""
@@ -653,6 +656,13 @@ class Scheduler:
         for job in list(worker.assigned.values()):
             self._take(worker, job)
             self._outlived(job, death)
+
+    def retire(self, uid: str) -> None:
+        """Replace a worker as soon as its job is done."""
+        worker = self.workers.get(uid)
+        if worker is not None and worker.phase is Phase.READY:
+            worker.phase = Phase.RETIRING
+            self._effects.orders += [(uid, GiveBack(worker.sent)), (uid, Retire())]
 
     def retire_all(self) -> None:
         """Replace every worker as soon as its job is done; one that is missing is started at once."""
@@ -745,7 +755,12 @@ class Scheduler:
             self._hand(worker, job)
             hands[worker.uid] = [job]
         rooms = [
-            w for w in ready if w.assigned and w.load_us < BUDGET_US / 2 and not self._is_stuck(w)
+            w
+            for w in ready
+            if w.assigned
+            and w.load_us < BUDGET_US / 2
+            and not w.is_single_use
+            and not self._is_stuck(w)
         ]
         if rooms and slots >= 0 and len(self.window):
             self._hand_ahead(rooms, hands)
@@ -766,7 +781,7 @@ class Scheduler:
         share = -(-len(window) // len(rooms))
         for worker in rooms:
             taken = hands.setdefault(worker.uid, [])
-            for _ in range(min(share, CREDIT - len(worker.assigned))):
+            for _ in range(min(share, self._room(worker))):
                 if worker.load_us > BUDGET_US:
                     break
                 job = window.pop()
@@ -781,6 +796,11 @@ class Scheduler:
                 self._hand(worker, job)
                 taken.append(job)
 
+    def _room(self, worker: Worker) -> int:
+        """Return how many jobs more a worker may have in hand."""
+        held, most = len(worker.assigned), self.options.max_jobs_per_worker
+        return min(CREDIT - held, most - worker.done - held) if most else CREDIT - held
+
     def _is_stuck(self, worker: Worker) -> bool:
         """Whether a worker's jobs take longer than was expected."""
         return worker.stalled or (bool(worker.assigned) and self._now >= worker.stall_at)
@@ -794,6 +814,8 @@ class Scheduler:
             worker.stall_at = self._now + STALL_US
         worker.assigned[job.id] = job
         worker.load_us += cost_us
+        if job.policy is not None:
+            worker.is_single_use = is_restricted(job.policy)
 
     def _send(self, uid: str, jobs: list[Job]) -> None:
         """Order a worker to run these jobs: now, or once they are on record if their submit is."""
@@ -820,9 +842,12 @@ class Scheduler:
         run.number = worker.sent
         if first.lease is not None:
             first.lease.run = worker.sent
+        self._effects.orders.append((worker.uid, run))
         if first.policy is not None:
             self.clocks.start(worker.uid, first, self._now)
-        self._effects.orders.append((worker.uid, run))
+            if worker.is_single_use and worker.phase is Phase.READY:
+                worker.phase = Phase.RETIRING
+                self._effects.orders.append((worker.uid, Retire()))
 
     def _issue_late(self, uid: str, run: Run) -> None:
         """Let an order go out that had to wait until it is on record; by now its worker may be dead."""
@@ -888,6 +913,7 @@ class Scheduler:
             self._closing.pop((worker.uid, job.id, job.attempt), None)
         if job.policy is not None:
             self.clocks.stop(worker.uid, job)
+            worker.is_single_use = False  # it never got it, or retires
         lease = job.lease
         job.lease = None
         if lease is not None:

@@ -31,6 +31,10 @@ class Worker(msgspec.Struct):
     """µs; with several jobs in hand and no sign of progress by then, it is asked to give them back."""
     stalled: bool = False
     """It was asked, and gets nothing ahead of time until it makes progress again."""
+    is_single_use: bool = False
+    """What it has in hand has limits that cannot be lifted again: it gets nothing else."""
+    done: int = 0
+    """How many attempts it has handed in."""
     sent: int = 0
     """How many orders to run it was sent."""
     adopted: bool = False

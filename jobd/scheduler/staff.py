@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     kill_grace_us: int = 5_000_000
     max_queued: int = 10_000_000
     max_lent: int = 64
+    max_jobs_per_worker: int = 0
+    """0: any number."""
 
 
 class Staff:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,3 +213,49 @@ def memory_group() -> Iterator[Path]:
     yield group
     eventually(lambda: not (group / "cgroup.procs").read_text(encoding="ascii"))
     group.rmdir()
+
+
+# -- what a job may use --
+
+
+def test_a_job_runs_under_its_limits_and_the_next_one_does_not(shared: DaemonUnderTest) -> None:
+    """On another worker; show says by what each limit is enforced."""
+    client = shared.client()
+    limited = client.options(nice=9, cpus=1, mem="1G", nproc=50)
+    job = limited.submit("limits:surroundings")
+    pid, niceness, cores, memory = job.result(20)
+    after = client.submit("limits:surroundings").result(20)
+    assert (niceness, cores, memory) == (9, 1, 1024 * MIB)
+    assert after[0] != pid
+    assert after[1:] == [os.getpriority(os.PRIO_PROCESS, 0), len(os.sched_getaffinity(0)), -1]
+    shown = json.loads(shared.cli("show", str(job.id), "--json").stdout)
+    assert shown["enforced"].keys() == {"mem", "cpus", "nproc", "nice"}
+    assert "by: RLIMIT_DATA" in shared.cli("show", str(job.id)).stdout
+
+
+def test_a_job_that_wants_more_memory_than_it_may_have_fails(client: Client) -> None:
+    """By a MemoryError; its worker lives to tell it."""
+    with pytest.raises(JobFailed, match="MemoryError"):
+        client.options(mem="200M").submit("limits:eat", 400).result(20)
+    assert client.options(mem="400M").submit("limits:eat", 200).result(20) == 200 * MIB
+
+
+# -- workers that are replaced --
+
+
+def test_a_worker_is_replaced_after_as_many_jobs_as_it_may_run() -> None:
+    """Without a loss, a wait, or a complaint."""
+    with DaemonUnderTest(pool__workers=2, pool__max_jobs_per_worker=3) as daemon:
+        client = daemon.start().client()
+        pids = Counter(job.result(20) for job in client.submit_many("os:getpid", [()] * 40))
+        assert max(pids.values()) <= 3
+        assert client.status().trouble == []
+
+
+def test_a_worker_that_has_grown_too_large_is_replaced_after_its_job() -> None:
+    """Jobs that leak are served by ever new workers; none of them is lost."""
+    with DaemonUnderTest(pool__workers=1, pool__max_worker_rss=150 * MIB) as daemon:
+        client = daemon.write_jobs().start().client()
+        large = client.submit("limits:leak", 200).result(20)
+        eventually(lambda: client.submit("os:getpid").result(20) != large)
+        assert "it is replaced" in daemon.log

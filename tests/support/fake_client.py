@@ -185,6 +185,7 @@ class FakeClient:
             said["timeout"] = int(dice() * 5) * 0.001
             said["soft_timeout"] = int(dice() * 2) * 0.001
             said["kill_grace"] = int(dice() * 3) * 0.001
+            said["nice"] = int(dice() * 2)
         if dice() < self.retries:
             said |= {
                 "retries": int(dice() * 4),

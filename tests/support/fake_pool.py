@@ -288,7 +288,8 @@ class FakeWorker:
             self.stream = FakeStream(task, int(dice() * 9))
         chance = dice()
         fate = DIES if chance < lethal else Verdict.RAISED if chance > 0.85 else Verdict.RETURNED
-        if task.limits is not None and fate == Verdict.RETURNED and dice() < 0.5:
+        is_soft = task.limits is not None and task.limits.soft_timeout_s > 0
+        if is_soft and fate == Verdict.RETURNED and dice() < 0.5:
             fate = Verdict.TIMED_OUT
         duration_us = int(dice() * 50_000) + 2_000 if long else int(dice() * 60) + 5
         return Running(task, dice() < 0.3, long and dice() < 0.2, fate, duration_us)

@@ -207,6 +207,7 @@ class Simulation:
         """The arguments of jobs that were submitted by jobs, which wait for them."""
         self.truth.nested = self._nested  # type: ignore[method-assign]  # the rest of the witness is below
         self._settings = self._choose_settings()
+        self.truth.limits.most = self._settings.pool.max_jobs_per_worker
         self._limits = self._choose_limits()
         self._heaped = list(accumulate(self._choose_weights()))
         self._events = int(self._dice() * 150) + 50
@@ -225,6 +226,7 @@ class Simulation:
             pool=config.Pool(
                 workers=int(dice() * 3) + 1,
                 kill_grace_s=0.05,
+                max_jobs_per_worker=max(0, int(dice() * 8) - 4),
                 max_lent=(0, 1, 2, 64)[int(dice() * 4)],
             ),
             jobs=config.Jobs(max_crashes=self.truth.max_crashes, check_timeout_s=0.2),

@@ -6,6 +6,7 @@ before, nothing may go on after, and only what had a limit ends by one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from fake_pool import FakeWorker
@@ -13,7 +14,7 @@ from simulation_inputs import Broken
 
 from jobd.daemon.loop import Daemon
 from jobd.model.job import Job
-from jobd.model.orders import Order, Run, StopJob
+from jobd.model.orders import Order, Run, StopJob, Task
 from jobd.model.states import Event
 from jobd.scheduler import Scheduler
 
@@ -26,9 +27,20 @@ class TimeTruth:
         """Returns the time in µs, whoever is the daemon."""
         self._left: dict[tuple[str, int, int], int] = {}
         self._started: dict[str, int] = {}
+        self.most = 0
+        """How many jobs a worker may run; 0: any number."""
+        self._served: Counter[str] = Counter()
+        self._worn: set[str] = set()
 
-    def started(self, worker: FakeWorker) -> None:
-        """A worker starts an attempt."""
+    def started(self, worker: FakeWorker, task: Task) -> None:
+        """A worker starts an attempt: it is not used up, nor worn by a job with limits."""
+        if worker.uid in self._worn:
+            raise Broken(f"{worker.uid} runs {task} after a job with limits")
+        if task.limits is not None and task.limits.restricts:
+            self._worn.add(worker.uid)
+        self._served[worker.uid] += 1
+        if 0 < self.most < self._served[worker.uid]:
+            raise Broken(f"{worker.uid} runs more than {self.most} jobs: {task}")
         self._started[worker.uid] = self.clock()
 
     def age_us(self, worker: FakeWorker) -> int:

@@ -90,7 +90,7 @@ class Truth(Witness):
                 self._is_closed(task, number, end)
         self.times.started(task)
         self.running[args] = worker
-        self.limits.started(worker)
+        self.limits.started(worker, task)
         self.last[args] = task.attempt
         self.streams.begun(task)
 

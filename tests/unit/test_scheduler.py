@@ -1856,3 +1856,51 @@ def test_a_value_that_is_put_while_the_window_is_full_is_not_looked_for_in_the_s
     else:
         desk.scheduler.not_committed(DiskFull("full"))
     assert desk.scheduler.window.spilled == before
+
+
+# -- workers that are used up --
+
+
+def test_a_worker_whose_job_has_limits_gets_no_other_job() -> None:
+    """Some limits cannot be lifted again; it is told to retire behind the order to run."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:f", SHORT)
+    number = submit_limited(desk, nice=5)
+    (uid,) = desk.spawned
+    (following,) = desk.submit()
+    desk.commit()
+    assert (desk.holder(number), desk.holder(following)) == (uid, "")
+    kinds = [type(order) for to, order in desk.orders if to == uid]
+    assert kinds.index(Retire) > max(n for n, kind in enumerate(kinds) if kind is Run)
+    desk.end(number)
+    assert desk.holder(following) == ""
+
+
+def test_a_worker_retires_after_as_many_jobs_as_it_may_run() -> None:
+    """It is not handed more of them ahead of time than that, either."""
+    desk = Desk(workers=1)
+    desk.scheduler.options = desk.options = Options(workers=1, max_jobs_per_worker=4)
+    desk.hire()
+    desk.learn("m:f", SHORT)
+    numbers = desk.submit(10)
+    desk.act()
+    held = [number for number in numbers if desk.holder(number)]
+    assert len(held) == 3
+    desk.end(*held[:2])
+    assert desk.told_to(desk.spawned[0], Retire) == []
+    desk.end(held[2])
+    assert desk.told_to(desk.spawned[0], Retire) == [Retire()]
+    assert [number for number in numbers if desk.holder(number)] == []
+
+
+def test_a_worker_that_is_to_be_replaced_keeps_what_it_is_at(desk: Desk) -> None:
+    """It gives back what has not started, and ends after its job."""
+    (number,) = desk.submit()
+    desk.act()
+    uid = desk.holder(number)
+    desk.scheduler.retire(uid)
+    desk.scheduler.retire(uid)
+    desk.act()
+    assert desk.holder(number) == uid
+    assert len(desk.told_to(uid, GiveBack)) == len(desk.told_to(uid, Retire)) == 1

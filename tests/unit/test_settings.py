@@ -33,6 +33,8 @@ OTHER_VALUES: dict[str, Any] = {
     "pool.kill_grace_s": 1.5,
     "pool.orphan_s": 0.0,
     "pool.max_lent": 7,
+    "pool.max_jobs_per_worker": 5,
+    "pool.max_worker_rss": 1 << 30,
     "daemon.drain_s": 2.0,
     "daemon.log_level": "debug",
     "store.durability": "off",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -103,3 +104,19 @@ def chatter_and_die(lines: int) -> None:
     while time.process_time() < until:
         pass
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def surroundings() -> list[int]:
+    """Return the pid, the niceness, how many cores there are, and the limit of memory."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    return [os.getpid(), niceness, len(os.sched_getaffinity(0)), limit]
+
+
+def leak(megabytes: int) -> int:
+    """Keep memory for ever; return the pid."""
+    LEAKED.append(b"x" * (megabytes * 1024 * 1024))
+    return os.getpid()
+
+
+LEAKED: list[bytes] = []
