@@ -120,6 +120,7 @@ def test_a_job_as_json() -> None:
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
         "inputs": [],
+        "enforced": {},
         "earlier": [
             {
                 "attempt": 1,
@@ -558,3 +559,11 @@ def test_what_an_attempt_used_is_shown_and_its_last_lines_are_harmless() -> None
         "the last lines of attempt 1:\n\\x1b[2J\nend",
         "the last lines of attempt 2:\nlast",
     ]
+
+
+def test_by_what_a_limit_is_enforced_stands_beside_it() -> None:
+    """With the value, and where that came from."""
+    policy = Policy(mem=1 << 20, origins={"mem": "submit"})
+    info = msgspec.structs.replace(job(), policy=policy, enforced={"mem": "RLIMIT_DATA"})
+    rows = {row[0]: row[1] for row in render.job_details(info)}
+    assert rows["mem"] == "1048576  (submit), by: RLIMIT_DATA"
