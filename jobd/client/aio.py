@@ -451,9 +451,12 @@ class AsyncClient(AsyncSubmitter):
         """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``."""
         return await self._run(verbs.cancel(self._core, selector, reason))
 
-    async def retry(self, selector: Selector) -> list[tuple[int, str]]:
-        """Queue jobs again that ended without a result; return what became of each."""
-        return await self._run(verbs.retry(self._core, selector))
+    async def retry(self, selector: Selector, args: bytes = b"") -> list[tuple[int, str]]:
+        """Queue jobs again that ended without a result; return what became of each.
+
+        ``args`` is another call for the one job that is selected, encoded as JSON.
+        """
+        return await self._run(verbs.retry(self._core, selector, args))
 
     async def status(self) -> StatusInfo:
         """Return how the daemon is."""

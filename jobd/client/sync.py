@@ -511,9 +511,12 @@ class Client(Submitter):
         cancel = verbs.cancel(self._core, selector, reason, only_waiting=only_waiting)
         return self._run(cancel)
 
-    def retry(self, selector: Selector) -> list[tuple[int, str]]:
-        """Queue jobs again that ended without a result; return what became of each."""
-        return self._run(verbs.retry(self._core, selector))
+    def retry(self, selector: Selector, args: bytes = b"") -> list[tuple[int, str]]:
+        """Queue jobs again that ended without a result; return what became of each.
+
+        ``args`` is another call for the one job that is selected, encoded as JSON.
+        """
+        return self._run(verbs.retry(self._core, selector, args))
 
     def status(self) -> StatusInfo:
         """Return how the daemon is."""

@@ -277,9 +277,9 @@ def cancel(
     return _answers(Cancel(core.next_rid(), selector, reason, only_waiting))
 
 
-def retry(core: AnyCore, selector: Selector) -> Steps[list[tuple[int, str]]]:
-    """Queue jobs again; return what became of each."""
-    return _answers(Retry(core.next_rid(), selector))
+def retry(core: AnyCore, selector: Selector, args: bytes = b"") -> Steps[list[tuple[int, str]]]:
+    """Queue jobs again, or one with another call (encoded); return what became of each."""
+    return _answers(Retry(core.next_rid(), selector, args))
 
 
 def status(core: AnyCore) -> Steps[StatusInfo]:

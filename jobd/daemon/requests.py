@@ -77,6 +77,9 @@ SLICE = 500
 """Jobs that a long request looks at in one turn of the loop."""
 
 LOG_CHUNK = 256 * 1024
+JSON_CALLS = (b"j", b"J")
+"""What calls without references begin with that were not pickled (jobd.payload)."""
+
 LARGE = frozenset((Fetch, Find, List, Logs, Take))
 """Requests whose answers may be large."""
 
@@ -524,9 +527,29 @@ class Requests:
                 return "has not ended"
             if job.state is State.SUCCEEDED:
                 return "already succeeded"
+            if request.args:
+                return self._retry_edited(job, request.args)
             return self._daemon.dependencies.retry(job)
 
+        if request.args:
+            self._refuse_size(len(request.args), "the arguments have")
+            chosen = request.selector
+            if chosen.all or chosen.last or len(_missing(chosen, set())) != 1:
+                raise UsageError("another call is for one job", "name it by its id")
         yield from self._change(peer, request.rid, request.selector, change)
+
+    def _retry_edited(self, job: Job, args: bytes) -> str:
+        """Open another round of a job with another call, in JSON as the one before."""
+        if job.inputs or job.args[:1] not in JSON_CALLS or args[:1] not in JSON_CALLS:
+            raise UsageError(
+                f"the arguments of job {job.id} are not plain JSON, and cannot be edited",
+                "submit it again with others",
+            )
+        job.args = args  # it comes from the store: should it not be loaded now, nobody sees this
+        answer = self._daemon.dependencies.retry(job)
+        if answer == "queued again":
+            self._daemon.scheduler.ledger.batch.edited[job.id] = args
+        return answer
 
     def _change(
         self, peer: bytes, rid: int, selector: Selector, change: Callable[[Job], str]

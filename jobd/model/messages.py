@@ -119,10 +119,11 @@ class Cancel(Message, tag=7):
 
 
 class Retry(Message, tag=8):
-    """Queue jobs again that ended without a result."""
+    """Queue jobs again that ended without a result; ``args``: with another call, if it is one job."""
 
     rid: int
     selector: Selector
+    args: bytes = b""
 
 
 class Status(Message, tag=9):

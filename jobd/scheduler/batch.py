@@ -51,6 +51,8 @@ class Batch:
         """Jobs that have something of their own to store, as they are when the batch is taken."""
         self.changes: list[Change] = []
         """Made of ``jobs`` when the batch is taken."""
+        self.edited: dict[int, bytes] = {}
+        """Calls that somebody has changed, of jobs that have rows."""
         self.spill: set[int] = set()
         """Those of these jobs for which there is no room in memory once they are stored."""
         self.ended_parcels: list[int] = []

@@ -180,6 +180,7 @@ class Ledger:
             first for first in failed.ended_parcels if first <= self.stored_high
         ]
         batch.spill |= failed.spill
+        batch.edited = {**failed.edited, **batch.edited}
         batch.settled[:0] = failed.settled
         batch.freed[:0] = failed.freed
         batch.orders[:0] = failed.orders

@@ -179,6 +179,8 @@ class Store:
         execute, many = self._writer.execute, self._many
         try:
             self._write_jobs(batch.changes)
+            edited = [(args, number) for number, args in batch.edited.items()]
+            many("UPDATE jobs SET args = ? WHERE id = ?", edited)
             for parcel in batch.parcels:
                 if parcel.open:
                     execute("INSERT INTO parcels VALUES (?, ?, ?, ?)", _packed(parcel))

@@ -599,6 +599,18 @@ class TestWriting:
         assert picture(store.job(1)) == picture(job)
         assert store.counts() == dict.fromkeys(State, 0) | {State.SUCCEEDED: 1}
 
+    def test_a_call_is_changed(self, store: Store, writer: Writer) -> None:
+        """And the call of no other job."""
+        jobs = writer.submit(2)
+        for job in jobs:
+            end(job, State.FAILED)
+        writer.change(*jobs)
+        writer.commit()
+        writer.batch.edited[jobs[0].id] = b"j[[1],{}]"
+        writer.commit()
+        found = [store.job(job.id) for job in jobs]
+        assert [job and job.args for job in found] == [b"j[[1],{}]", jobs[1].args]
+
     def test_earlier_attempts_are_kept_in_order(self, store: Store, writer: Writer) -> None:
         """Written twice they are there once."""
         (job,) = writer.submit()

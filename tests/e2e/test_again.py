@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from harness import DaemonUnderTest, eventually
 
 from jobd.client import Client
-from jobd.model.errors import JobCancelled, JobCrashed, JobExpired, JobFailed
+from jobd.model.errors import JobCancelled, JobCrashed, JobExpired, JobFailed, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.selector import Selector
 from jobd.model.states import State
@@ -178,3 +179,63 @@ def test_the_dead_are_grouped_by_what_they_died_of(tmp_path: Path) -> None:
         first = daemon.cli("failed").stdout.splitlines()[0].split("\t")
         assert first == ["3", "ValueError", str(jobs[-1].id), "work:fail", "no 2"]
         assert daemon.cli("failed", "-q").stdout.split() == [str(jobs[-1].id), str(crashed.id)]
+
+
+EDITOR = """\
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as file:
+    call = json.load(file)
+assert call == {"args": ["no"], "kwargs": {}}, call
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    file.write(%r)
+"""
+
+
+def editor(path: Path, saves: str) -> str:
+    """Return an editor that replaces what it is given."""
+    path.write_text(EDITOR % saves, encoding="utf-8")
+    return f"{sys.executable} {path}"
+
+
+def test_a_call_can_be_edited_before_it_is_retried(shared: DaemonUnderTest, tmp_path: Path) -> None:
+    """The id stays, the earlier attempt stays, and the next one gets what was saved."""
+    number = shared.cli("submit", "work:fail", "no").stdout.strip()
+    assert shared.cli("wait", number).returncode == 1
+    saves = editor(tmp_path / "editor.py", '{"args": ["yes"], "kwargs": {}}')
+    done = shared.cli("retry", number, "--edit", EDITOR=saves)
+    assert done.stdout.split("\t") == [number, "queued again\n"]
+    assert "ValueError: yes" in shared.cli("result", number, "--wait").stderr
+    told = json.loads(shared.cli("show", number, "--json").stdout)
+    assert (told["args"], told["attempts"]) == (["yes"], 2)
+    assert [attempt["error"]["message"] for attempt in told["earlier"]] == ["no"]
+
+
+@pytest.mark.parametrize(
+    ("saves", "sentence"),
+    [("{", "is no call"), ('{"args": 1}', "is no call"), ('{"argv": []}', "is no call")],
+)
+def test_what_is_no_call_is_refused_and_nothing_is_run(
+    shared: DaemonUnderTest, tmp_path: Path, saves: str, sentence: str
+) -> None:
+    """Exit 2, and the job stays as it is."""
+    number = shared.cli("submit", "work:fail", "no").stdout.strip()
+    shared.cli("wait", number)
+    done = shared.cli("retry", number, "--edit", EDITOR=editor(tmp_path / "editor.py", saves))
+    assert (done.returncode, sentence in done.stderr) == (2, True)
+    assert json.loads(shared.cli("show", number, "--json").stdout)["attempts"] == 1
+
+
+def test_only_one_job_and_only_plain_json_can_be_edited(
+    shared: DaemonUnderTest, client: Client, tmp_path: Path
+) -> None:
+    """Anything else is refused, by the command line and by the daemon."""
+    several = shared.cli("retry", "1-2", "--edit")
+    assert (several.returncode, "one job" in several.stderr) == (2, True)
+    with pytest.raises(UsageError, match="for one job"):
+        client.retry(Selector([(1, 2)]), b"j[[],{}]")
+    pickled = client.submit("work:fail", {1})
+    pickled.exception(timeout=20)
+    with pytest.raises(UsageError, match="not plain JSON"):
+        client.retry(Selector([(pickled.id, pickled.id)]), b"j[[],{}]")
+    failed = shared.cli("retry", str(pickled.id), "--edit", EDITOR=str(tmp_path))
+    assert (failed.returncode, "not plain JSON" in failed.stderr) == (2, True)
