@@ -293,9 +293,16 @@ OPTIONS: dict[str, Option] = {
     "in": Option(_duration, "DURATION", "Start it no sooner than in that time.", _TIME),
     "at": Option(_instant, "INSTANT", "Start it no sooner than then: 2026-12-24T18:00.", _TIME),
     "expires": Option(_duration, "DURATION", "Do not start it any more after that time.", _TIME),
-    "mem": Option(_size, "SIZE", "Memory that it may use: 2G.", _LIMITS),
-    "cpus": Option(_number(0.01, 4096), "N", "Cores that it may use.", _LIMITS),
-    "nproc": Option(_whole(1, MOST), "N", "Processes that it may have.", _LIMITS),
+    "mem": Option(_size, "SIZE", "Private memory that each of its processes may use: 2G.", _LIMITS),
+    "cpus": Option(
+        _number(0.01, 4096), "N", "Cores that it may use; whole ones, rounded up.", _LIMITS
+    ),
+    "nproc": Option(
+        _whole(1, MOST),
+        "N",
+        "Processes and threads that it may have beside the user's others.",
+        _LIMITS,
+    ),
     "nice": Option(_whole(0, 19), "N", "Niceness, 0 to 19.", _LIMITS),
 }
 """All options, in the order of the help."""

@@ -1,7 +1,7 @@
 """What an attempt has used: processor time, and memory at its peak.
 
-Two system calls cost more than a short job, so only attempts that took ``MEASURED_US`` are
-measured; what came before them is read once for each frame of orders.  The kernel's
+The system calls cost more than a short job, so only attempts that took ``MEASURED_US`` are
+measured; what came before them is read while the worker has nothing to do, children excepted.  The kernel's
 peak is that of the process's whole life: after an attempt that was measured it is set back.
 The peak of children that have ended cannot be: it tells only of those that were larger than all before.
 """
@@ -9,6 +9,7 @@ The peak of children that have ended cannot be: it tells only of those that were
 from __future__ import annotations
 
 import os
+import time
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from jobd.model.job import Usage
@@ -23,11 +24,12 @@ class Meter:
         self.cpu_us = 0
         """What was used before the attempts at hand."""
         self._children_peak = 0
+        self._children_us = 0
         self._look()
 
     def begin(self) -> int:
         """Take note of what was used so far, in µs of processor time; return it."""
-        self._look()
+        self.cpu_us = time.process_time_ns() // 1000 + self._children_us
         return self.cpu_us
 
     def measure(self) -> Usage:
@@ -41,8 +43,8 @@ class Meter:
 
     def _look(self) -> int:
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
-        used_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-        self.cpu_us = int(used_s * 1e6)
+        self._children_us = int((children.ru_utime + children.ru_stime) * 1e6)
+        self.cpu_us = time.process_time_ns() // 1000 + self._children_us
         self._children_peak = children.ru_maxrss
         return own.ru_maxrss
 

@@ -182,6 +182,7 @@ class Worker:
     def _wait(self) -> list[bytes]:
         """Wait for orders; a SIGTERM from outside ends an idle worker."""
         frames: list[bytes] = []
+        self._board.used(self._meter.begin())
         try:
             self._idle = True
             try:
@@ -190,7 +191,6 @@ class Worker:
                 self._jobs.reconnect(self._settings.orphan_s)
                 self._repeat()
             self._idle = False
-            self._board.used(self._meter.begin())
         except (Stopped, Gone):
             self._leave()
         return frames

@@ -22,10 +22,11 @@ from jobd.daemon import loop
 from jobd.daemon.dependencies import Dependencies
 from jobd.model.job import Job
 from jobd.model.orders import Run
-from jobd.scheduler import Scheduler, Worker, again, blocked, lending
+from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
 from jobd.scheduler.again import Step, Then
 from jobd.scheduler.batch import Submission
 from jobd.scheduler.blocked import Blocked
+from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.staff import Staff
 from jobd.scheduler.timers import Timers
@@ -183,6 +184,30 @@ def _never_wakes(_: Timers, job: Job) -> None:
     pass
 
 
+def _never_strikes(_: Clocks, now_us: int) -> list[Any]:  # noqa: ARG001  # as it is called
+    return []
+
+
+def _strikes_early(clocks: Clocks, uid: str, job: Job, since_us: int) -> None:
+    clocks_start(clocks, uid, job, since_us - 2_000)
+
+
+def _keeps_clocks(_: Clocks, uid: str, job: Job) -> None:
+    pass
+
+
+def _uses_worn_workers(_: Any) -> bool:
+    return False
+
+
+def _overloads(_: Scheduler, worker: Worker) -> int:
+    return core.CREDIT - len(worker.assigned)
+
+
+def _replaces_nobody(_: Scheduler, uid: str) -> None:
+    pass
+
+
 def _never_gives_up(job: Job, raised: Any) -> Step:  # noqa: ARG001  # as it is called
     return Step(Then.AGAIN)
 
@@ -192,6 +217,7 @@ def _gives_up(job: Job, raised: Any) -> Step:  # noqa: ARG001  # as it is called
 
 
 ledger_lease = Ledger.lease
+clocks_start = Clocks.start
 blocked_ended = Blocked.ended
 blocked_tell = Blocked._tell
 scheduler_send = Scheduler._send
@@ -216,6 +242,12 @@ daemon_bury = loop.Daemon._bury
         (Worker, "is_active", property(_takes_no_slot)),
         (Ledger, "lease", _leases_nothing),
         (Timers, "add", _never_wakes),
+        (Clocks, "take_over", _never_strikes),
+        (Clocks, "start", _strikes_early),
+        (Clocks, "stop", _keeps_clocks),
+        (core, "is_restricted", _uses_worn_workers),
+        (Scheduler, "_room", _overloads),
+        (Scheduler, "retire", _replaces_nobody),
         (again, "after", _never_gives_up),
         (again, "after", _gives_up),
         (loop.Daemon, "_bury", _buries_at_once),
