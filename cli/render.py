@@ -97,6 +97,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
         "ended_at": instant(attempt.ended_at),
         "pid": attempt.pid or None,
         "cause": attempt.cause or None,
+        "output_bytes": attempt.log.end - attempt.log.start if attempt.log else 0,
         "error": error_json(attempt.error),
         "usage": usage_json(attempt.usage),
         "output_tail": attempt.tail,
@@ -306,6 +307,10 @@ def _option_text(told: dict[str, Any], means: str) -> str:
 def _attempt_text(attempt: Attempt) -> str:
     reason = reason_text(attempt.cause, attempt.error)
     ended = f"{NAMES[attempt.state]} {instant_text(attempt.ended_at)}"
+    if attempt.started_at:
+        ended += f" after {show_duration(max(0, attempt.ended_at - attempt.started_at) / 1e6)}"
+    if attempt.pid:
+        ended += f", pid {attempt.pid}"
     used = usage_text(attempt.usage)
     text = f"{ended}: {reason}" if reason else ended
     return f"{text} ({used})" if used else text

@@ -185,6 +185,20 @@ def test_without_names_everything_is_tried_again() -> None:
     assert not is_retried(Policy(no_retry_on=["Odd"]), ["Odd"])
 
 
+def test_an_attempt_that_took_too_long_is_tried_again(bench: Bench) -> None:
+    """As one that has raised; by the name of the limit, if there are names."""
+    number = bench.submit(retries=1, backoff="0", retry_on="timed_out", soft_timeout=1)
+    for state in (State.QUEUED, State.TIMED_OUT):
+        job = bench.scheduler.workers[bench.worker].assigned[number]
+        error = ErrorInfo("jobd.TimeLimitExceeded", "", "")
+        late = Outcome(number, job.attempt, Verdict.TIMED_OUT, None, error, 5, 100)
+        bench.scheduler.outcomes(bench.worker, job.attempt, [late])
+        bench.turn()
+        assert bench.row(number).state is state
+    (first,) = bench.store.attempts(number)
+    assert (first.state, first.cause) == (State.TIMED_OUT, "soft, after 1 s")
+
+
 def test_crashes_have_a_budget_of_their_own(bench: Bench) -> None:
     """They use up no retry, and a job's own budget outranks the setting."""
     number = bench.submit(max_crashes=2, retries=1, backoff="0")

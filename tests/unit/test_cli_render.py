@@ -129,6 +129,7 @@ def test_a_job_as_json() -> None:
                 "ended_at": "2025-11-24T16:00:00.123461Z",
                 "pid": 4241,
                 "cause": "SIGSEGV",
+                "output_bytes": 0,
                 "error": None,
                 "usage": None,
                 "output_tail": "",
@@ -265,7 +266,7 @@ def test_the_details_of_a_job() -> None:
     rows = {row[0]: row[1] for row in render.job_details(job())}
     assert rows["call"] == "mytasks:resize('a.jpg', width=640)"
     assert rows["output"] == "2.0 KiB"
-    assert rows["attempt 1"] == "crashed 2025-11-24T16:00:00Z: SIGSEGV"
+    assert rows["attempt 1"] == "crashed 2025-11-24T16:00:00Z after 0.0ms, pid 4241: SIGSEGV"
     assert "cause" not in rows
 
 
