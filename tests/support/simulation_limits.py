@@ -58,7 +58,10 @@ class TimeTruth:
         job = hands.assigned.get(order.id) if hands else None
         if job is None or job.stop is not Event.TIME_OUT:
             return False
-        ran_us = self.clock() - self._left[worker.uid, order.id, order.attempt]
+        left = self._left.get((worker.uid, order.id, order.attempt))
+        if left is None:  # on the other socket, and still on its way
+            return True
+        ran_us = self.clock() - left
         if job.policy is None or not 0 < job.policy.timeout * 1e6 <= ran_us + 1:
             raise Broken(f"{order} comes after {ran_us} µs, its limit is {job.policy}")
         return True
