@@ -88,7 +88,8 @@ class Truth(Witness):
                 raise Broken(f"{worker} starts {task}, of which there are items")
             for number, end in self.ends.get(args, {}).items():
                 self._is_closed(task, number, end)
-        self.times.started(task)
+        if task.id not in self.reopened:  # those run at once
+            self.times.started(task)
         self.running[args] = worker
         self.limits.started(worker, task)
         self.last[args] = task.attempt
@@ -597,9 +598,10 @@ def _watched(scheduler: Scheduler, store: FakeStore) -> list[list[int]]:
 
 def _check_blame(row: Job, store: FakeStore, truth: Truth) -> None:
     """7: each crash was counted, once."""
-    recorded = sum(a.state is State.CRASHED for a in store.attempts(row.id))
-    was_stopped = row.cause == "stopped in the middle of its stream"
-    counted = recorded + (row.state is State.CRASHED) - was_stopped
+    # One that was stopped in the middle of its stream did not crash, whatever it is called.
+    ends: list[Job | Attempt] = [row, *store.attempts(row.id)]
+    crashed = [end for end in ends if end.state is State.CRASHED]
+    counted = sum(end.cause != "stopped in the middle of its stream" for end in crashed)
     least, lost = truth.crashes[row.args], truth.lost[row.args]
     asked = truth.times.cancelled(row)
     least -= sum(
