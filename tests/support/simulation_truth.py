@@ -388,7 +388,8 @@ class Truth(Witness):
             fits = row is not None and _FITS[kind](row)
             # What one turn tells goes out at its end, each answer as it was when it was heard, or
             # stored: the loop may have committed a retry by itself since.
-            fits = fits or (answer in _MAY_BE_OVER and number in self.reopened)
+            again = number in self.reopened or bool(row and row.inputs)  # or was aborted and revived
+            fits = fits or (answer in _MAY_BE_OVER and again)
         if not fits:
             raise Broken(f"4: {answer!r} is told of {_brief(row) if row else number}")
 
