@@ -27,6 +27,8 @@ class Submission(msgspec.Struct):
     count: int
     tell: list[tuple[bytes, int]]
     has_inputs: bool = False
+    is_put: bool = False
+    """It is no call, but a value."""
 
 
 class Change(msgspec.Struct):

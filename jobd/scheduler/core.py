@@ -368,6 +368,7 @@ class Scheduler:
         """
         call = Submit(request.rid, request.uid, PUT, [NO_ARGS], [], watch=request.watch)
         self.submit(peer, call)
+        self.ledger.submissions[request.uid].is_put = True
         number = self.ledger.next_id - 1
         job = self.window.jobs.get(number)
         if job is None:  # the window is full, and has left it to the store
@@ -408,9 +409,9 @@ class Scheduler:
             self.ledger.batch.urgent = True
         if self.window.cursor >= self.ledger.stored_high:
             # All that is stored is in memory now: what is left are submits on their way there.
-            # Jobs with inputs are in memory until they are stored.
+            # Jobs with inputs are in memory until they are stored, and a put value never waits.
             submissions = self.ledger.submissions.values()
-            waiting = sum(s.count for s in submissions if not s.has_inputs)
+            waiting = sum(s.count for s in submissions if not (s.has_inputs or s.is_put))
             self.window.unspill(self.window.spilled - waiting)
 
     # -- cancel and retry --
