@@ -367,7 +367,7 @@ class Truth(Witness):
             raise Broken(f"4: {told} is told of a job that is not durable")
         if isinstance(told, Fetched) and told.state in (State.QUEUED, State.RUNNING):
             return
-        if isinstance(told, Ended) and row.state < ENDED and number in self.reopened:
+        if isinstance(told, Ended) and number in self.reopened and row.state is not told.state:
             return  # asked for and retried in one turn: it was so when that was heard
         if isinstance(told, Ended) and row.state is told.state is State.ABORTED:
             return  # who is to blame may have changed in the turn in which this was said
@@ -387,8 +387,9 @@ class Truth(Witness):
             kind = "its input" if answer.startswith("its input") else answer
             fits = row is not None and _FITS[kind](row)
             # What one turn tells goes out at its end, each answer as it was when it was heard, or
-            # stored: the loop may have committed a retry by itself since.
-            again = number in self.reopened or bool(row and row.inputs)  # or was aborted and revived
+            # stored: the loop may have committed a retry by itself since, or have aborted and
+            # revived it.
+            again = number in self.reopened or bool(row and row.inputs)
             fits = fits or (answer in _MAY_BE_OVER and again)
         if not fits:
             raise Broken(f"4: {answer!r} is told of {_brief(row) if row else number}")
