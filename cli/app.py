@@ -170,7 +170,8 @@ def _run(argv: list[str], session: Session) -> int:
     except click.exceptions.Exit as end:  # --help and --version
         return end.exit_code
     except KeyboardInterrupt:
-        return session.fail(interrupted(session.attached, submitting=session.submitting))
+        told = interrupted(session.attached, session.again, submitting=session.submitting)
+        return session.fail(told)
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  # a bug is told in a sentence too

@@ -31,15 +31,23 @@ class Bug(JobdError):
     error = "bug"
 
 
-def interrupted(ids: list[int], *, submitting: bool = False) -> Interrupted:
-    """Return what Ctrl-C is told as, while the command waited for these jobs or for an id."""
+def interrupted(
+    ids: list[int], again: str = "result --wait", *, submitting: bool = False
+) -> Interrupted:
+    """Return what Ctrl-C is told as, while the command waited for these jobs or for an id.
+
+    Args:
+        ids: the jobs that are waited for.
+        again: the command that goes on where this one stops.
+        submitting: the id of a new job is waited for.
+    """
     if submitting:
         return Interrupted("interrupted: the job may have been queued", "see 'jobd ls'")
     if not ids:
         return Interrupted("interrupted")
     if len(ids) > 1:
         return Interrupted(f"detached: the {len(ids)} jobs go on", "'jobd wait' waits again")
-    hint = f"'jobd result --wait {ids[0]}' waits for it, 'jobd cancel {ids[0]}' ends it"
+    hint = f"'jobd {again} {ids[0]}' waits for it, 'jobd cancel {ids[0]}' ends it"
     return Interrupted(f"detached: job {ids[0]} goes on", hint)
 
 

@@ -23,7 +23,7 @@ def follow(session: Session, client: Client, number: int) -> int:
         NotFound: there is no such job.
         UsageError: it is no stream.
     """
-    session.attached = [number]
+    session.attached, session.again = [number], "follow"
     stream = iter(client.attach(number))
     try:
         if session.json:

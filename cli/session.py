@@ -33,6 +33,7 @@ class Session:
         socket: what ``--socket`` says, or None; the others alike.
         submitting: a submit is on its way, and its id not known yet.
         attached: the ids of the jobs that are being waited for.
+        again: the command that goes on waiting for one of them after Ctrl-C.
         streaming: a part of the JSON value is on stdout already.
     """
 
@@ -45,6 +46,7 @@ class Session:
         self.config: str | None = None
         self.submitting = False
         self.attached: list[int] = []
+        self.again = "result --wait"
         self.streaming = False
 
     # -- the daemon --

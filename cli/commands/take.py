@@ -27,6 +27,7 @@ def command(session: Session, *, job: str, wait: bool, timeout: float | None) ->
     """
     with session.connect() as client:
         number = one_job(client, job)
+        session.again = "take --wait"
         if wait or timeout is not None:
             outcome.wait(session, client, number, timeout)
         try:

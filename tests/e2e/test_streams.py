@@ -491,7 +491,7 @@ def test_ctrl_c_detaches(shared: DaemonUnderTest, client: Client, tmp_path: Path
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert f"detached: job {deferred.id} goes on" in told
+    assert f"detached: job {deferred.id} goes on: 'jobd follow {deferred.id}' waits for it" in told
     for number in range(1, 4):
         (tmp_path / str(number)).touch()
     assert list(deferred) == [0, 1, 2, 3]
