@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 import time
 import weakref
@@ -40,6 +41,7 @@ from jobd.model.errors import (
     JobCrashed,
     JobdError,
     JobFailed,
+    UsageError,
     WaitTimeout,
 )
 from jobd.model.messages import Submit
@@ -348,6 +350,7 @@ class _Engine:
         self._broken: PoolBroken | None = None
         self._shut = False
         self._threads: list[threading.Thread] = []
+        self._owner = os.getpid()
         # What is refused for its size must not be refused with others.
         welcome = client.welcome
         self._most_bytes = min(welcome.max_payload_bytes, welcome.max_message_bytes // 2)
@@ -376,7 +379,14 @@ class _Engine:
             raise
 
     def _notice_end(self) -> None:
-        """Break if the executor's own daemon has ended while nothing was open."""
+        """Break if the executor's own daemon has ended while nothing was open.
+
+        Raises:
+            UsageError: this is a fork of the executor's process.
+        """
+        if os.getpid() != self._owner:  # the threads are not here: a future would never be done
+            what = f"this executor belongs to process {self._owner}, which has forked this one"
+            raise UsageError(what, "make a new one after the fork")
         if self._private is None or self._shut or self._broken is not None:
             return
         if self._private.process.poll() is not None:
@@ -432,6 +442,8 @@ class _Engine:
 
     def shutdown(self, *, wait: bool = True, cancel_futures: bool = False) -> None:
         """Take no more, and end once nothing is open; with ``wait`` return only then."""
+        if os.getpid() != self._owner:
+            return  # in a fork there is nothing to end, and nobody who would
         with self._lock:
             if not self._shut:
                 self._shut = True

@@ -22,8 +22,8 @@ def blamed(named: Mapping[str, Any], dumps: Callable[[Any], object]) -> str:
     parts: Iterator[tuple[str, Any]] = iter(named.items())
     while (found := _first(parts, dumps, looks)) is not None:
         place, culprit = found
-        if id(culprit) in seen:
-            break  # it contains itself
+        if id(culprit) in seen or _too_deep(culprit, dumps):
+            break  # it contains itself; or every part of it is to blame, and none more than it
         seen.add(id(culprit))
         parts = _parts(place, culprit)
     return f"{place or 'something'} ({_kind(culprit)})"
@@ -41,6 +41,16 @@ def _first(
         except Exception:  # noqa: BLE001  # whatever it raises: this is it
             return place, part
     return None
+
+
+def _too_deep(value: Any, dumps: Callable[[Any], object]) -> bool:
+    try:
+        dumps(value)
+    except RecursionError:
+        return True
+    except Exception:  # noqa: BLE001  # whatever else it raises
+        return False
+    return False
 
 
 def _parts(place: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -111,7 +111,15 @@ class Core(Generic[D]):
         return unseen[0] if unseen else None
 
     def attach(self, client: object, number: int) -> D:
-        """Return a deferred result of a job that anybody has submitted."""
+        """Return a deferred result of a job that anybody has submitted.
+
+        Raises:
+            UsageError: that is no id.
+        """
+        # The daemon drops what makes no sense to it: it would be sent again and again.
+        given: object = number
+        if not isinstance(given, int) or not 0 < given < 1 << 63:
+            raise UsageError(f"{number!r:.80} is no id of a job", "give a number, such as 42")
         known = self._live.get(number)
         deferred = known() if known else None
         if deferred is None:

@@ -10,9 +10,11 @@ Threads may share a client.  One of those that wait reads the socket, for all.
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -27,7 +29,7 @@ from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, 
 from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
-from jobd.model.errors import DaemonUnreachable, JobError
+from jobd.model.errors import DaemonUnreachable, JobError, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, encode_options
@@ -304,7 +306,9 @@ class Client(Submitter):
         """Frames that could not be sent at once, from where they came."""
         self._ping_at = 0.0
         self._closed = False
+        self._owner = os.getpid()
         self._connect(timeout_s)
+        _clients.add(self)
 
     _options = None
 
@@ -554,6 +558,12 @@ class Client(Submitter):
         finally:
             self._hang_up()
 
+    def abandon(self) -> None:
+        """Leave the connection to the process that has forked this one: answers to it are its own."""
+        self._condition = threading.Condition()  # somebody may have held it who is not here
+        self._closed = True
+        self._transport.close()
+
     def _hang_up(self) -> None:
         self._closed = True
         self._transport.close()
@@ -574,6 +584,9 @@ class Client(Submitter):
     # -- the connection --
 
     def _refuse_closed(self) -> None:
+        if self._closed and os.getpid() != self._owner:
+            what = f"this client belongs to process {self._owner}, which has forked this one"
+            raise UsageError(what, "make a new one after the fork")
         if self._closed:
             raise DaemonUnreachable("this client is closed", "make a new one")
 
@@ -768,6 +781,17 @@ class Client(Submitter):
         if now >= self._ping_at or self._core.owes_ping:
             self._ping_at = now + PING_S
             self._send(self._core.ping())
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for client in _clients:
+        client.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _results(deferreds: list[Deferred[Any]], deadline: float | None) -> Iterator[Any]:

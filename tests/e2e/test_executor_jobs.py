@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from pathlib import Path
@@ -232,3 +233,48 @@ def test_what_is_shown_of_a_future_tells_which_job_it_is(executor: Executor) -> 
     future.result(TIMEOUT_S)
     assert repr(future).startswith("<jobd.JobFuture finished: <jobd.Deferred 1 private_jobs:square")
     assert "jobd.Executor" in repr(executor)
+
+
+def test_a_fork_is_told_that_the_executor_is_not_its_own(executor: Executor) -> None:
+    """The threads that complete futures have stayed behind: a future would hang."""
+    executor.submit(jobs.square, 3).result(TIMEOUT_S)
+    told = in_a_fork(lambda: executor.submit(jobs.square, 3), executor.shutdown)
+    refused = (
+        f"this executor belongs to process {os.getpid()}, which has forked this one"
+        " (make a new one after the fork)"
+    )
+    assert told == [refused, "None"]
+    assert executor.submit(jobs.square, 3).result(TIMEOUT_S) == 9
+
+
+def test_a_fork_takes_no_answers_from_the_client_of_its_parent(jobd_daemon: Daemon) -> None:
+    """Both would read one connection; the fork's is refused, and closes quietly."""
+    with jobd_daemon.client() as client:
+        deferred = client.submit(jobs.square, 3)
+        told = in_a_fork(deferred.result, lambda: client.submit(jobs.square, 3), client.close)
+        refused = (
+            f"this client belongs to process {os.getpid()}, which has forked this one"
+            " (make a new one after the fork)"
+        )
+        assert told == [refused, refused, "None"]
+        assert deferred.result(TIMEOUT_S) == 9
+
+
+def in_a_fork(*calls: Callable[[], object]) -> list[str]:
+    """Call these in a fork of this process; return what they returned or raised, as texts."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # the test fails rather than hangs
+        for call in calls:
+            try:
+                said = str(call())
+            except BaseException as error:  # noqa: BLE001  # it is what the test is about
+                said = str(error)
+            os.write(writer, f"{said}\n".encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as lines:
+        told = lines.read().splitlines()
+    os.waitpid(child, 0)
+    return told

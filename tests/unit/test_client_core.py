@@ -261,3 +261,10 @@ def test_a_function_is_named_where_its_name_leads_back_to_it() -> None:
     assert pickled
     local.__module__, local.__qualname__ = "builtins", "len"
     assert named(local, [])[1]
+
+
+@pytest.mark.parametrize("number", ["7", 0, -1, 2**63, 1.5, None])
+def test_what_is_no_id_is_refused_at_once(number: Any) -> None:
+    """The daemon would drop the message, and the client send it again and again."""
+    with pytest.raises(UsageError, match=f"^{number!r} is no id of a job "):
+        new_core().attach(None, number)
