@@ -24,7 +24,6 @@ from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
 from jobd.scheduler.again import Step, Then
-from jobd.scheduler.batch import Submission
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.ledger import Ledger
@@ -163,10 +162,6 @@ def _waits_for_one_input(blocked: Blocked, dependant: int, job: Job) -> None:
     blocked_tell(blocked, dependant, job)
 
 
-def _withdraws_nothing(*_: object) -> list[Submission]:
-    return []
-
-
 def _blames_the_nearest(failed: Job) -> int:
     return failed.id
 
@@ -254,7 +249,6 @@ daemon_bury = loop.Daemon._bury
         (Blocked, "changed", _revives_nobody),
         (Blocked, "ended", _tells_only_residents),
         (Blocked, "_tell", _waits_for_one_input),
-        (Ledger, "_withdraw", _withdraws_nothing),
         (blocked, "root_of", _blames_the_nearest),
         (Dependencies, "feed", _gives_no_values),
         (Dependencies, "_reviewing", _reviews_nothing),

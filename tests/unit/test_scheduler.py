@@ -14,7 +14,7 @@ from fake_store import FakeStore
 from jobd.daemon import service
 from jobd.model.errors import DiskFull, QueueFull, Stopping
 from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
-from jobd.model.messages import Accepted, Ended, Put, Reply, Submit, Submitted
+from jobd.model.messages import Accepted, Ended, Put, Refused, Reply, Submit, Submitted
 from jobd.model.options import Policy
 from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
 from jobd.model.states import Event, State
@@ -1904,3 +1904,20 @@ def test_a_worker_that_is_to_be_replaced_keeps_what_it_is_at(desk: Desk) -> None
     desk.act()
     assert desk.holder(number) == uid
     assert len(desk.told_to(uid, GiveBack)) == len(desk.told_to(uid, Retire)) == 1
+
+
+def test_a_submit_that_waits_for_a_refused_one_is_refused_with_it(desk: Desk) -> None:
+    """Its input will never be: one in the open batch, and what waits for that, goes too; others stay."""
+    first = desk.submit()[0]
+    desk.scheduler.take_batch()
+    uids = [b"waiting." + bytes([n]) * 8 for n in range(3)]
+    for uid, inputs in zip(uids, ([first], [first + 1], []), strict=True):
+        request = Submit(7, uid, "m:f", [b"x"], [(1, ())], check=False, inputs=[[*inputs]])
+        unmet = [*inputs]
+        desk.scheduler.submit(PEER, request, None, [(unmet, None)] if inputs else None)
+    desk.scheduler.not_committed(DiskFull("disk full"))
+    desk.act()
+    refused = [reply for reply in desk.told if isinstance(reply, Refused)]
+    assert [reply.rid for reply in refused] == [1, 7, 7]
+    assert [*desk.scheduler.ledger.submissions] == uids[2:]
+    assert not desk.scheduler.blocked.missing
