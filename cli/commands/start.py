@@ -10,6 +10,7 @@ from jobd.cli import settle
 from jobd.cli.options import option, verb
 from jobd.cli.session import Session
 from jobd.cli.text import counted, home_shortened, one_line
+from jobd.model.errors import DaemonUnreachable
 
 if TYPE_CHECKING:
     from jobd.config import Loaded
@@ -94,11 +95,17 @@ def _run(loaded: Loaded, ready_fd: int | None, owner: str | None) -> NoReturn:
 
 def _start(session: Session, loaded: Loaded, words: list[str]) -> int:
     """Start a daemon with these words, and tell about it."""
-    from jobd.daemon.launch import start_in_background  # noqa: PLC0415  # as above
+    from jobd.daemon.launch import LOG_NAME, start_in_background  # noqa: PLC0415  # as above
 
     start_in_background(loaded, words, TIMEOUT_S)
-    with session.connect() as client:
-        welcome = client.welcome
+    try:
+        with session.connect() as client:
+            welcome = client.welcome
+    except DaemonUnreachable:  # 'start one with jobd start' would be no help
+        log = os.path.join(loaded.settings.state_dir, LOG_NAME)
+        raise DaemonUnreachable(
+            "the daemon ended as soon as it had started", f"see {log}"
+        ) from None
     if session.json:
         session.write_json(
             {
