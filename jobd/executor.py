@@ -62,6 +62,9 @@ MOST_AT_ONCE = 1_000
 CANCELLED = "cancelled"
 """What the daemon answers when it has cancelled a job."""
 
+_NOT_OPEN = object()
+"""Stands for what is not in ``_open``; there None is a job without a future."""
+
 
 class WorkerDied(JobCrashed, BrokenExecutor):
     """The worker died while it ran this job; the others are not concerned."""
@@ -528,10 +531,8 @@ class _Engine:
                 else:
                     self._client.keep(deferred)
         with self._lock:
-            known = len(self._open)
-            for deferred in deferreds:
-                self._open.pop(deferred, None)
-            self._count -= known - len(self._open)
+            # One by one, and not by how many are left: another thread opens more meanwhile.
+            self._count -= sum(self._open.pop(d, _NOT_OPEN) is not _NOT_OPEN for d in deferreds)
 
     def _break(self, error: Exception | None) -> None:
         """Fail all that is open, and what will be: nobody is left who would end it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from pathlib import Path
+from typing import Any
 
 import private_jobs as jobs
 import pytest
@@ -278,3 +280,19 @@ def in_a_fork(*calls: Callable[[], object]) -> list[str]:
         told = lines.read().splitlines()
     os.waitpid(child, 0)
     return told
+
+
+def test_jobs_that_are_opened_while_others_end_are_counted_right(executor: Executor) -> None:
+    """Else the thread that receives waits for one more than there are, and a shutdown never ends."""
+
+    class Racing(dict[Any, Any]):
+        """As if another thread opened a job whenever one is over."""
+
+        def pop(self, key: Any, *default: Any) -> Any:
+            self[object()] = None
+            return super().pop(key, *default)
+
+    engine = executor._engine
+    engine._open = Racing()
+    assert executor.submit(operator.add, 1, 2).result(20) == 3
+    eventually(lambda: engine._count == 0)
