@@ -10,7 +10,7 @@ from pathlib import Path
 from jobd.model.errors import ConfigError
 
 APPLICATION_ID = 0x6A6F6264  # "jobd"
-VERSION = 1
+VERSION = 2
 MOUNTS = Path("/proc/self/mounts")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
 """File systems on which SQLite's locks or shared memory cannot be trusted."""
@@ -132,7 +132,7 @@ def _refuse_foreign(path: Path) -> None:
                 "install that jobd again; nothing was changed",
             )
         names = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
-        if not names >= TABLES:
+        if version == VERSION and not names >= TABLES:
             missing = ", ".join(sorted(TABLES - names))
             raise _broken(path, f"it has no table {missing}")
     finally:

@@ -323,9 +323,9 @@ class TestRefusing:
             (make_first_page, "cannot be used: "),
             (make_foreign, "is not a database of jobd (application id 0x1267)"),
             (make_foreign_with_log, "is not a database of jobd (application id 0x0)"),
-            (make_newer, "was made by a newer jobd (its schema is version 2, this jobd knows 1)"),
+            (make_newer, "was made by a newer jobd (its schema is version 3, this jobd knows 2)"),
             (make_newer_in_log, "was made by a newer jobd"),
-            (make_ancient, "has a schema of version 0, and nothing leads from there to 1"),
+            (make_ancient, "has a schema of version 0, and nothing leads from there to 2"),
             (make_incomplete, "cannot be used: it has no table leases, meta"),
         ],
     )
@@ -373,6 +373,7 @@ class TestMigrating:
     @pytest.fixture
     def older(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Return a database that is two versions behind."""
+        monkeypatch.setattr(files, "VERSION", 1)
         make_ours(path)
         monkeypatch.setattr(files, "VERSION", 3)
         monkeypatch.setitem(
