@@ -26,9 +26,8 @@ class Submission(msgspec.Struct):
     first: int
     count: int
     tell: list[tuple[bytes, int]]
-    has_inputs: bool = False
-    is_put: bool = False
-    """It is no call, but a value."""
+    has_rows: bool = False
+    """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
 
 
 class Change(msgspec.Struct):

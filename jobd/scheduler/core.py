@@ -351,7 +351,7 @@ class Scheduler:
         if fates is None and is_timed(policy):
             fates = [([], None)] * count
         if fates is not None:
-            submission.has_inputs = True
+            submission.has_rows = True
             self._submit_dependants(submission, request, policy, fates)
             return
         for start in range(0, count, PARCEL_JOBS):
@@ -368,7 +368,7 @@ class Scheduler:
         """
         call = Submit(request.rid, request.uid, PUT, [NO_ARGS], [], watch=request.watch)
         self.submit(peer, call)
-        self.ledger.submissions[request.uid].is_put = True
+        self.ledger.submissions[request.uid].has_rows = True
         number = self.ledger.next_id - 1
         job = self.window.jobs.get(number)
         if job is None:  # the window is full, and has left it to the store
@@ -409,9 +409,8 @@ class Scheduler:
             self.ledger.batch.urgent = True
         if self.window.cursor >= self.ledger.stored_high:
             # All that is stored is in memory now: what is left are submits on their way there.
-            # Jobs with inputs are in memory until they are stored, and a put value never waits.
             submissions = self.ledger.submissions.values()
-            waiting = sum(s.count for s in submissions if not (s.has_inputs or s.is_put))
+            waiting = sum(s.count for s in submissions if not s.has_rows)
             self.window.unspill(self.window.spilled - waiting)
 
     # -- cancel and retry --

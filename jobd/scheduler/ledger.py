@@ -152,7 +152,7 @@ class Ledger:
         gone = [(s.first, s.first + s.count) for s in failed]
         found: list[Submission] = []
         for submission in batch.submissions if gone else ():  # inputs are older than who waits
-            if submission.has_inputs and _has_input(submission, jobs, gone):
+            if submission.has_rows and _has_input(submission, jobs, gone):
                 gone.append((submission.first, submission.first + submission.count))
                 found.append(submission)
         for submission in found:
