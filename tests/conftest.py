@@ -43,6 +43,26 @@ def daemon(make_daemon: Callable[..., DaemonUnderTest]) -> DaemonUnderTest:
     return make_daemon().start()
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[DaemonUnderTest]:
+    """Return a daemon with two workers, for the tests that do it no harm."""
+    with DaemonUnderTest() as daemon:
+        yield daemon.write_jobs().start()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """Return the path of a file that jobs wait for; after the test none waits any longer."""
+    yield tmp_path / "gate"
+    (tmp_path / "gate").touch()
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """Return the path of a file to which jobs write that they run."""
+    return tmp_path / "mark"
+
+
 @pytest.fixture(params=["threads", "asyncio"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
     """Return what opens a client: that for threads, or that for asyncio with the same face."""

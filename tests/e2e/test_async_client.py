@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,6 @@ from jobd.model.errors import DaemonUnreachable, WaitTimeout
 
 Make = Callable[..., DaemonUnderTest]
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[DaemonUnderTest]:
-    """Return a daemon with two workers, for the tests that do it no harm."""
-    with DaemonUnderTest() as daemon:
-        yield daemon.write_jobs().start()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return the path of a file that jobs wait for; after the test none waits any longer."""
-    yield tmp_path / "gate"
-    (tmp_path / "gate").touch()
 
 
 async def so(look: Callable[[], object]) -> None:

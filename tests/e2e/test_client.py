@@ -20,7 +20,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 import zmq
-from harness import DaemonUnderTest, eventually, is_alive
+from harness import DaemonUnderTest, eventually, is_alive, lines, one
 
 from jobd import payload
 from jobd.client import Client
@@ -77,29 +77,6 @@ def client(shared: DaemonUnderTest, connect: Connect) -> Iterator[Client]:
     """Return a client of the shared daemon."""
     with connect(shared.socket) as client:
         yield client
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return the path of a file that jobs wait for; after the test none waits any longer."""
-    yield tmp_path / "gate"
-    (tmp_path / "gate").touch()
-
-
-@pytest.fixture
-def mark(tmp_path: Path) -> Path:
-    """Return the path of a file to which jobs write that they run."""
-    return tmp_path / "mark"
-
-
-def lines(path: Path) -> list[str]:
-    """Return the lines of a file that may not be there yet."""
-    return path.read_text(encoding="ascii").splitlines() if path.exists() else []
-
-
-def one(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
 
 
 def serves(daemon: DaemonUnderTest) -> None:

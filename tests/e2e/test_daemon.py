@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import zmq
-from harness import JOBS, DaemonUnderTest, eventually, is_alive
+from harness import JOBS, DaemonUnderTest, eventually, is_alive, lines, one
 
 from jobd.client import Client
 from jobd.model.blob import Place
@@ -56,36 +56,6 @@ from jobd.wire.router import Router
 Make = Callable[..., DaemonUnderTest]
 
 SLOW_S = 600.0
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[DaemonUnderTest]:
-    """Return a daemon with two workers, for the tests that do it no harm."""
-    with DaemonUnderTest() as daemon:
-        yield daemon.write_jobs().start()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return the path of a file that jobs wait for; after the test none waits any longer."""
-    yield tmp_path / "gate"
-    (tmp_path / "gate").touch()
-
-
-@pytest.fixture
-def mark(tmp_path: Path) -> Path:
-    """Return the path of a file to which jobs write that they run."""
-    return tmp_path / "mark"
-
-
-def lines(path: Path) -> list[str]:
-    """Return the lines of a file that may not be there yet."""
-    return path.read_text(encoding="ascii").splitlines() if path.exists() else []
-
-
-def one(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
 
 
 def only(client: Client, number: int) -> JobInfo:

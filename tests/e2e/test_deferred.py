@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import DaemonUnderTest, eventually
+from harness import DaemonUnderTest, eventually, one
 
 from jobd.client import Client
 from jobd.inputs import JobResult
@@ -29,7 +29,6 @@ from jobd.model.errors import (
     UsageError,
     WaitTimeout,
 )
-from jobd.model.selector import Selector
 
 MIB = 1024 * 1024
 
@@ -37,30 +36,11 @@ Make = Callable[..., DaemonUnderTest]
 Connect = Callable[..., Client]
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[DaemonUnderTest]:
-    """Return a daemon with two workers, for the tests that do it no harm."""
-    with DaemonUnderTest() as daemon:
-        yield daemon.write_jobs().start()
-
-
 @pytest.fixture
 def client(shared: DaemonUnderTest, connect: Connect) -> Iterator[Client]:
     """Return a client of the shared daemon."""
     with connect(shared.socket) as client:
         yield client
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return the path of a file that jobs wait for; after the test none waits any longer."""
-    yield tmp_path / "gate"
-    (tmp_path / "gate").touch()
-
-
-def one(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
 
 
 # --- functions

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import DaemonUnderTest, eventually, is_alive
+from harness import DaemonUnderTest, eventually, is_alive, one
 
 import jobd
 from jobd.client import Client
@@ -49,11 +49,6 @@ def make_daemon() -> Iterator[Make]:
     yield make
     for daemon in made:
         daemon.close()
-
-
-def one(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
 
 
 def only(client: Client, number: int) -> JobInfo:

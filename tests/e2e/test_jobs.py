@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import DaemonUnderTest, eventually, is_alive
+from harness import DaemonUnderTest, eventually, is_alive, lines
 
 from jobd.client import Client, Deferred
 from jobd.model.errors import BadFunction, JobCancelled, JobCrashed, JobFailed, UsageError
@@ -66,24 +66,6 @@ def client(shared: DaemonUnderTest) -> Client:
     client = shared.client()
     both_work(client)
     return client
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return the path of a file that jobs wait for; after the test none waits any longer."""
-    yield tmp_path / "gate"
-    (tmp_path / "gate").touch()
-
-
-@pytest.fixture
-def mark(tmp_path: Path) -> Path:
-    """Return the path of a file to which jobs write that they run."""
-    return tmp_path / "mark"
-
-
-def lines(path: Path) -> list[str]:
-    """Return the lines of a file that may not be there yet."""
-    return path.read_text(encoding="ascii").splitlines() if path.exists() else []
 
 
 def only(client: Client, number: int) -> JobInfo:

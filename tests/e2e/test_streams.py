@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import DaemonUnderTest, eventually
+from harness import DaemonUnderTest, eventually, one
 
 import jobd
 from jobd.blobs import memory_directory
@@ -27,7 +27,6 @@ from jobd.model.errors import (
     NotFound,
     UsageError,
 )
-from jobd.model.selector import Selector
 from jobd.model.states import State
 
 Make = Callable[..., DaemonUnderTest]
@@ -84,11 +83,6 @@ class Trace:
 def trace(tmp_path: Path) -> Trace:
     """Return where a generator leaves its trace."""
     return Trace(tmp_path / "trace")
-
-
-def one(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
 
 
 def follow(daemon: DaemonUnderTest, number: int) -> subprocess.Popen[str]:

@@ -20,6 +20,7 @@ from typing import Self, TypeVar
 
 from jobd.blobs import remove_memory
 from jobd.client import Client
+from jobd.model.selector import Selector
 
 T = TypeVar("T")
 
@@ -212,3 +213,13 @@ class DaemonUnderTest:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def lines(path: Path) -> list[str]:
+    """Return the lines of a file that may not be there yet."""
+    return path.read_text(encoding="ascii").splitlines() if path.exists() else []
+
+
+def one(number: int) -> Selector:
+    """Select one job."""
+    return Selector([(number, number)])
