@@ -9,6 +9,7 @@ import msgspec
 
 from jobd.cli import render
 from jobd.model.errors import UsageError
+from jobd.model.job import JSON
 
 if TYPE_CHECKING:
     from jobd.model.job import JobInfo
@@ -29,7 +30,7 @@ def edit_call(info: JobInfo) -> bytes | None:
     """
     args, kwargs = render.call_of(info)
     kind = (info.args or b"")[:1]
-    if args is None or kwargs is None or info.inputs or kind not in (b"j", b"J"):
+    if args is None or kwargs is None or info.inputs or kind not in JSON:
         raise UsageError(
             f"the arguments of job {info.id} are not plain JSON, and cannot be edited",
             "submit it again with others",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from jobd.model.errors import NotFound, UsageError
+from jobd.model.errors import NotFound, UsageError, no_such_job
 from jobd.model.selector import Selector, parse_selector
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def refuse_missing(selector: Selector, found: Sequence[int]) -> None:
     # With a state, a job that is named may exist and be in another.
     missing = [] if selector.states else [n for n in _named(selector) if n not in known]
     if missing:
-        raise NotFound(f"there is no job {missing[0]}", "see 'jobd ls'")
+        raise no_such_job(missing[0])
     refuse_none(found)
 
 

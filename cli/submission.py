@@ -15,7 +15,7 @@ from jobd.cli.render import job_json
 from jobd.inputs import Input
 from jobd.model.errors import UsageError
 from jobd.model.options import OPTIONS, Said, parse_options
-from jobd.model.selector import Selector
+from jobd.model.selector import one
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
@@ -99,7 +99,7 @@ def encode(call: Call) -> tuple[bytes, list[Input]]:
 def tell_id(session: Session, client: Client, number: int) -> int:
     """Print the id of a job that was just submitted; return exit code 0."""
     if session.json:
-        (info,) = client.find(Selector([(number, number)]))
+        (info,) = client.find(one(number))
         session.write_json(job_json(info))
     else:
         session.write(str(number))

@@ -8,7 +8,7 @@ from jobd.cli.options import option, selector_arguments, verb
 from jobd.cli.selection import is_one, select
 from jobd.cli.session import Session
 from jobd.model.errors import NotFound, UsageError
-from jobd.model.selector import Selector
+from jobd.model.selector import one
 
 EXAMPLES = """
 jobd retry 4
@@ -39,7 +39,7 @@ def command(
             if not found:
                 raise NotFound("there is no job yet", "see 'jobd ls'")
             args = edit_call(found[0])
-            selected = Selector([(found[0].id, found[0].id)])  # should another be the last by now
+            selected = one(found[0].id)  # should another be the last by now
         if args is None:
             session.note("jobd: nothing was saved, and no job was queued")
             return 0

@@ -16,7 +16,7 @@ from jobd import context
 from jobd.client.core import Core
 from jobd.client.deferred import DeferredBase, ended_of, error_of, value_of
 from jobd.client.waiting import Arrivals, Farewell, Pending, Waitable
-from jobd.model.errors import JobError, NotFound, UsageError
+from jobd.model.errors import JobError, UsageError, no_such_job
 from jobd.model.job import JobInfo
 from jobd.model.messages import (
     Answers,
@@ -44,7 +44,7 @@ from jobd.model.messages import (
     Watching,
     encode,
 )
-from jobd.model.selector import Selector
+from jobd.model.selector import Selector, one
 from jobd.model.states import NAMES, State
 
 R = TypeVar("R")
@@ -119,7 +119,7 @@ def watch(
     numbers = [deferred._id for deferred in missing]  # noqa: SLF001  # ours
     reply = yield from _ask(Watch(core.next_rid(), numbers, progress), Watching)
     if reply.unknown:
-        raise NotFound(f"there is no job {reply.unknown[0]}", "see 'jobd ls'")
+        raise no_such_job(reply.unknown[0])
     for deferred in missing:
         deferred._watched = True  # noqa: SLF001  # ours
 
@@ -182,11 +182,6 @@ def cancel_one(core: AnyCore, deferred: AnyDeferred, reason: str) -> Steps[bool]
     number = yield from identify(deferred)
     ((_, answer),) = yield from cancel(core, one(number), reason)
     return answer != "already finished"
-
-
-def one(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
 
 
 # -- several of them ----------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from jobd.model.errors import NotAllowed
+from jobd.model.job import JSON
 from jobd.model.messages import Put, Submit
 
 _JSON = frozenset(b"jJrR")
@@ -44,7 +45,7 @@ class AllowList:
         Raises:
             NotAllowed: it is a pickle, which a job that has it as an argument would load.
         """
-        if self._patterns and request.value[:1] not in (b"j", b"J"):
+        if self._patterns and request.value[:1] not in JSON:
             raise _pickled("the value")
 
 

@@ -166,7 +166,7 @@ class Dependencies:
     def _fate(self, inputs: list[int], states: dict[int, State]) -> Fate:
         unmet = [n for n in dict.fromkeys(inputs) if states[n] is not State.SUCCEEDED]
         failed = next((n for n in unmet if states[n] >= ENDED), None)
-        return unmet, None if failed is None else self._job(failed)
+        return unmet, None if failed is None else self._daemon.job(failed)
 
     # -- ends, and other changes --
 
@@ -188,7 +188,7 @@ class Dependencies:
     def _look_up(self, limit: int) -> int:
         """Look at dependants of the first job whose dependants are wanted; return how many."""
         number, lookup = next(iter(self._blocked.lookups.items()))
-        job = self._job(number)
+        job = self._daemon.job(number)
         found = self._store.dependants(number, lookup.after, limit + 1) if job else []
         for dependant in found:
             assert job is not None
@@ -211,7 +211,7 @@ class Dependencies:
 
     def _examine(self, number: int) -> None:
         """Make a job that is not resident what its inputs make it."""
-        job = self._job(number)
+        job = self._daemon.job(number)
         if job is None or number in self._blocked.missing:
             return
         if job.state not in (State.BLOCKED, State.ABORTED):
@@ -240,9 +240,6 @@ class Dependencies:
         return scheduler.retry(self._load(job))
 
     # -- what is so, in memory or else in the store --
-
-    def _job(self, number: int) -> Job | None:
-        return self._jobs.get(number) or self._store.job(number)
 
     def _load(self, job: Job) -> Job:
         return self._scheduler.window.load(job)

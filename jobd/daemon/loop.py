@@ -32,6 +32,7 @@ from jobd.daemon.streams import StreamService
 from jobd.daemon.takes import Takes
 from jobd.failpoints import hit
 from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreBusy, StoreFailed
+from jobd.model.job import Job
 from jobd.model.messages import FrameError
 from jobd.model.orders import (
     Adopt,
@@ -171,6 +172,10 @@ class Daemon:
         if owner is not None:
             self._poller.register(owner.fd, zmq.POLLIN)
 
+    def job(self, number: int) -> Job | None:
+        """Return a job as it is in memory, or else as it is stored."""
+        return self.scheduler.window.jobs.get(number) or self.store.job(number)
+
     # -- running --
 
     def run(self) -> None:
@@ -270,7 +275,7 @@ class Daemon:
             stored = store.due(soonest.horizon, timers.REFILL)
             soonest.refill(stored, scheduler.ledger.unsettled())
         for number in scheduler.due():
-            job = scheduler.window.jobs.get(number) or store.job(number)
+            job = self.job(number)
             if job is not None:
                 scheduler.fire(job)
 

@@ -17,8 +17,14 @@ from jobd._version import __version__
 from jobd.daemon import logs
 from jobd.daemon.allowed import AllowList
 from jobd.failpoints import hit
-from jobd.model.errors import JobdError, NotFound, ProtocolMismatch, StoreFailed, UsageError
-from jobd.model.job import Attempt, Job, JobInfo, Progress
+from jobd.model.errors import (
+    JobdError,
+    ProtocolMismatch,
+    StoreFailed,
+    UsageError,
+    no_such_job,
+)
+from jobd.model.job import JSON, Attempt, Job, JobInfo, Progress
 from jobd.model.messages import (
     PROTOCOL,
     Accepted,
@@ -77,8 +83,6 @@ SLICE = 500
 """Jobs that a long request looks at in one turn of the loop."""
 
 LOG_CHUNK = 256 * 1024
-JSON_CALLS = (b"j", b"J")
-"""What calls without references begin with that were not pickled (jobd.payload)."""
 
 LARGE = frozenset((Fetch, Find, List, Logs, Take))
 """Requests whose answers may be large."""
@@ -315,7 +319,7 @@ class Requests:
         for index, number in enumerate(request.ids):
             if index % SLICE == SLICE - 1:
                 yield
-            job = scheduler.window.jobs.get(number) or self._daemon.store.job(number)
+            job = self._daemon.job(number)
             if job is None and scheduler.ledger.stored_high < number < scheduler.ledger.next_id:
                 scheduler.window.watch(peer, number)
             elif job is None:
@@ -540,7 +544,7 @@ class Requests:
 
     def _retry_edited(self, job: Job, args: bytes) -> str:
         """Open another round of a job with another call, in JSON as the one before."""
-        if job.inputs or job.args[:1] not in JSON_CALLS or args[:1] not in JSON_CALLS:
+        if job.inputs or job.args[:1] not in JSON or args[:1] not in JSON:
             raise UsageError(
                 f"the arguments of job {job.id} are not plain JSON, and cannot be edited",
                 "submit it again with others",
@@ -555,13 +559,13 @@ class Requests:
         self, peer: bytes, rid: int, selector: Selector, change: Callable[[Job], str]
     ) -> Steps:
         """Apply a change to every selected job; each page is answered once it is durable."""
-        scheduler, store = self._daemon.scheduler, self._daemon.store
+        scheduler = self._daemon.scheduler
         seen: set[int] = set()
         for infos in self._matching(selector, SLICE):
             answers: list[tuple[int, str]] = []
             for info in infos:
                 seen.add(info.id)
-                job = scheduler.window.jobs.get(info.id) or store.job(info.id)
+                job = self._daemon.job(info.id)
                 if job is not None:
                     answers.append((job.id, change(job)))
             hit("cancel.decided")
@@ -700,11 +704,6 @@ def _refuse_odd(uid: bytes) -> None:
     """Refuse a key that has not the protocol's length."""
     if len(uid) != 16:
         raise UsageError("the key of a submit has 16 bytes", "is the client of another version?")
-
-
-def no_such_job(number: int) -> NotFound:
-    """Return the error for an id that nobody has."""
-    return NotFound(f"there is no job {number}", "see 'jobd ls'")
 
 
 def _missing(selector: Selector, seen: set[int]) -> list[int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobd.model.errors import NotFound, UsageError
+from jobd.model.errors import UsageError, no_such_job
 from jobd.model.job import Job
 from jobd.model.messages import Follow, Items, More, Unfollow, refusal
 from jobd.model.states import ENDED, State
@@ -60,7 +60,7 @@ class StreamService:
         if job is None:
             on_their_way = scheduler.ledger.submissions.values()
             if not any(s.first <= number < s.first + s.count for s in on_their_way):
-                raise NotFound(f"there is no job {number}", "see 'jobd ls'")
+                raise no_such_job(number)
             return
         has_ended = live is None and job.state >= ENDED
         kept = store.kept_items(number) if has_ended else None

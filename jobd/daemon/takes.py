@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobd.inputs import refuse_gone
-from jobd.model.errors import AlreadyTaken, JobdError, NotFound, NotReady
+from jobd.model.errors import AlreadyTaken, JobdError, NotReady, no_such_job
 from jobd.model.job import TAKEN, Job
 from jobd.model.messages import Accepted, Offered, Take, Taken, refusal
 from jobd.model.states import ENDED, NAMES, State
@@ -52,7 +52,7 @@ class Takes:
         number = request.id
         job = self._daemon.store.job(number)
         if job is None:
-            raise _no_such_job(number)
+            raise no_such_job(number)
         if job.state < ENDED:
             raise NotReady(
                 f"job {number} is {NAMES[job.state]}: there is no result yet",
@@ -84,9 +84,9 @@ class Takes:
             AlreadyTaken, ResultExpired: it has become somebody else's meanwhile, or is gone.
         """
         scheduler, number = self._daemon.scheduler, request.id
-        job = scheduler.window.jobs.get(number) or self._daemon.store.job(number)
+        job = self._daemon.job(number)
         if job is None or job.value is None:
-            raise _no_such_job(number)
+            raise no_such_job(number)
         tombstone = TAKEN + request.token
         if job.value != tombstone:
             refuse_gone(job.value, number)
@@ -134,7 +134,3 @@ class Takes:
 
 def _taken(number: int) -> AlreadyTaken:
     return AlreadyTaken(f"the result of job {number} was taken already", "it can be taken once")
-
-
-def _no_such_job(number: int) -> NotFound:
-    return NotFound(f"there is no job {number}", "see 'jobd ls'")

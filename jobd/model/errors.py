@@ -276,6 +276,11 @@ class JobCrashed(JobError):
     error = "job_crashed"
 
 
+def no_such_job(number: int) -> NotFound:
+    """Return the error that says that nobody has a job with this id."""
+    return NotFound(f"there is no job {number}", "see 'jobd ls'")
+
+
 def _walk(base: type[JobdError]) -> dict[str, type[JobdError]]:
     """Collect the errors that may travel on the wire, by their stable names."""
     found = {base.error: base}

@@ -18,6 +18,9 @@ from jobd.model.states import Event, State
 PUT = "jobd:put"
 """The function of a job that never ran: a value that a client has handed in."""
 
+JSON = (b"j", b"J")
+"""What values, and calls without references, begin with that were not pickled (jobd.payload)."""
+
 NO_ARGS = b"j[[],{}]"
 """A call without arguments, encoded."""
 

@@ -24,6 +24,11 @@ class Selector(msgspec.Struct, frozen=True, array_like=True):
     states: list[State] = []
 
 
+def one(number: int) -> Selector:
+    """Select one job."""
+    return Selector([(number, number)])
+
+
 def parse_selector(texts: list[str], states: list[str]) -> Selector:
     """Parse the words of a command line.
 

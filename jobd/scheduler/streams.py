@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jobd.model.blob import CODEC
-from jobd.model.errors import NotFound
+from jobd.model.errors import NotFound, no_such_job
 from jobd.model.job import Job
 from jobd.model.messages import Follow, Reply, refusal
 from jobd.model.options import BUILT_IN
@@ -172,7 +172,7 @@ class Streams:
         streams = [stream for number, stream in self.live.items() if number in numbers]
         for stream in streams:
             del self.live[stream.job]
-            self._refuse_all(stream, NotFound(f"there is no job {stream.job}", "see 'jobd ls'"))
+            self._refuse_all(stream, no_such_job(stream.job))
             self.close(stream.worker, stream.job, stream.attempt)
         if streams:
             batch = self._ledger.batch

@@ -14,7 +14,7 @@ from harness import DaemonUnderTest, eventually
 from jobd.client import Client
 from jobd.model.errors import JobCancelled, JobCrashed, JobExpired, JobFailed, UsageError
 from jobd.model.job import JobInfo
-from jobd.model.selector import Selector
+from jobd.model.selector import Selector, one
 from jobd.model.states import State
 
 
@@ -33,7 +33,7 @@ def client(shared: DaemonUnderTest) -> Client:
 
 def info_of(client: Client, number: int) -> JobInfo:
     """Return a job with its earlier attempts."""
-    (info,) = client.find(Selector([(number, number)]))
+    (info,) = client.find(one(number))
     return info
 
 
@@ -236,6 +236,6 @@ def test_only_one_job_and_only_plain_json_can_be_edited(
     pickled = client.submit("work:fail", {1})
     pickled.exception(timeout=20)
     with pytest.raises(UsageError, match="not plain JSON"):
-        client.retry(Selector([(pickled.id, pickled.id)]), b"j[[],{}]")
+        client.retry(one(pickled.id), b"j[[],{}]")
     failed = shared.cli("retry", str(pickled.id), "--edit", EDITOR=str(tmp_path))
     assert (failed.returncode, "not plain JSON" in failed.stderr) == (2, True)

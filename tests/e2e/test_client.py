@@ -20,7 +20,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 import zmq
-from harness import DaemonUnderTest, eventually, is_alive, lines, one
+from harness import DaemonUnderTest, eventually, is_alive, lines
 
 from jobd import payload
 from jobd.client import Client
@@ -54,7 +54,7 @@ from jobd.model.messages import (
     decode_replies,
     encode,
 )
-from jobd.model.selector import Selector
+from jobd.model.selector import Selector, one
 from jobd.pool import linux
 from jobd.zmtp import Disconnected, Transport
 

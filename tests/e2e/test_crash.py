@@ -20,7 +20,7 @@ from oracle import Oracle
 from jobd.client import Client, Deferred
 from jobd.failpoints import NAMES, WORKER_NAMES
 from jobd.model.job import JobInfo
-from jobd.model.selector import Selector
+from jobd.model.selector import Selector, one
 from jobd.model.states import State
 
 MakeDaemon = Callable[..., DaemonUnderTest]
@@ -32,14 +32,9 @@ SECOND_HIT = 2
 ROUNDS = 8
 
 
-def only(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
-
-
 def info_of(client: Client, number: int) -> JobInfo:
     """Return a job as the daemon shows it."""
-    (info,) = client.find(only(number))
+    (info,) = client.find(one(number))
     return info
 
 
@@ -74,7 +69,7 @@ def go_through(client: Client, oracle: Oracle) -> None:
     (waits,) = oracle.submit(client, "mark_and_wait", str(oracle.daemon.root / "never"))
     client.flush()
     oracle.wait_for_runs(waits)
-    ((number, answer),) = client.cancel(only(waits.id))
+    ((number, answer),) = client.cancel(one(waits.id))
     assert number == waits.id
     # One that was carried out, and whose answer was lost, finds the job cancelled already.
     assert answer in ("stopping", "cancelled", "already finished")
@@ -234,7 +229,7 @@ class TestKilledDaemon:
         oracle, client = Oracle(daemon), daemon.client()
         (deferred,) = oracle.submit(client, "mark_and_ignore_stop")
         oracle.wait_for_runs(deferred)
-        assert client.cancel(only(deferred.id), "not needed") == [(deferred.id, "stopping")]
+        assert client.cancel(one(deferred.id), "not needed") == [(deferred.id, "stopping")]
         daemon.kill()
         oracle.fault()
         daemon.start()
@@ -248,7 +243,7 @@ class TestKilledDaemon:
         daemon = make_daemon(pool__workers=1).start()
         oracle, client = Oracle(daemon), daemon.client()
         _, (first, second) = in_stopped_hands(daemon, oracle, client, count=2)
-        answer = client.cancel(only(second.id))
+        answer = client.cancel(one(second.id))
         kill_all(daemon, oracle)
         daemon.start()
         client.wait([first.id, second.id], 20)

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import zmq
-from harness import JOBS, DaemonUnderTest, eventually, is_alive, lines, one
+from harness import JOBS, DaemonUnderTest, eventually, is_alive, lines
 
 from jobd.client import Client
 from jobd.model.blob import Place
@@ -46,7 +46,7 @@ from jobd.model.orders import (
     Task,
     decode_reports,
 )
-from jobd.model.selector import Selector
+from jobd.model.selector import Selector, one
 from jobd.model.states import State
 from jobd.payload import encode_call
 from jobd.pool import linux

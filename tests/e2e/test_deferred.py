@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import DaemonUnderTest, eventually, one
+from harness import DaemonUnderTest, eventually
 
 from jobd.client import Client
 from jobd.inputs import JobResult
@@ -29,6 +29,7 @@ from jobd.model.errors import (
     UsageError,
     WaitTimeout,
 )
+from jobd.model.selector import one
 
 MIB = 1024 * 1024
 

@@ -16,7 +16,7 @@ from jobd.inputs import JobResult
 from jobd.model.errors import JobAborted, JobFailed, NotFound
 from jobd.model.job import JobInfo
 from jobd.model.messages import Submit
-from jobd.model.selector import Selector
+from jobd.model.selector import one
 from jobd.model.states import State
 from jobd.payload import encode_call
 
@@ -31,7 +31,7 @@ def client(daemon: DaemonUnderTest) -> Client:
 
 def info_of(client: Client, number: int) -> JobInfo:
     """Return a job as the daemon shows it."""
-    (info,) = client.find(Selector([(number, number)]))
+    (info,) = client.find(one(number))
     return info
 
 
@@ -147,7 +147,7 @@ def test_an_input_that_fails_aborts_all_the_way_down(
     leaf = client.submit("work:echo", [middle, middle])
     if state is State.CANCELLED:
         eventually(lambda: state_of(client, root.id) is State.RUNNING)
-        client.cancel(Selector([(root.id, root.id)]), "no need")
+        client.cancel(one(root.id), "no need")
     with pytest.raises(JobAborted) as caught:
         leaf.result(20)
     assert caught.value.root == root.id
@@ -175,11 +175,11 @@ def test_a_retry_of_the_root_revives_those_who_wait_for_it(
     leaf = client.submit("work:add", middle, root)
     with pytest.raises(JobAborted):
         leaf.result(20)
-    (answer,) = client.retry(Selector([(leaf.id, leaf.id)]))
+    (answer,) = client.retry(one(leaf.id))
     assert answer == (leaf.id, f"its input {root.id} has failed: retry that")
     assert daemon.cli("retry", str(middle.id)).returncode == 3
     gate.touch()
-    assert client.retry(Selector([(root.id, root.id)])) == [(root.id, "queued again")]
+    assert client.retry(one(root.id)) == [(root.id, "queued again")]
     assert client.result(leaf.id, 20) == 3
 
 
@@ -248,10 +248,10 @@ def test_who_waits_for_a_cancelled_job_waits_again_once_that_is_retried(
     held = client.submit("work:mark_and_wait", str(tmp_path / "mark"), str(gate))
     middle = client.submit("work:echo", held)
     leaf = client.submit("work:echo", middle)
-    client.cancel(Selector([(middle.id, middle.id)]))
+    client.cancel(one(middle.id))
     with pytest.raises(JobAborted, match=f"job {middle.id} was cancelled"):
         leaf.result(20)
-    assert client.retry(Selector([(middle.id, middle.id)])) == [(middle.id, "queued again")]
+    assert client.retry(one(middle.id)) == [(middle.id, "queued again")]
     assert state_of(client, middle.id) is State.BLOCKED
     eventually(lambda: state_of(client, leaf.id) is State.BLOCKED)
     gate.touch()

@@ -19,7 +19,7 @@ import jobd
 from jobd import payload
 from jobd.executor import Executor, PoolBroken, RemoteTraceback, WorkerDied
 from jobd.model.errors import BadFunction, DaemonUnreachable, JobFailed, QueueFull
-from jobd.model.selector import Selector
+from jobd.model.selector import one
 from jobd.testing import Daemon
 
 TIMEOUT_S = 20.0
@@ -71,7 +71,7 @@ def test_options_are_a_view_of_the_same_executor(executor: Executor) -> None:
     assert future.result(TIMEOUT_S) == 9
     assert list(view.map(jobs.square, [2])) == [4]
     client = executor.client
-    (info,) = client.find(Selector([(future.id, future.id)]))
+    (info,) = client.find(one(future.id))
     assert (info.queue, info.name) == ("etl", "square")
     view.shutdown()
     with pytest.raises(RuntimeError):
@@ -153,7 +153,7 @@ def test_a_job_that_somebody_else_cancels_is_a_cancelled_future(
     future = executor.submit(jobs.hold, str(started), str(tmp_path / "never"))
     eventually(started.exists)
     with jobd_daemon.client() as client:
-        client.cancel(Selector([(future.id, future.id)]))
+        client.cancel(one(future.id))
     wait([future], TIMEOUT_S)
     assert future.cancelled()
 

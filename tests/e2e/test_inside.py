@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import DaemonUnderTest, eventually, is_alive, one
+from harness import DaemonUnderTest, eventually, is_alive
 
 import jobd
 from jobd.client import Client
 from jobd.model.errors import JobCancelled, JobCrashed, JobFailed
 from jobd.model.job import JobInfo, Progress
-from jobd.model.selector import Selector
+from jobd.model.selector import Selector, one
 
 Make = Callable[..., DaemonUnderTest]
 

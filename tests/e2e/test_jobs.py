@@ -22,7 +22,7 @@ from harness import DaemonUnderTest, eventually, is_alive, lines
 from jobd.client import Client, Deferred
 from jobd.model.errors import BadFunction, JobCancelled, JobCrashed, JobFailed, UsageError
 from jobd.model.job import JobInfo
-from jobd.model.selector import Selector
+from jobd.model.selector import one
 from jobd.model.states import State
 from jobd.pool import linux
 
@@ -70,7 +70,7 @@ def client(shared: DaemonUnderTest) -> Client:
 
 def only(client: Client, number: int) -> JobInfo:
     """Return one job with all its details."""
-    (info,) = client.find(Selector([(number, number)]))
+    (info,) = client.find(one(number))
     return info
 
 
@@ -222,7 +222,7 @@ def test_a_job_that_will_not_stop_is_killed_after_the_grace(
     with neighbour(client, tmp_path):
         job = client.submit(f"faults:{function}", str(mark), str(gate))
         (pid,) = map(int, eventually(lambda: lines(mark)))
-        assert client.cancel(Selector([(job.id, job.id)]), "enough") == [(job.id, "stopping")]
+        assert client.cancel(one(job.id), "enough") == [(job.id, "stopping")]
         with pytest.raises(JobCancelled, match="enough"):
             job.result(20)
         eventually(lambda: not is_alive(pid))
@@ -237,7 +237,7 @@ def test_a_job_that_can_be_stopped_runs_its_finally_blocks(
     """SIGTERM raises in the job; what it does on its way out is not cut off."""
     job = client.submit(f"faults:{function}", str(mark), str(gate))
     eventually(lambda: lines(mark))
-    client.cancel(Selector([(job.id, job.id)]))
+    client.cancel(one(job.id))
     with pytest.raises(JobCancelled):
         job.result(20)
     if function == "clean_up":
@@ -262,7 +262,7 @@ def test_a_process_that_escapes_dies_when_its_job_is_ended_by_force(
     job = client.submit("faults:stray_and_wait", str(mark), str(gate))
     (stray,) = map(int, eventually(lambda: lines(mark)))
     if how == "cancelled":
-        client.cancel(Selector([(job.id, job.id)]))
+        client.cancel(one(job.id))
         with pytest.raises(JobCancelled):
             job.result(20)
     else:

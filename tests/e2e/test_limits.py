@@ -15,7 +15,7 @@ from harness import DaemonUnderTest, eventually, is_alive
 from jobd.client import Client
 from jobd.model.errors import JobFailed, JobTimedOut
 from jobd.model.job import JobInfo
-from jobd.model.selector import Selector
+from jobd.model.selector import one
 from jobd.model.states import State
 
 MIB = 1024 * 1024
@@ -36,7 +36,7 @@ def client(shared: DaemonUnderTest) -> Client:
 
 def info_of(client: Client, number: int) -> JobInfo:
     """Return all that is known of a job."""
-    (info,) = client.find(Selector([(number, number)]))
+    (info,) = client.find(one(number))
     return info
 
 

@@ -31,7 +31,7 @@ from jobd.model.errors import (
     PayloadUnreadable,
     UsageError,
 )
-from jobd.model.selector import Selector
+from jobd.model.selector import one
 
 MIB = 1024 * 1024
 SIZE = 4 * MIB
@@ -80,7 +80,7 @@ def test_what_is_put_can_be_had_by_somebody_else(daemon: DaemonUnderTest) -> Non
     other = daemon.client()
     assert (other.result(large, 20) == ARRAY).all()
     assert other.result(small, 20) == {"a": 1}
-    (info,) = other.find(Selector([(small, small)]))
+    (info,) = other.find(one(small))
     assert info.function == "jobd:put"
     daemon.kill()
     daemon.start()
@@ -161,7 +161,7 @@ def test_arguments_go_when_their_job_has_succeeded(daemon: DaemonUnderTest) -> N
         job.result(20)
     assert len(files(daemon)) == 1
     gate.touch()
-    assert client.retry(Selector([(job.id, job.id)])) == [(job.id, "queued again")]
+    assert client.retry(one(job.id)) == [(job.id, "queued again")]
     assert client.attach(job.id).result(20) == len(ARRAY)
     eventually(lambda: not files(daemon))
 
@@ -230,7 +230,7 @@ def test_a_kill_of_everything_leaves_no_file_without_an_owner(make_daemon: Make)
     client = daemon.client()
     kept = client.put(ARRAY).id
     crashed = client.submit("arrays:make", SIZE).id  # its workers die after they have written
-    eventually(lambda: client.find(Selector([(crashed, crashed)]))[0].state == 12)
+    eventually(lambda: client.find(one(crashed))[0].state == 12)
     victim = subprocess.run(
         [sys.executable, "-P", "-c", VICTIM, daemon.socket],
         capture_output=True, text=True, check=False,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import DaemonUnderTest, eventually, one
+from harness import DaemonUnderTest, eventually
 
 import jobd
 from jobd.blobs import memory_directory
@@ -27,6 +27,7 @@ from jobd.model.errors import (
     NotFound,
     UsageError,
 )
+from jobd.model.selector import one
 from jobd.model.states import State
 
 Make = Callable[..., DaemonUnderTest]

@@ -20,7 +20,6 @@ from typing import Self, TypeVar
 
 from jobd.blobs import remove_memory
 from jobd.client import Client
-from jobd.model.selector import Selector
 
 T = TypeVar("T")
 
@@ -218,8 +217,3 @@ class DaemonUnderTest:
 def lines(path: Path) -> list[str]:
     """Return the lines of a file that may not be there yet."""
     return path.read_text(encoding="ascii").splitlines() if path.exists() else []
-
-
-def one(number: int) -> Selector:
-    """Select one job."""
-    return Selector([(number, number)])
