@@ -30,15 +30,10 @@ from jobd.model.errors import JobdError, QueueFull, Stopping
 from jobd.model.job import (
     NO_ARGS,
     PUT,
-    Attempt,
-    ErrorInfo,
     Job,
     Lease,
-    LogSpan,
     Outcome,
     Parcel,
-    Raised,
-    Verdict,
 )
 from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Submit, Submitted, refusal
 from jobd.model.options import BUILT_IN, Policy
@@ -50,20 +45,20 @@ from jobd.model.orders import (
     Recorded,
     Retire,
     Run,
-    StopJob,
     Task,
 )
 from jobd.model.states import ENDED, Event, State, transition
-from jobd.scheduler import again, lending, timers
-from jobd.scheduler.again import Then
+from jobd.scheduler import lending, timers
+from jobd.scheduler.aftermath import Aftermath, attempt_of
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.blocked import Blocked, Fate
-from jobd.scheduler.clocks import Clocks, cause_of, is_limited, is_restricted, limits_of
+from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options, Staff
-from jobd.scheduler.streams import Stream, Streams
+from jobd.scheduler.stops import Stops
+from jobd.scheduler.streams import Streams
 from jobd.scheduler.timers import Timers, is_timed
 from jobd.scheduler.window import Window
 
@@ -92,10 +87,6 @@ LOCKED_US = 3_000_000
 """How long submits wait for a store that another process has locked, before they are refused."""
 
 RETRY_LOCKED_US = 20_000
-
-
-LAST_WORDS = "Fatal Python error: "
-"""How the faulthandler begins."""
 
 
 class Effects(msgspec.Struct):
@@ -134,15 +125,20 @@ class Scheduler:
         self.timers = Timers(has_more=next_id > 1)
         self.blocked = Blocked(self.ledger, self.window, self.timers)
         self.streams = Streams(self.ledger)
+        self.aftermath = Aftermath(
+            self.ledger,
+            self.window,
+            self.timers,
+            self.blocked,
+            self.streams,
+            options.max_crashes,
+        )
         self.draining = False
         self.degraded = False
         """The disk was full: nothing starts before its record is stored."""
-        self.clocks = Clocks()
+        self.stops = Stops(self.ledger, self.streams, self.workers, options.kill_grace_us)
         self._forecast = Forecast()
         self._effects = Effects()
-        self._deadlines: dict[tuple[str, int, int], int] = {}
-        self._closing: dict[tuple[str, int, int], int] = {}
-        """Streams that nobody consumes any more: until when they may take to come to their next item."""
         self._staff = Staff(boot, options, self.workers)
         self._store_at = 0
         self._locked_at = 0
@@ -154,7 +150,7 @@ class Scheduler:
 
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
-        self._now = now_us
+        self._now = self.stops.now = now_us
         self._wall = self.blocked.wall = self.timers.wall = wall_us
 
     def take_effects(self) -> Effects:
@@ -164,15 +160,16 @@ class Scheduler:
         if not self.draining:
             self._effects.spawn += self._staff.hire(self._now)
             self._effects.orders += self._staff.shed(self._now)
-        if self._closing:
-            self._stop_closing()
-        if self.clocks.due:
-            self._stop_late()
-        self._kill_overdue()
+        stops = self.stops
+        stops.stop_late()
         if len(self.window):
             self._dispatch()
         self._ask_back()
         effects, self._effects = self._effects, Effects()
+        if stops.orders or stops.kill:
+            effects.orders += stops.orders
+            effects.kill += stops.kill
+            stops.orders, stops.kill = [], []
         streams = self.streams
         if streams.orders or streams.replies:
             effects.orders += streams.orders
@@ -183,9 +180,7 @@ class Scheduler:
     def wake_at(self) -> int | None:
         """Return when ``take_effects`` has to be called next without an event, or None."""
         times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
-        times += self._deadlines.values()
-        times += self._closing.values()
-        times += self.clocks.due.values()
+        times += self.stops.times()
         batch = self.ledger.batch
         if batch and not batch.urgent:
             times.append(max(batch.patient_until, self._try_at))
@@ -379,7 +374,7 @@ class Scheduler:
             self.window.unspill(1)  # nobody will look for it there: it is no job that waits
         job.value = request.value
         job.started_at = job.ended_at = self._wall
-        self._finish(job, Event.PUT)
+        self.aftermath.finish(job, Event.PUT)
 
     def _submit_dependants(
         self, submission: Submission, request: Submit, policy: Policy | None, fates: list[Fate]
@@ -428,9 +423,9 @@ class Scheduler:
         if job.state is State.BLOCKED:
             self.blocked.leave(job)
         if job.state <= State.QUEUED:
-            self._finish(job, Event.CANCEL)
+            self.aftermath.finish(job, Event.CANCEL)
             return "cancelled"
-        self._stop(job, Event.CANCEL)
+        self.stops.stop(job, Event.CANCEL)
         return "stopping"
 
     def retry(self, job: Job) -> str:
@@ -444,7 +439,7 @@ class Scheduler:
             self.ledger.batch.freed.append(job.id)
         if job.started_at or job.state not in (State.CANCELLED, State.EXPIRED):
             # Over before it started, it has no attempt to keep; its number may be another's.
-            job.earlier = [*(job.earlier or ()), self._attempt(job, job.state)]
+            job.earlier = [*(job.earlier or ()), attempt_of(job, job.state)]
         job.state = transition(job.state, Event.RETRY)
         job.crashes, job.failures, job.cause, job.stop = 0, 0, "", None
         job.error, job.value, job.log, job.usage = None, None, None, None
@@ -475,7 +470,7 @@ class Scheduler:
     def _expire(self, job: Job) -> None:
         if job.state is State.BLOCKED:
             self.blocked.leave(job)
-        self._finish(job, Event.EXPIRE)
+        self.aftermath.finish(job, Event.EXPIRE)
 
     def revive(self, job: Job, *, is_waiting: bool) -> str:
         """Open another round of a job that never ran, because of its inputs; return the answer."""
@@ -524,10 +519,10 @@ class Scheduler:
         job.attempt = attempt - 1
         self._hand(self.workers[uid], job)
         job.lease = lease
-        self.clocks.start(uid, job, self._now)
+        self.stops.clocks.start(uid, job, self._now)
         self.streams.resume(uid, job, kept)
         if job.stop is not None:
-            self._stop(job, job.stop)
+            self.stops.stop(job, job.stop)
 
     def interrupted(
         self,
@@ -544,7 +539,7 @@ class Scheduler:
             self.streams.load(job, kept)
         job.state = transition(job.state, Event.ASSIGN)
         self.forget_attempt(lease)
-        self._outlived(job, death)
+        self.aftermath.outlived(job, death)
 
     def forget_attempt(self, lease: Lease) -> None:
         """At start: one of this lease's attempts is of no interest any more."""
@@ -561,9 +556,9 @@ class Scheduler:
         for job in list(worker.assigned.values()):
             if (job.id, job.attempt) != running:
                 self._take(worker, job)
-                self._put_back(job)
+                self.aftermath.put_back(job)
             elif job.stop is None:
-                self.clocks.start(uid, job, self._now - for_us)
+                self.stops.clocks.start(uid, job, self._now - for_us)
         self._effects.orders.append((uid, Retire()))
 
     def outcomes(self, uid: str, seq: int, outcomes: list[Outcome]) -> None:
@@ -580,7 +575,8 @@ class Scheduler:
             job = assigned.get(outcome.id)
             if job is not None and job.attempt == outcome.attempt:
                 self._take(worker, job)
-                self._ended(worker, job, outcome)
+                self._forecast.learn(job.function, outcome.duration_us)
+                self.aftermath.ended(worker, job, outcome)
         worker.stall_at = self._now + STALL_US
         worker.stalled = False
         worker.done += len(outcomes)
@@ -614,10 +610,10 @@ class Scheduler:
                 continue
             self._take(worker, job)
             if job.stop is Event.CANCEL:
-                self._finish(job, Event.CANCEL)
+                self.aftermath.finish(job, Event.CANCEL)
             else:
                 job.attempt -= 1  # it never was one
-                self._put_back(job)
+                self.aftermath.put_back(job)
 
     def waits(self, uid: str, number: int, attempt: int, awaited: list[int]) -> None:
         """A job waits for others, which go first now, and lends its slot, if it may."""
@@ -650,12 +646,11 @@ class Scheduler:
         worker = self.workers.pop(uid, None)
         if worker is None:
             return
-        for key in [key for key in self._deadlines if key[0] == uid]:
-            del self._deadlines[key]
+        self.stops.forget(uid)
         self._staff.died(worker, self._now)
         for job in list(worker.assigned.values()):
             self._take(worker, job)
-            self._outlived(job, death)
+            self.aftermath.outlived(job, death)
 
     def retire(self, uid: str) -> None:
         """Replace a worker as soon as its job is done."""
@@ -684,24 +679,7 @@ class Scheduler:
         """A client follows a stream no longer; with ``close``, one that nobody else does is ended."""
         left = self.streams.unfollow(peer, rid, number)
         if close and left is not None:
-            self._close(left)
-
-    def _close(self, stream: Stream) -> None:
-        """End a stream: at its next item, or after a while whatever it is at."""
-        job = self.window.jobs.get(stream.job)
-        if job is None or job.lease is None or job.stop is not None:
-            return
-        job.stop, job.cause = Event.CANCEL, "its last consumer is gone"
-        self.ledger.store(job)
-        key = (stream.worker, job.id, job.attempt)
-        self._closing[key] = self._now + self.options.kill_grace_us
-        self.streams.close(*key)
-
-    def _stop_closing(self) -> None:
-        due = [key for key, at in self._closing.items() if self._now >= at]
-        for key in due:
-            del self._closing[key]
-            self._stop(self.workers[key[0]].assigned[key[1]], Event.CANCEL)
+            self.stops.close(left, self.window.jobs.get(left.job))
 
     # -- the end of the daemon --
 
@@ -716,9 +694,9 @@ class Scheduler:
         """Stop what still runs; it will run again at the next start."""
         for worker in self.workers.values():
             for job in worker.assigned.values():
-                self._stop(job, Event.PUT_BACK)
+                self.stops.stop(job, Event.PUT_BACK)
             if not worker.assigned:  # it was told to end, and does not hear
-                self._deadlines[worker.uid, 0, 0] = self._now + self.options.kill_grace_us
+                self.stops.expect_end(worker.uid)
 
     def kill_all(self) -> None:
         """End every worker at once; what it ran goes back into the queue."""
@@ -844,7 +822,7 @@ class Scheduler:
             first.lease.run = worker.sent
         self._effects.orders.append((worker.uid, run))
         if first.policy is not None:
-            self.clocks.start(worker.uid, first, self._now)
+            self.stops.clocks.start(worker.uid, first, self._now)
             if worker.is_single_use and worker.phase is Phase.READY:
                 worker.phase = Phase.RETIRING
                 self._effects.orders.append((worker.uid, Retire()))
@@ -866,42 +844,6 @@ class Scheduler:
                 worker.stalled = True
                 self._effects.orders.append((worker.uid, GiveBack(worker.sent)))
 
-    def _kill_overdue(self) -> None:
-        due = [key for key, at in self._deadlines.items() if self._now >= at]
-        for key in due:
-            self._deadlines[key] = self._now + self.options.kill_grace_us
-            self._effects.kill.append(key)
-
-    def _stop_late(self) -> None:
-        """Stop the attempts whose hard limit is over."""
-        for uid, number, attempt in self.clocks.take_over(self._now):
-            job = self.workers[uid].assigned[number]
-            assert job.attempt == attempt
-            if job.stop is None:  # else it is being stopped already, for another reason
-                self._stop(job, Event.TIME_OUT)
-
-    def _grace_us(self, job: Job) -> int:
-        """Return how long after a TERM the KILL comes."""
-        if job.policy is None or job.policy.kill_grace is None:
-            return self.options.kill_grace_us
-        return round(job.policy.kill_grace * 1e6)
-
-    def _stop(self, job: Job, event: Event) -> None:
-        """Have a running job stopped; a cancel outranks a time limit, and that a putting back."""
-        if job.lease is None:
-            return
-        if event is Event.CANCEL or job.stop in (None, Event.PUT_BACK):
-            job.stop = event
-        if event is not Event.PUT_BACK:
-            self.ledger.store(job)  # so that a crash of the daemon does not lose the stop
-        key = (job.lease.worker, job.id, job.attempt)
-        if key not in self._deadlines:
-            self._deadlines[key] = self._now + self._grace_us(job)
-            self._effects.orders += [(key[0], StopJob(job.id, job.attempt)), (key[0], Retire())]
-            worker = self.workers.get(key[0])
-            if worker is not None and worker.phase is Phase.READY:
-                worker.phase = Phase.RETIRING  # what a stopped job leaves behind is unknown
-
     def _take(self, worker: Worker, job: Job) -> None:
         """Take a job out of a worker's hands."""
         del worker.assigned[job.id]
@@ -909,160 +851,14 @@ class Scheduler:
             worker.waiting = None
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         if job.stop is not None:
-            self._deadlines.pop((worker.uid, job.id, job.attempt), None)
-            self._closing.pop((worker.uid, job.id, job.attempt), None)
+            self.stops.over(worker.uid, job)
         if job.policy is not None:
-            self.clocks.stop(worker.uid, job)
+            self.stops.clocks.stop(worker.uid, job)
             worker.is_single_use = False  # it never got it, or retires
         lease = job.lease
         job.lease = None
         if lease is not None:
             self.ledger.close_lease(lease)
-
-    def _ended(self, worker: Worker, job: Job, outcome: Outcome) -> None:
-        job.pid = worker.pid
-        job.started_at = outcome.started_at
-        job.ended_at = outcome.started_at + outcome.duration_us
-        job.log, job.usage = outcome.log, outcome.usage
-        self._forecast.learn(job.function, outcome.duration_us)
-        if outcome.verdict == Verdict.RETURNED:
-            job.value = outcome.value
-            self._finish(job, Event.SUCCEED)
-        elif job.stop is Event.PUT_BACK:
-            self._put_back(job)
-        elif job.stop is Event.CANCEL:
-            self._finish(job, Event.CANCEL)
-        elif job.stop is Event.TIME_OUT or (
-            outcome.verdict == Verdict.TIMED_OUT and job.policy is not None
-        ):
-            job.error = outcome.error
-            self._timed_out(job, soft=job.stop is None)
-        elif outcome.verdict in _HAS_RAISED:
-            job.error = outcome.error
-            self._raised(job, outcome.raised or Raised([]))
-        elif worker.adopted:  # the daemon that has died had it stopped, and could not record that
-            self._put_back(job)
-        else:
-            self._crashed(job, "SIGTERM", "")
-
-    def _raised(self, job: Job, raised: Raised) -> None:
-        """An attempt has failed by itself, or wants to be followed by something else than an end."""
-        step = again.after(job, raised)
-        if step.then is Then.CANCEL:
-            job.error, job.cause = None, raised.why
-            self._finish(job, Event.CANCEL)
-        elif step.then is Then.FAIL or self.streams.has_items(job.id):
-            job.failures += 1
-            self._finish(job, Event.FAIL)
-        elif step.then is Then.SNOOZE:
-            job.error, job.cause = None, raised.why
-            self._again(job, State.SCHEDULED, step.delay_us)
-        else:
-            job.failures += 1
-            self._again(job, State.FAILED, step.delay_us)
-
-    def _again(self, job: Job, state: State, delay_us: int) -> None:
-        """Keep an attempt on record, in this state, and let another one follow."""
-        job.earlier = [*(job.earlier or ()), self._attempt(job, state)]
-        # It has started, so it does not expire any more.
-        job.due_at = self._wall + delay_us if delay_us > 0 else 0
-        self._put_back(job, waits=delay_us > 0)
-
-    def _outlived(self, job: Job, death: Death) -> None:
-        """The worker that had this job is dead."""
-        if not death.unknown and (job.id, job.attempt) != death.running:
-            self._put_back(job)
-            return
-        job.started_at = death.started_at
-        job.ended_at = self._wall
-        job.log = LogSpan(*death.log) if death.log else None
-        job.usage = death.usage
-        if job.stop is Event.CANCEL:
-            self._finish(job, Event.CANCEL)
-        elif job.stop is Event.PUT_BACK:
-            self._put_back(job)
-        elif job.stop is Event.TIME_OUT:
-            self._timed_out(job, soft=False)
-        else:
-            self._crashed(job, death.cause, death.tail)
-
-    def _crashed(self, job: Job, cause: str, tail: str) -> None:
-        job.crashes += 1
-        job.cause = cause
-        job.error = ErrorInfo("", f"its worker died: {cause}", stack_of(tail))
-        budget = None if job.policy is None else job.policy.max_crashes
-        if budget is None:
-            budget = self.options.max_crashes
-        if job.crashes > budget or self.streams.has_items(job.id):
-            self._finish(job, Event.CRASH)
-        else:
-            self._again(job, State.CRASHED, 0)
-
-    def _timed_out(self, job: Job, *, soft: bool) -> None:
-        """An attempt took longer than it may."""
-        job.cause = cause_of(job.policy, soft=soft)
-        if job.error is None:
-            job.error = ErrorInfo("jobd.TimeLimitExceeded", job.cause, "")
-        step = again.after(job, again.TIMED_OUT)
-        job.failures += 1
-        if step.then is Then.FAIL or self.streams.has_items(job.id):
-            self._finish(job, Event.TIME_OUT)
-        else:
-            self._again(job, State.TIMED_OUT, step.delay_us)
-
-    def _attempt(self, job: Job, state: State) -> Attempt:
-        return Attempt(
-            job.id,
-            job.attempt,
-            state,
-            job.started_at,
-            job.ended_at,
-            job.pid,
-            job.cause,
-            job.error,
-            job.log,
-            job.usage,
-        )
-
-    def _finish(self, job: Job, event: Event) -> None:
-        """Record a job's end."""
-        job.state = transition(job.state, event)
-        job.due_at = 0
-        if not job.ended_at:
-            job.ended_at = self._wall
-        if event is Event.SUCCEED or event is Event.FAIL:
-            job.cause = ""
-        self.ledger.store(job)
-        if self.blocked.spilled or self.blocked.missing:
-            self.blocked.ended(job)
-
-    def _put_back(self, job: Job, *, waits: bool = False) -> None:
-        """Queue a job again whose attempt came to nothing, or let it wait until ``due_at``.
-
-        Its number keeps rising.
-        """
-        if job.stop is Event.CANCEL:
-            self._finish(job, Event.CANCEL)
-            return
-        if self.streams.live:
-            if self.streams.has_items(job.id):
-                job.stop, job.cause = None, "stopped in the middle of its stream"
-                job.error = ErrorInfo("", "a stream that was consumed cannot be put back", "")
-                self._finish(job, Event.CRASH)
-                return
-            self.streams.put_back(job.id)
-        job.state = transition(job.state, Event.POSTPONE if waits else Event.PUT_BACK)
-        job.stop = None
-        job.started_at = job.ended_at = 0
-        job.error, job.log, job.cause, job.usage = None, None, "", None
-        self.ledger.store(job)
-        if job.due_at and not job.void:
-            self.timers.add(job)
-        if not (waits or job.void):
-            self.window.push(job)
-
-
-_HAS_RAISED = (Verdict.RAISED, Verdict.TIMED_OUT)
 
 
 def _task(job: Job) -> Task:
@@ -1072,12 +868,6 @@ def _task(job: Job) -> Task:
     inputs = [*(job.inputs or ())]
     limits = limits_of(policy)
     return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits)
-
-
-def stack_of(tail: str) -> str:
-    """Return the interpreter's last words in what a crashed attempt wrote last, or all of that."""
-    found = tail.rfind(LAST_WORDS)
-    return tail[found:] if found >= 0 else tail
 
 
 def ended_message(job: Job) -> Ended:

@@ -23,6 +23,7 @@ from jobd.daemon.dependencies import Dependencies
 from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
+from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.again import Step, Then
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
@@ -82,7 +83,7 @@ def _never_asks_back(_: Scheduler) -> None:
 
 
 def _takes_every_outcome(scheduler: Scheduler, job: Job) -> None:
-    scheduler._put_back(job)
+    scheduler.aftermath.put_back(job)
 
 
 def _leases_nothing(ledger: Ledger, worker: str, jobs: list[Job]) -> Any:
@@ -95,8 +96,8 @@ def _tells_at_once(scheduler: Scheduler, peer: bytes, reply: Any) -> None:
     scheduler._effects.replies.append((peer, reply))
 
 
-def _blames_all(scheduler: Scheduler, job: Job, death: Any) -> None:
-    scheduler._crashed(job, death.cause, "")
+def _blames_all(aftermath: Aftermath, job: Job, death: Any) -> None:
+    aftermath._crashed(job, death.cause, "")
 
 
 def _keeps_deadlines(scheduler: Scheduler, worker: Any, job: Job) -> None:
@@ -227,7 +228,7 @@ daemon_bury = loop.Daemon._bury
         (Window, "wants_refill", _never_refills),
         (Scheduler, "_ask_back", _never_asks_back),
         (Scheduler, "_send", _starts_what_is_not_on_record),
-        (Scheduler, "_outlived", _blames_all),
+        (Aftermath, "outlived", _blames_all),
         (Scheduler, "_take", _keeps_deadlines),
         (Scheduler, "answer", _tells_at_once),
         (Window, "hasten", _never_hastens),

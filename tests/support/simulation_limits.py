@@ -80,7 +80,7 @@ def judge_limit(row: Job) -> None:
 
 def check_limits(scheduler: Scheduler) -> None:
     """After each turn: every hard limit runs, none is over, and none is left of what has ended."""
-    due = dict(scheduler.clocks.due)
+    due = dict(scheduler.stops.clocks.due)
     for worker in scheduler.workers.values():
         for job in worker.assigned.values():
             at = due.pop((worker.uid, job.id, job.attempt), None)

@@ -486,7 +486,7 @@ def _check_hands(scheduler: Scheduler) -> None:
     running = sum(job.state is State.RUNNING for job in scheduler.window.jobs.values())
     if running > len(seen):
         raise Broken(f"{running} jobs run, {len(seen)} are in hands")
-    for uid, number, attempt in scheduler._deadlines:
+    for uid, number, attempt in scheduler.stops.deadlines:
         hands = scheduler.workers.get(uid)
         kept = hands.assigned.get(number) if hands else None
         if hands is None or (number and (kept is None or kept.attempt != attempt)):
@@ -573,11 +573,11 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
         "submits": scheduler.ledger.submissions,
         "leases": store.leased,
         "parcels": store.parcels,
-        "deadlines": scheduler._deadlines,
-        "time limits": scheduler.clocks.due,
+        "deadlines": scheduler.stops.deadlines,
+        "time limits": scheduler.stops.clocks.due,
         "streams": scheduler.streams.live,
         "followers to serve": scheduler.streams.due,
-        "streams to be closed": scheduler._closing,
+        "streams to be closed": scheduler.stops.closing,
         "jobs that run": truth.running,
         "watched ranges": _watched(scheduler, store),
         "a batch": bool(scheduler.ledger.batch) or scheduler.ledger.in_flight,
