@@ -47,6 +47,7 @@ from jobd.model.orders import (
     Run,
     Task,
 )
+from jobd.model.queues import DEFAULT, Rule
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending, timers
 from jobd.scheduler.aftermath import Aftermath, attempt_of
@@ -55,6 +56,7 @@ from jobd.scheduler.blocked import Blocked, Fate
 from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.queues import Queues
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.stops import Stops
@@ -111,9 +113,11 @@ class Scheduler:
         next_id: int = 1,
         counts: dict[State, int] | None = None,
         next_lease: int = 1,
+        queues: Queues | None = None,
     ) -> None:
         self.boot = boot
         self.options = options
+        self.queues = queues or Queues()
         self.ledger = Ledger(next_id, counts or {}, next_lease)
         # One more than there are: the store is looked through once, for parcels that are over.
         self.window = Window(
@@ -488,6 +492,21 @@ class Scheduler:
         job.value = tombstone
         self.ledger.store(job)
 
+    # -- queues --
+
+    def set_queue(self, name: str, rule: Rule) -> None:
+        """Let this hold for a queue from now on; what runs goes on."""
+        queues = self.queues
+        counted = queues.counts
+        queues.set(name, rule)
+        if queues.counts and not counted:
+            queues.recount(
+                queue_of(job)
+                for worker in self.workers.values()
+                for job in worker.assigned.values()
+                if job is not worker.waiting
+            )
+
     def answer(self, peer: bytes, reply: Reply) -> None:
         """Send this reply once all that was decided so far is durable."""
         self.ledger.batch.replies.append((peer, reply))
@@ -517,7 +536,7 @@ class Scheduler:
         """At start: this stored job was leased to an orphan that lives; ``kept`` are its items, if any."""
         self.window.recover(job)
         job.attempt = attempt - 1
-        self._hand(self.workers[uid], job)
+        self._hand(self.workers[uid], job, is_start=False)
         job.lease = lease
         self.stops.clocks.start(uid, job, self._now)
         self.streams.resume(uid, job, kept)
@@ -626,6 +645,8 @@ class Scheduler:
             most, inputs = self.options.max_lent, self.blocked.missing
             error = lending.refusal(workers, worker, number, awaited, inputs, most)
             if error is None:
+                if self.queues.counts and worker.waiting is not job:
+                    self.queues.ended(queue_of(job))
                 worker.waiting, worker.awaited = job, lending.with_inputs(awaited, inputs)
                 worker.stall_at = self._now
                 for other in worker.awaited:
@@ -639,6 +660,8 @@ class Scheduler:
         if worker is None or worker.waiting is None:
             return
         if (worker.waiting.id, worker.waiting.attempt) == (number, attempt):
+            if self.queues.counts:
+                self.queues.goes_on(queue_of(worker.waiting))
             worker.waiting = None
 
     def worker_died(self, uid: str, death: Death) -> None:
@@ -783,7 +806,12 @@ class Scheduler:
         """Whether a worker's jobs take longer than was expected."""
         return worker.stalled or (bool(worker.assigned) and self._now >= worker.stall_at)
 
-    def _hand(self, worker: Worker, job: Job) -> None:
+    def _hand(self, worker: Worker, job: Job, *, is_start: bool = True) -> None:
+        if self.queues.counts:
+            if is_start:
+                self.queues.started(queue_of(job), self._now)
+            else:
+                self.queues.goes_on(queue_of(job))
         job.state = transition(job.state, Event.ASSIGN)
         job.attempt += 1
         job.pid = worker.pid
@@ -849,6 +877,8 @@ class Scheduler:
         del worker.assigned[job.id]
         if worker.waiting is job:
             worker.waiting = None
+        elif self.queues.counts:
+            self.queues.ended(queue_of(job))
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         if job.stop is not None:
             self.stops.over(worker.uid, job)
@@ -859,6 +889,11 @@ class Scheduler:
         job.lease = None
         if lease is not None:
             self.ledger.close_lease(lease)
+
+
+def queue_of(job: Job) -> str:
+    """Return the name of a job's queue."""
+    return DEFAULT if job.policy is None else job.policy.queue
 
 
 def _task(job: Job) -> Task:

@@ -1,0 +1,100 @@
+"""Queues: which are known, and whether a job of each may start now.
+
+A queue may be paused, have all its slots taken, or have used up its rate.  The first two end
+with an event (a resume, a job's end), the third at a moment that ``opens_at`` tells.  The rate
+is exact, a window that slides: the last starts are remembered, as many as may be in one, and
+the next may come when the oldest of them has left it.  They are forgotten with the daemon.
+
+A job of a queue that is not known any more (it was taken out of the settings while jobs of
+it waited) meets no limit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+
+from jobd.model.queues import DEFAULT, Rule, parse_rate
+
+__all__ = ["Queues", "Rule"]
+
+FREE = Rule()
+
+
+class Queues:
+    """The known queues, how many jobs of each run, and when the last ones started."""
+
+    def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
+        self.rules: dict[str, Rule] = {DEFAULT: FREE, **(rules or {})}
+        """By name; to be changed by ``set`` and ``remove`` only."""
+        self._running: Counter[str] = Counter()
+        self._starts: dict[str, deque[int]] = {}
+        """When the last jobs of a queue with a rate were started, µs; as many as may be in a window."""
+        self.counts = False
+        """Whether jobs are counted: not as long as there is nothing but an unlimited ``default``."""
+        for name, rule in list(self.rules.items()):
+            self.set(name, rule)
+
+    def is_known(self, name: str) -> bool:
+        """Whether there is such a queue."""
+        return name in self.rules
+
+    def set(self, name: str, rule: Rule) -> None:
+        """Let this hold for the queue from now on, and make it if there is none; jobs that run go on."""
+        self.rules[name] = rule
+        starts = self._starts.pop(name, ())
+        if rule.rate:
+            self._starts[name] = deque(starts, maxlen=parse_rate(rule.rate).starts)
+        self.counts = self.counts or rule.limits or len(self.rules) > 1
+
+    def remove(self, name: str) -> None:
+        """Forget a queue; ``default`` only loses its rules."""
+        self.rules.pop(name, None)
+        self._starts.pop(name, None)
+        self.rules.setdefault(DEFAULT, FREE)
+
+    def is_limited(self, name: str) -> bool:
+        """Whether something may keep a job of this queue from being started."""
+        return self.rules.get(name, FREE).limits
+
+    def running(self, name: str) -> int:
+        """Return how many jobs of this queue take a slot."""
+        return self._running[name]
+
+    def opens_at(self, name: str, now_us: int) -> int | None:
+        """Return when a job of this queue may start, as far as the queue is concerned.
+
+        0: now.  A time, later than ``now_us``: the rate allows one then.  None: not before
+        something happens; the queue is paused, or its slots are taken.
+        """
+        rule = self.rules.get(name, FREE)
+        if rule.paused or 0 < rule.slots <= self._running[name]:
+            return None
+        if not rule.rate:
+            return 0
+        count, per_us = parse_rate(rule.rate)
+        starts = self._starts[name]
+        opens_at = starts[0] + per_us if len(starts) == count else 0
+        return opens_at if opens_at > now_us else 0
+
+    def started(self, name: str, now_us: int) -> None:
+        """A job of this queue was handed to a worker."""
+        self._running[name] += 1
+        starts = self._starts.get(name)
+        if starts is not None:
+            starts.append(now_us)
+
+    def goes_on(self, name: str) -> None:
+        """A job takes a slot that is no start: it had lent its own, or runs since an earlier daemon."""
+        self._running[name] += 1
+
+    def ended(self, name: str) -> None:
+        """A job is out of its worker's hands, however that came, or lends its slot."""
+        self._running[name] -= 1
+        assert self._running[name] >= 0
+        if not self._running[name]:
+            del self._running[name]
+
+    def recount(self, names: Iterable[str]) -> None:
+        """Begin to count: these are the queues of all jobs that take a slot."""
+        self._running = Counter(names)
