@@ -185,6 +185,10 @@ class Scheduler:
         """Return when ``take_effects`` has to be called next without an event, or None."""
         times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
         times += self.stops.times()
+        if self.queues.counts and len(self.window):
+            opens_at = self.queues.opens_at(DEFAULT, self._now)
+            if opens_at:
+                times.append(opens_at)
         batch = self.ledger.batch
         if batch and not batch.urgent:
             times.append(max(batch.patient_until, self._try_at))
@@ -763,7 +767,7 @@ class Scheduler:
             and not w.is_single_use
             and not self._is_stuck(w)
         ]
-        if rooms and slots >= 0 and len(self.window):
+        if rooms and slots >= 0 and len(self.window) and not self.queues.is_limited(DEFAULT):
             self._hand_ahead(rooms, hands)
         for uid, jobs in hands.items():
             self._send(uid, jobs)
@@ -771,7 +775,9 @@ class Scheduler:
             self.ledger.batch.urgent = True  # what still waits will not end before this commit
 
     def _next(self) -> Job | None:
-        """Take the next job that is of use."""
+        """Take the next job that is of use, if its queue lets one start."""
+        if self.queues.counts and self.queues.opens_at(DEFAULT, self._now) != 0:
+            return None
         while (job := self.window.pop()) is not None and 0 < job.due_at <= self._wall:
             self._expire(job)
         return job

@@ -17,8 +17,10 @@ from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
 from jobd.model.messages import Accepted, Ended, Put, Refused, Reply, Submit, Submitted
 from jobd.model.options import Policy
 from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
+from jobd.model.queues import Rule
 from jobd.model.states import Event, State
 from jobd.scheduler import Death, Effects, Options, Phase, Scheduler, batch, core, staff, window
+from jobd.scheduler.queues import Queues
 
 PEER = b"peer"
 SHORT, LONG = 50, 20_000
@@ -265,6 +267,114 @@ def test_a_worker_that_starts_or_retires_gets_no_job() -> None:
     (number,) = desk.submit()
     desk.act()
     assert not desk.holder(number)
+
+
+# -- the rules of queues --
+
+
+def test_a_paused_queue_starts_nothing(desk: Desk) -> None:
+    """Its jobs wait until it is resumed, and then they start in their order."""
+    desk.scheduler.set_queue("default", Rule(paused=True))
+    numbers = desk.submit(3)
+    desk.act()
+    assert not any(desk.holder(number) for number in numbers)
+    desk.scheduler.set_queue("default", Rule())
+    desk.act()
+    assert [bool(desk.holder(number)) for number in numbers] == [True, True, False]
+
+
+def test_what_runs_goes_on_while_its_queue_is_paused(desk: Desk) -> None:
+    """A pause is about what starts; the worker that becomes free stays idle."""
+    first, second, third = desk.submit(3)
+    desk.act()
+    desk.scheduler.set_queue("default", Rule(paused=True))
+    desk.end(first)
+    assert not desk.holder(third)
+    assert desk.holder(second)
+
+
+def test_a_queue_has_no_more_jobs_running_than_slots() -> None:
+    """Though more workers idle, and its jobs are short: none is handed out ahead either."""
+    desk = Desk(workers=3)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    desk.scheduler.set_queue("default", Rule(slots=2))
+    numbers = desk.submit(5, "m:short")
+    desk.act()
+    assert [bool(desk.holder(number)) for number in numbers] == [True, True, False, False, False]
+    desk.end(numbers[0])
+    assert [bool(desk.holder(number)) for number in numbers[1:]] == [True, True, False, False]
+
+
+def test_slots_that_are_set_while_jobs_run_count_these(desk: Desk) -> None:
+    """Nobody counted them before; a job that waits for others has no slot."""
+    first, second, third = desk.submit(3)
+    desk.act()
+    desk.wait(first, third)
+    desk.scheduler.set_queue("default", Rule(slots=1))
+    desk.act()
+    assert desk.holder(second)
+    assert not desk.holder(third)
+    desk.end(second)
+    assert desk.holder(third)
+
+
+def test_a_job_that_waits_for_others_lends_also_the_slot_of_its_queue() -> None:
+    """Else a queue with one slot could not have a job that waits for a job of the same queue."""
+    desk = Desk(workers=1)
+    desk.scheduler.set_queue("default", Rule(slots=1))
+    desk.hire()
+    (parent,) = desk.submit()
+    desk.act()
+    (child,) = desk.submit()
+    desk.act()
+    desk.wait(parent, child)
+    desk.hire()
+    assert desk.holder(child)
+    desk.end(child)
+    desk.go_on(parent)
+    (later,) = desk.submit()
+    desk.act()
+    assert not desk.holder(later)
+    desk.end(parent)
+    assert desk.holder(later)
+
+
+def test_a_rate_lets_jobs_start_when_it_is_time() -> None:
+    """The scheduler says when; nobody has to ask again and again."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.scheduler.set_queue("default", Rule(rate="2/s"))
+    numbers = desk.submit(3)
+    began = desk.now_us
+    desk.act()
+    desk.commit()
+    for number in numbers[:2]:
+        desk.end(number)
+        desk.commit()
+    assert not desk.holder(numbers[2])
+    assert desk.scheduler.wake_at() == began + 1_000_000
+    desk.act(after_us=999_999)
+    assert not desk.holder(numbers[2])
+    desk.act(after_us=1)
+    assert desk.holder(numbers[2])
+
+
+def test_a_job_that_runs_since_an_earlier_daemon_takes_a_slot_and_is_no_start(desk: Desk) -> None:
+    """It started under that daemon."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    lease = next(iter(desk.store.leased.values()))
+    queues = Queues({"default": Rule(slots=1, rate="1/h")})
+    after = Scheduler("next", desk.options, next_id=2, counts=desk.store.counts(), queues=queues)
+    after.begin(0, 10**15)
+    after.add_orphan("old", 5)
+    after.resume("old", desk.row(number), 1, lease)
+    assert queues.opens_at("default", 0) is None
+    outcome = Outcome(number, 1, Verdict.RETURNED, b"jnull", None, 1, SHORT)
+    after.outcomes("old", 1, [outcome])
+    assert queues.opens_at("default", 0) == 0
 
 
 # -- what is on record --
