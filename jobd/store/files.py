@@ -7,10 +7,12 @@ import re
 import sqlite3
 from pathlib import Path
 
+import msgspec
+
 from jobd.model.errors import ConfigError
 
 APPLICATION_ID = 0x6A6F6264  # "jobd"
-VERSION = 2
+VERSION = 3
 MOUNTS = Path("/proc/self/mounts")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
 """File systems on which SQLite's locks or shared memory cannot be trusted."""
@@ -20,8 +22,12 @@ HEADER_BYTES = 100
 PAGE_SIZE_AT, PAGES_AT, APPLICATION_ID_AT = 16, 28, 68
 """Where they are in the header (sqlite.org/fileformat.html)."""
 
-MIGRATIONS: dict[int, str] = {}
-"""For each older version the SQL that leads to the next."""
+OLDER: dict[int, str] = {1: "UPDATE parcels SET records = with_policies(records);"}
+"""The older versions that are led to this one, with what is to be done once their rows are in its tables.
+
+A column or a table that an older version has not is empty, or has its default.  Versions that no
+release had are not among them.
+"""
 
 TABLES = frozenset({"parcels", "jobs", "sessions", "attempts", "items", "edges", "leases", "meta"})
 
@@ -59,15 +65,18 @@ def _create(path: Path) -> None:
     fresh.unlink(missing_ok=True)
     connection = connect(fresh)
     try:
-        schema = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
         connection.executescript(
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
-            f"PRAGMA synchronous = FULL; BEGIN; {schema} COMMIT;"
+            f"PRAGMA synchronous = FULL; BEGIN; {_schema()} COMMIT;"
         )
     finally:
         connection.close()
     fresh.rename(path)
     _sync(path.parent)
+
+
+def _schema() -> str:
+    return (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 
 
 def _sync(path: Path) -> None:
@@ -156,24 +165,48 @@ def _broken(path: Path, why: str) -> ConfigError:
 
 
 def _migrate(path: Path) -> None:
-    """Lead an older schema to this one: a backup first, then one transaction for each step."""
+    """Lead an older schema to this one: a backup first, then all in one transaction."""
     connection = connect(path)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == VERSION:
             return
-        if any(step not in MIGRATIONS for step in range(version, VERSION)):
+        if version not in OLDER:
             raise ConfigError(
                 f"{path} has a schema of version {version}, and nothing leads from there to {VERSION}",
                 "use the jobd that made it; nothing was changed",
             )
         _back_up(connection, path.with_name(f"{path.name}.backup-v{version}"))
-        for step in range(version, VERSION):
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
-            )
+        connection.create_function("with_policies", 1, _with_policies, deterministic=True)
+        _rebuild(connection, OLDER[version])
     finally:
         connection.close()
+
+
+def _rebuild(connection: sqlite3.Connection, afterwards: str) -> None:
+    """Make this version's tables, and move into each what the older one of that name has."""
+    names = [row[0] for row in connection.execute(_NAMES, ("table",))]
+    indexes = [row[0] for row in connection.execute(_NAMES, ("index",))]
+    script = [f"ALTER TABLE {name} RENAME TO old_{name};" for name in names]
+    script += [f"DROP INDEX {name};" for name in indexes]
+    script.append(_schema())
+    for name in names:
+        columns = ", ".join(r[1] for r in connection.execute(f"PRAGMA table_info({name})"))
+        script.append(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM old_{name};")
+        script.append(f"DROP TABLE old_{name};")
+    steps = "\n".join(script)
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {steps} {afterwards} PRAGMA user_version = {VERSION}; COMMIT;"
+    )
+
+
+_NAMES = "SELECT name FROM sqlite_schema WHERE type = ? AND name NOT LIKE 'sqlite_%'"
+
+
+def _with_policies(records: bytes) -> bytes:
+    """Return the records of a parcel, each with the policy that all had before there were any."""
+    found = msgspec.msgpack.decode(records, type=list[list[object]])
+    return msgspec.msgpack.encode([[*record, None] for record in found])
 
 
 def _back_up(connection: sqlite3.Connection, backup: Path) -> None:

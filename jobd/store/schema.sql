@@ -1,4 +1,4 @@
--- jobd's store, version 2.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
+-- jobd's store, version 3.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
 -- States from 10 on are ends (jobd/model/states.py).
 
 -- Submitted jobs as they came: ids that follow on each other, packed into one row.

@@ -323,9 +323,12 @@ class TestRefusing:
             (make_first_page, "cannot be used: "),
             (make_foreign, "is not a database of jobd (application id 0x1267)"),
             (make_foreign_with_log, "is not a database of jobd (application id 0x0)"),
-            (make_newer, "was made by a newer jobd (its schema is version 3, this jobd knows 2)"),
+            (
+                make_newer,
+                "was made by a newer jobd (its schema is version {newer}, this jobd knows {ours})",
+            ),
             (make_newer_in_log, "was made by a newer jobd"),
-            (make_ancient, "has a schema of version 0, and nothing leads from there to 2"),
+            (make_ancient, "has a schema of version 0, and nothing leads from there to {ours}"),
             (make_incomplete, "cannot be used: it has no table leases, meta"),
         ],
     )
@@ -339,6 +342,7 @@ class TestRefusing:
             Store(path)
         assert caught.value.code == 78
         assert caught.value.message.startswith(str(path))
+        sentence = sentence.format(ours=files.VERSION, newer=files.VERSION + 1)
         assert sentence in caught.value.message
         assert caught.value.hint
         assert contents(path.parent) == before
@@ -367,19 +371,17 @@ class TestRefusing:
         assert not list(path.parent.iterdir())
 
 
+OLD = Path(__file__).parents[1] / "support/jobd-0.1.0.sql"
+
+
 class TestMigrating:
-    """A database of an older version."""
+    """A database of the first release."""
 
     @pytest.fixture
-    def older(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Return a database that is two versions behind."""
-        monkeypatch.setattr(files, "VERSION", 1)
-        make_ours(path)
-        monkeypatch.setattr(files, "VERSION", 3)
-        monkeypatch.setitem(
-            files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO more VALUES (1)"
-        )
-        monkeypatch.setitem(files.MIGRATIONS, 2, "ALTER TABLE more ADD COLUMN y DEFAULT 2")
+    def older(self, path: Path) -> Path:
+        """Return a database that jobd 0.1.0 has made."""
+        run_sql(path, OLD.read_text(encoding="utf-8"))
+        run_sql(path, f"PRAGMA application_id = {files.APPLICATION_ID}; PRAGMA user_version = 1;")
         return path
 
     def version_of(self, path: Path) -> int:
@@ -389,16 +391,44 @@ class TestMigrating:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             return version
 
-    def test_it_is_led_to_the_present_one_step_by_step(self, older: Path) -> None:
-        """The jobs are kept, and a backup of what was before lies beside it."""
+    def test_its_jobs_are_kept(self, older: Path) -> None:
+        """Results, errors, earlier attempts, what was queued, and the count of all."""
         store = Store(older)
-        assert store._reader.execute("SELECT x, y FROM more").fetchall() == [(1, 2)]
-        assert store.next_id() == 501
-        assert store.job(500) is not None
+        ended = [store.job(number) for number in (1, 2, 3, 10)]
+        assert all(ended)
+        added, failed, died, cancelled = (job for job in ended if job)
+        assert (added.state, added.value) == (State.SUCCEEDED, b"j5")
+        assert failed.error is not None
+        assert (failed.state, failed.error.message) == (State.FAILED, "boo")
+        assert (died.state, died.cause) == (State.CRASHED, "exit code 3")
+        assert [past.state for past in store.attempts(3)] == [State.CRASHED]
+        assert cancelled.state is State.CANCELLED
+        parcels, rows, reached = store.backlog(0, 56, 1_000)
+        packed = [(r.function, len(r.args), r.policy) for p in parcels for r in p.records]
+        assert ("olds:noop", 50, None) in packed
+        assert reached == 56
+        assert [n for n, job in rows.items() if job] == [6]  # it was running when all was stopped
+        assert store.next_id() == 57
+        counts = {state: count for state, count in store.counts().items() if count}
+        assert counts == {
+            State.QUEUED: 50,
+            State.SUCCEEDED: 3,
+            State.FAILED: 1,
+            State.CRASHED: 1,
+            State.CANCELLED: 1,
+        }
         store.close()
+
+    def test_it_has_the_present_tables_and_leaves_a_backup(self, older: Path, path: Path) -> None:
+        """It cannot be told from one that is made now; what was before lies beside it."""
+        Store(older).close()
+        fresh = path.with_name("fresh.db")
+        Store(fresh).close()
+        assert schema_of(older) == schema_of(fresh)
         backup = older.with_name("jobd.db.backup-v1")
-        assert (self.version_of(older), self.version_of(backup)) == (3, 1)
-        assert sorted(f.name for f in older.parent.iterdir()) == ["jobd.db", "jobd.db.backup-v1"]
+        assert (self.version_of(older), self.version_of(backup)) == (files.VERSION, 1)
+        left = {"jobd.db", "jobd.db.backup-v1", "fresh.db"}
+        assert {f.name for f in older.parent.iterdir()} == left
 
     def test_it_is_done_once(self, older: Path) -> None:
         """Opened again it is as it is, and so is the backup."""
@@ -407,32 +437,26 @@ class TestMigrating:
         Store(older).close()
         assert contents(older.parent) == before
 
-    def test_a_step_fails(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing of that step is done; the one before is, and the next start goes on from there."""
-        good = files.MIGRATIONS[2]
-        monkeypatch.setitem(files.MIGRATIONS, 2, f"{good}; INSERT INTO nowhere VALUES (1)")
-        with pytest.raises(ConfigError):
-            Store(older)
-        assert self.version_of(older) == 2
-        monkeypatch.setitem(files.MIGRATIONS, 2, good)
+    def test_it_fails(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The old schema is intact; the next start does it from the beginning."""
+        before = schema_of(older)
+        with monkeypatch.context() as patch:
+            patch.setitem(files.OLDER, 1, "INSERT INTO nowhere VALUES (1);")
+            with pytest.raises(ConfigError):
+                Store(older)
+        assert (self.version_of(older), schema_of(older)) == (1, before)
         store = Store(older)
-        assert store._reader.execute("SELECT x, y FROM more").fetchall() == [(1, 2)]
+        assert store.job(1) is not None
         store.close()
-        assert self.version_of(older) == 3
-        assert self.version_of(older.with_name("jobd.db.backup-v1")) == 1
 
-    def test_the_first_step_fails(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The old schema is intact, and the jobd that made it can still be used."""
-        monkeypatch.setitem(
-            files.MIGRATIONS, 1, "CREATE TABLE more (x); INSERT INTO nowhere VALUES (1)"
-        )
-        with pytest.raises(ConfigError):
+    def test_a_version_that_was_never_released_is_refused(self, older: Path) -> None:
+        """Nothing leads from there, and nothing is changed."""
+        run_sql(older, "PRAGMA user_version = 2;")
+        before = contents(older.parent)
+        with pytest.raises(ConfigError) as caught:
             Store(older)
-        assert self.version_of(older) == 1
-        monkeypatch.setattr(files, "VERSION", 1)
-        store = Store(older)
-        assert store.job(500) is not None
-        store.close()
+        assert "has a schema of version 2, and nothing leads from there" in caught.value.message
+        assert contents(older.parent) == before
 
     def test_the_backup_is_interrupted(self, older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Half of a backup is not taken for one: the next start makes it anew."""
@@ -445,6 +469,13 @@ class TestMigrating:
         Store(older).close()
         assert self.version_of(older.with_name("jobd.db.backup-v1")) == 1
         assert sorted(f.name for f in older.parent.iterdir()) == ["jobd.db", "jobd.db.backup-v1"]
+
+
+def schema_of(path: Path) -> set[str]:
+    """Return the statements that would make these tables and indexes."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        return {row[0] for row in found}
 
 
 class TestEdges:

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ from jobd.payload import encode_call
 from jobd.pool import linux
 from jobd.pool.protocol import Settings as PoolSettings
 from jobd.wire.router import Router
+
+OLD = Path(__file__).parents[1] / "support/jobd-0.1.0.sql"
 
 Make = Callable[..., DaemonUnderTest]
 
@@ -989,3 +992,29 @@ def test_what_an_attempt_wrote_is_there_while_the_job_waits_for_the_next(
     gate.touch()
     job.result(20)
     assert b"".join(client.logs(job.id, attempt=1, follow=True)) == b"hello\nhello\n"
+
+
+def test_a_queue_of_the_first_release_is_taken_over(
+    make_daemon: Callable[..., DaemonUnderTest],
+) -> None:
+    """Its results and errors are told, and what was waiting runs, what was running first."""
+    olds = """\
+        import time
+
+        def noop(n):
+            return n
+        """
+    daemon = make_daemon(modules={"olds": textwrap.dedent(olds)})
+    daemon.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with closing(sqlite3.connect(daemon.state_dir / "jobd.db")) as connection:
+        connection.executescript(OLD.read_text(encoding="utf-8"))
+        connection.executescript("PRAGMA application_id = 0x6A6F6264; PRAGMA user_version = 1;")
+    daemon.start()
+    client = daemon.client()
+    assert client.result(1) == 5
+    with pytest.raises(JobFailed, match="boo"):
+        client.result(2)
+    client.cancel(6)  # it sleeps for ten minutes
+    assert client.result(56, timeout=20) == 49
+    assert client.submit("olds:noop", 1).id == 57
+    assert (daemon.state_dir / "jobd.db.backup-v1").exists()
