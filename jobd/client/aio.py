@@ -40,7 +40,7 @@ from jobd.model.errors import DaemonUnreachable, JobdError, JobError
 from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said
-from jobd.model.selector import Selector
+from jobd.model.selector import Selection
 from jobd.zmtp import Disconnected, ProtocolError, Transport
 
 if TYPE_CHECKING:
@@ -437,26 +437,26 @@ class AsyncClient(AsyncSubmitter):
 
     # -- the other verbs --
 
-    async def find(self, selector: Selector) -> list[JobInfo]:
+    async def find(self, selection: Selection) -> list[JobInfo]:
         """Return the selected jobs with all details, the newest first."""
-        return await self._run(verbs.find(self._core, selector))
+        return await self._run(verbs.find(self._core, selection))
 
     async def page(
-        self, selector: Selector, limit: int, before: int = 0
+        self, selection: Selection, limit: int, before: int = 0
     ) -> tuple[list[JobInfo], bool]:
         """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
-        return await self._run(verbs.page(self._core, selector, limit, before))
+        return await self._run(verbs.page(self._core, selection, limit, before))
 
-    async def cancel(self, selector: Selector, reason: str = "") -> list[tuple[int, str]]:
+    async def cancel(self, selection: Selection, reason: str = "") -> list[tuple[int, str]]:
         """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``."""
-        return await self._run(verbs.cancel(self._core, selector, reason))
+        return await self._run(verbs.cancel(self._core, selection, reason))
 
-    async def retry(self, selector: Selector, args: bytes = b"") -> list[tuple[int, str]]:
+    async def retry(self, selection: Selection, args: bytes = b"") -> list[tuple[int, str]]:
         """Queue jobs again that ended without a result; return what became of each.
 
         ``args`` is another call for the one job that is selected, encoded as JSON.
         """
-        return await self._run(verbs.retry(self._core, selector, args))
+        return await self._run(verbs.retry(self._core, selection, args))
 
     async def status(self) -> StatusInfo:
         """Return how the daemon is."""

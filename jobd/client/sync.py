@@ -33,7 +33,7 @@ from jobd.model.errors import DaemonUnreachable, JobError, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, encode_options
-from jobd.model.selector import Selector
+from jobd.model.selector import Selection
 from jobd.zmtp import Disconnected
 
 if TYPE_CHECKING:
@@ -497,30 +497,30 @@ class Client(Submitter):
 
     # -- the other verbs --
 
-    def find(self, selector: Selector) -> list[JobInfo]:
+    def find(self, selection: Selection) -> list[JobInfo]:
         """Return the selected jobs with all details, the newest first."""
-        return self._run(verbs.find(self._core, selector))
+        return self._run(verbs.find(self._core, selection))
 
-    def page(self, selector: Selector, limit: int, before: int = 0) -> tuple[list[JobInfo], bool]:
+    def page(self, selection: Selection, limit: int, before: int = 0) -> tuple[list[JobInfo], bool]:
         """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
-        return self._run(verbs.page(self._core, selector, limit, before))
+        return self._run(verbs.page(self._core, selection, limit, before))
 
     def cancel(
-        self, selector: Selector, reason: str = "", *, only_waiting: bool = False
+        self, selection: Selection, reason: str = "", *, only_waiting: bool = False
     ) -> list[tuple[int, str]]:
         """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``.
 
         With ``only_waiting`` those that a worker has already go on: ``is running``.
         """
-        cancel = verbs.cancel(self._core, selector, reason, only_waiting=only_waiting)
+        cancel = verbs.cancel(self._core, selection, reason, only_waiting=only_waiting)
         return self._run(cancel)
 
-    def retry(self, selector: Selector, args: bytes = b"") -> list[tuple[int, str]]:
+    def retry(self, selection: Selection, args: bytes = b"") -> list[tuple[int, str]]:
         """Queue jobs again that ended without a result; return what became of each.
 
         ``args`` is another call for the one job that is selected, encoded as JSON.
         """
-        return self._run(verbs.retry(self._core, selector, args))
+        return self._run(verbs.retry(self._core, selection, args))
 
     def status(self) -> StatusInfo:
         """Return how the daemon is."""

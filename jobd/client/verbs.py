@@ -44,7 +44,7 @@ from jobd.model.messages import (
     Watching,
     encode,
 )
-from jobd.model.selector import Selector, one
+from jobd.model.selector import Selection, one, select
 from jobd.model.states import NAMES, State
 
 R = TypeVar("R")
@@ -251,30 +251,32 @@ def take_value(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
     return (yield from take(core, ended.id, lambda offered: value_of(offered, blobs)))
 
 
-def find(core: AnyCore, selector: Selector) -> Steps[list[JobInfo]]:
+def find(core: AnyCore, selection: Selection) -> Steps[list[JobInfo]]:
     """Return the selected jobs with all details, the newest first."""
-    replies = yield from _replies(Find(core.next_rid(), selector), stream=True, patient=True)
+    replies = yield from _replies(
+        Find(core.next_rid(), select(selection)), stream=True, patient=True
+    )
     return [info for reply in replies if isinstance(reply, Jobs) for info in reply.jobs]
 
 
 def page(
-    core: AnyCore, selector: Selector, limit: int, before: int
+    core: AnyCore, selection: Selection, limit: int, before: int
 ) -> Steps[tuple[list[JobInfo], bool]]:
     """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
-    reply = yield from _ask(List(core.next_rid(), selector, before, limit), Jobs)
+    reply = yield from _ask(List(core.next_rid(), select(selection), before, limit), Jobs)
     return reply.jobs, reply.more
 
 
 def cancel(
-    core: AnyCore, selector: Selector, reason: str, *, only_waiting: bool = False
+    core: AnyCore, selection: Selection, reason: str, *, only_waiting: bool = False
 ) -> Steps[list[tuple[int, str]]]:
     """Cancel jobs; return what became of each."""
-    return _answers(Cancel(core.next_rid(), selector, reason, only_waiting))
+    return _answers(Cancel(core.next_rid(), select(selection), reason, only_waiting))
 
 
-def retry(core: AnyCore, selector: Selector, args: bytes = b"") -> Steps[list[tuple[int, str]]]:
+def retry(core: AnyCore, selection: Selection, args: bytes = b"") -> Steps[list[tuple[int, str]]]:
     """Queue jobs again, or one with another call (encoded); return what became of each."""
-    return _answers(Retry(core.next_rid(), selector, args))
+    return _answers(Retry(core.next_rid(), select(selection), args))
 
 
 def status(core: AnyCore) -> Steps[StatusInfo]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -27,6 +28,45 @@ class Selector(msgspec.Struct, frozen=True, array_like=True):
 def one(number: int) -> Selector:
     """Select one job."""
     return Selector([(number, number)])
+
+
+class HasId(Protocol):
+    """A job by what a client holds of it: a ``Deferred``, a ``JobInfo``."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+
+Selection = Selector | int | str | HasId | Iterable[int | HasId]
+"""Jobs as Python says them: ``42``, a ``Deferred``, a list of these, ``"40-45"``, ``"last:3"``, ``"all"``."""
+
+
+def select(selection: Selection) -> Selector:
+    """Return what selects these jobs.
+
+    Raises:
+        UsageError: it selects nothing, or is nothing that can.
+    """
+    if isinstance(selection, Selector):
+        return selection
+    if isinstance(selection, str):
+        return parse_selector([selection], [])
+    if not isinstance(selection, Iterable):
+        return one(_id_of(selection))
+    numbers = [_id_of(each) for each in selection]
+    if not numbers:
+        raise UsageError("no job is selected", "give ids, deferred results, or 'all'")
+    return Selector([(number, number) for number in numbers])
+
+
+def _id_of(job: object) -> int:
+    number = getattr(job, "id", job)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= MAX_ID:
+        raise UsageError(
+            f"{job!r} is no job", "give its id, its deferred result, or a text such as '40-45'"
+        )
+    return number
 
 
 def parse_selector(texts: list[str], states: list[str]) -> Selector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobd.model.errors import UsageError
 from jobd.model.messages import encode
-from jobd.model.selector import Selector, parse_selector
+from jobd.model.selector import Selection, Selector, parse_selector, select
 from jobd.model.states import NAMES, State
 
 NUMBERS = st.integers(1, 10**18 - 1)
@@ -114,3 +115,32 @@ def test_any_text_is_a_selector_or_a_usage_error(texts: list[str]) -> None:
         assert selector.ranges or selector.last or selector.all
         assert all(0 < low <= high for low, high in selector.ranges)
         assert encode([selector])
+
+
+class _Handle:
+    id = 7
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (42, Selector([(42, 42)])),
+        (_Handle(), Selector([(7, 7)])),
+        ([1, _Handle()], Selector([(1, 1), (7, 7)])),
+        (range(3, 5), Selector([(3, 3), (4, 4)])),
+        ("40-45,50", Selector([(40, 45), (50, 50)])),
+        ("last:3", Selector([], 3)),
+        (Selector([(1, 2)]), Selector([(1, 2)])),
+    ],
+)
+def test_python_says_jobs_as_people_do(said: Selection, meant: Selector) -> None:
+    """By id, by what stands for a job, several of them, or in the words of the command line."""
+    assert select(said) == meant
+
+
+@pytest.mark.parametrize("said", [0, -1, True, 1.5, None, [], ["x"], [None], "x", ""])
+def test_what_is_no_job_is_refused(said: Any) -> None:
+    """One sentence, before anything is sent."""
+    with pytest.raises(UsageError) as caught:
+        select(said)
+    assert caught.value.hint
