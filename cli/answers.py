@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jobd.cli.render import answers_json, exit_code
@@ -15,11 +15,19 @@ CODES = {"not found": NotFound.code, "has not ended": NotReady.code, "its input"
 """Exit codes of the answers that are refusals; all others mean that the job is as it was asked."""
 
 
-def tell(session: Session, verb: str, answers: Sequence[tuple[int, str]]) -> int:
-    """Print the answers; return the exit code that they share, or 8."""
+def tell(
+    session: Session,
+    verb: str,
+    answers: Sequence[tuple[int, str]],
+    ends: Mapping[int, str] | None = None,
+) -> int:
+    """Print the answers; return the exit code that they share, or 8.
+
+    ``ends`` are the states in which jobs have ended that were waited for.
+    """
     ordered = sorted(answers)
     if session.json:
-        session.write_json(answers_json(verb, ordered))
+        session.write_json(answers_json(verb, ordered, ends))
     elif session.quiet:
         session.write_lines(str(number) for number, _ in ordered)
     elif ordered:

@@ -45,6 +45,8 @@ def interrupted(
         return Interrupted("interrupted: the job may have been queued", "see 'jobd ls'")
     if not ids:
         return Interrupted("interrupted")
+    if again == "cancel --wait":
+        return Interrupted("interrupted: what was cancelled ends all the same", "see 'jobd ls'")
     if len(ids) > 1:
         return Interrupted(f"detached: the {len(ids)} jobs go on", "'jobd wait' waits again")
     hint = f"'jobd {again} {ids[0]}' waits for it, 'jobd cancel {ids[0]}' ends it"

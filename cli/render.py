@@ -8,7 +8,7 @@ is not known is ``null``.  Nothing here does I/O; texts for people are one line 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -159,9 +159,15 @@ def ends_json(ends: Iterable[Ended]) -> dict[str, Any]:
     return {"schema": "jobd.wait/1", "jobs": jobs}
 
 
-def answers_json(verb: str, answers: Iterable[tuple[int, str]]) -> dict[str, Any]:
-    """Return what became of each job of ``cancel`` or ``retry``."""
-    jobs = [{"id": number, "answer": answer} for number, answer in answers]
+def answers_json(
+    verb: str, answers: Iterable[tuple[int, str]], ends: Mapping[int, str] | None = None
+) -> dict[str, Any]:
+    """Return what became of each job of ``cancel`` or ``retry``; ``state`` of those waited for."""
+    jobs = [
+        {"id": number, "answer": answer}
+        | ({"state": ends[number]} if ends and number in ends else {})
+        for number, answer in answers
+    ]
     return {"schema": f"jobd.{verb}/1", "jobs": jobs}
 
 

@@ -44,7 +44,7 @@ from jobd.model.selector import Selection
 from jobd.zmtp import Disconnected, ProtocolError, Transport
 
 if TYPE_CHECKING:
-    from jobd.client.options import Options
+    from jobd.client.options import Duration, Options
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -114,9 +114,15 @@ class AsyncDeferred(DeferredBase[T]):
         """
         return await self._client._run(verbs.exception(self._client._core, self), timeout)  # noqa: SLF001  # as above
 
-    async def cancel(self, reason: str = "") -> bool:
-        """Cancel the job, or stop it if it runs; return False if it had ended already."""
-        return await self._client._run(verbs.cancel_one(self._client._core, self, reason))  # noqa: SLF001  # as above
+    async def cancel(
+        self, reason: str = "", *, grace: Duration | None = None, now: bool = False
+    ) -> bool:
+        """Cancel the job, or stop it if it runs; return False if it had ended already.
+
+        See ``jobd.Client.cancel``.
+        """
+        steps = verbs.cancel_one(self._client._core, self, reason, grace, now=now)  # noqa: SLF001  # as above
+        return await self._client._run(steps)  # noqa: SLF001  # as above
 
 
 class AsyncStream(AsyncIterator[Any]):
@@ -447,9 +453,19 @@ class AsyncClient(AsyncSubmitter):
         """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
         return await self._run(verbs.page(self._core, selection, limit, before))
 
-    async def cancel(self, selection: Selection, reason: str = "") -> list[tuple[int, str]]:
-        """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``."""
-        return await self._run(verbs.cancel(self._core, selection, reason))
+    async def cancel(
+        self,
+        selection: Selection,
+        reason: str = "",
+        *,
+        grace: Duration | None = None,
+        now: bool = False,
+    ) -> list[tuple[int, str]]:
+        """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``.
+
+        ``grace`` and ``now`` as for ``jobd.Client.cancel``.
+        """
+        return await self._run(verbs.cancel(self._core, selection, reason, grace, now=now))
 
     async def retry(self, selection: Selection, args: bytes = b"") -> list[tuple[int, str]]:
         """Queue jobs again that ended without a result; return what became of each.

@@ -38,7 +38,7 @@ from jobd.zmtp import Disconnected
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
-    from jobd.client.options import Options
+    from jobd.client.options import Duration, Options
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -93,9 +93,13 @@ class Deferred(DeferredBase[T]):
         """
         return self._client._run(verbs.exception(self._client._core, self), timeout)  # noqa: SLF001  # as above
 
-    def cancel(self, reason: str = "") -> bool:
-        """Cancel the job, or stop it if it runs; return False if it had ended already."""
-        return self._client._run(verbs.cancel_one(self._client._core, self, reason))  # noqa: SLF001  # as above
+    def cancel(self, reason: str = "", *, grace: Duration | None = None, now: bool = False) -> bool:
+        """Cancel the job, or stop it if it runs; return False if it had ended already.
+
+        See ``Client.cancel``.
+        """
+        steps = verbs.cancel_one(self._client._core, self, reason, grace, now=now)  # noqa: SLF001  # as above
+        return self._client._run(steps)  # noqa: SLF001  # as above
 
     def __iter__(self) -> Stream:
         """Consume what a generator function produces while it runs; at the end raises as ``result``.
@@ -506,13 +510,29 @@ class Client(Submitter):
         return self._run(verbs.page(self._core, selection, limit, before))
 
     def cancel(
-        self, selection: Selection, reason: str = "", *, only_waiting: bool = False
+        self,
+        selection: Selection,
+        reason: str = "",
+        *,
+        grace: Duration | None = None,
+        now: bool = False,
+        only_waiting: bool = False,
     ) -> list[tuple[int, str]]:
         """Cancel jobs; return for each ``cancelled``, ``stopping`` or ``already finished``.
 
-        With ``only_waiting`` those that a worker has already go on: ``is running``.
+        Args:
+            selection: which jobs.
+            reason: is kept with them.
+            grace: the time between TERM and KILL for those that run; None: as their ``kill_grace`` says.
+            now: kill those that run at once. A second cancel can hasten a first one, never slow it down.
+            only_waiting: those that a worker has already go on: ``is running``.
+
+        Raises:
+            UsageError: the grace is no duration, or there is one although it is to be ``now``.
         """
-        cancel = verbs.cancel(self._core, selection, reason, only_waiting=only_waiting)
+        cancel = verbs.cancel(
+            self._core, selection, reason, grace, now=now, only_waiting=only_waiting
+        )
         return self._run(cancel)
 
     def retry(self, selection: Selection, args: bytes = b"") -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jobd import context
 from jobd.client.core import Core
@@ -44,8 +44,12 @@ from jobd.model.messages import (
     Watching,
     encode,
 )
+from jobd.model.options import OPTIONS
 from jobd.model.selector import Selection, one, select
 from jobd.model.states import NAMES, State
+
+if TYPE_CHECKING:
+    from jobd.client.options import Duration
 
 R = TypeVar("R")
 M = TypeVar("M", bound=Message)
@@ -177,10 +181,12 @@ def state(core: AnyCore, deferred: AnyDeferred) -> Steps[str]:
     return NAMES[info.state]
 
 
-def cancel_one(core: AnyCore, deferred: AnyDeferred, reason: str) -> Steps[bool]:
+def cancel_one(
+    core: AnyCore, deferred: AnyDeferred, reason: str, grace: Duration | None, *, now: bool
+) -> Steps[bool]:
     """Cancel one job; return whether it had not ended yet."""
     number = yield from identify(deferred)
-    ((_, answer),) = yield from cancel(core, one(number), reason)
+    ((_, answer),) = yield from cancel(core, one(number), reason, grace, now=now)
     return answer != "already finished"
 
 
@@ -268,10 +274,25 @@ def page(
 
 
 def cancel(
-    core: AnyCore, selection: Selection, reason: str, *, only_waiting: bool = False
+    core: AnyCore,
+    selection: Selection,
+    reason: str,
+    grace: Duration | None = None,
+    *,
+    now: bool = False,
+    only_waiting: bool = False,
 ) -> Steps[list[tuple[int, str]]]:
-    """Cancel jobs; return what became of each."""
-    return _answers(Cancel(core.next_rid(), select(selection), reason, only_waiting))
+    """Cancel jobs; return what became of each.
+
+    Raises:
+        UsageError: the grace is no duration, or there is one although it is to be ``now``.
+    """
+    if now and grace is not None:
+        raise UsageError("to cancel now leaves no grace", "give one of the two")
+    grace_s = 0.0 if now else None
+    if grace is not None:
+        grace_s = cast("float", OPTIONS["kill_grace"].parse(grace))
+    return _answers(Cancel(core.next_rid(), select(selection), reason, only_waiting, grace_s))
 
 
 def retry(core: AnyCore, selection: Selection, args: bytes = b"") -> Steps[list[tuple[int, str]]]:

@@ -513,12 +513,16 @@ class Requests:
 
     def _cancel(self, peer: bytes, request: Cancel) -> Steps:
         scheduler = self._daemon.scheduler
+        grace_us = None if request.grace_s is None else round(request.grace_s * 1e6)
 
         def change(job: Job) -> str:
             if job.state >= ENDED and job.id not in scheduler.window.jobs:
                 return "already finished"
             return scheduler.cancel(
-                scheduler.window.load(job), request.reason, only_waiting=request.only_waiting
+                scheduler.window.load(job),
+                request.reason,
+                only_waiting=request.only_waiting,
+                grace_us=grace_us,
             )
 
         yield from self._change(peer, request.rid, request.selector, change)

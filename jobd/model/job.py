@@ -195,6 +195,7 @@ class Job(msgspec.Struct, gc=False):
     usage: Usage | None = None  # of the latest attempt
     due_at: int = 0  # when the clock does something to it (scheduler.timers); 0: never
     failures: int = 0  # attempts of this round that have failed: the retries that are used up
+    grace_us: int | None = None  # it is being cancelled with this grace, instead of its own
     # What follows lives in memory only.
     row: bool = False  # it has a row of its own, or will with the commit in flight
     stored: State = State.QUEUED  # the state that it is counted under

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 
 from jobd.model.blob import Place
+from jobd.model.durations import LONGEST_S
 from jobd.model.errors import JobdError
 from jobd.model.job import ErrorInfo, JobInfo, Progress
 from jobd.model.selector import Number, Selector
@@ -110,12 +111,14 @@ class Cancel(Message, tag=7):
     """End jobs, by a person's wish; ``reason`` is kept.
 
     With ``only_waiting`` a job goes on that a worker has already, and the answer says so.
+    ``grace_s`` is the time between TERM and KILL, None: as each job's own; with 0 no TERM is waited for.
     """
 
     rid: int
     selector: Selector
     reason: str = ""
     only_waiting: bool = False
+    grace_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_S)] | None = None
 
 
 class Retry(Message, tag=8):

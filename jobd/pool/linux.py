@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
+
+HALTS_WITHIN_S = 0.02
 
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,6 +31,39 @@ def start_time(pid: int) -> int:
     except OSError:
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def halt(pid: int, pidfd: int) -> bool:
+    """Stop a process; return, once its main thread stands still, whether it was running before."""
+    if _state(pid) == b"T":
+        return False
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+    except ProcessLookupError:
+        return False
+    # In the kernel (D) it will stop before it comes back. The limit is for systems whose /proc
+    # does not tell.
+    until = time.monotonic() + HALTS_WITHIN_S
+    while _state(pid) not in (b"T", b"D", b"Z", b"X", b"") and time.monotonic() < until:
+        os.sched_yield()
+    return True
+
+
+def go_on(pidfd: int) -> None:
+    """Let a process go on that ``halt`` has stopped."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+    except ProcessLookupError:
+        pass  # somebody has killed it
+
+
+def _state(pid: int) -> bytes:
+    """Return the state of a process's main thread, as in /proc; b"" if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0]
+    except OSError:
+        return b""
 
 
 def rss_bytes(pid: int) -> int:

@@ -235,13 +235,18 @@ class Pool:
                 linux.reap(pid)
 
     def kill(self, uid: str, job: int, attempt: int) -> None:
-        """Kill a worker and its process group, but for a job's sake only while it runs that job."""
+        """Kill a worker and its process group, but for a job's sake only while it runs that job.
+
+        It is stopped before we look: between a look and a kill it might begin the next one.
+        """
         process = self.processes.get(uid)
         if process is None or process.seen_dead_at:
             return
         if job:
-            running = self.now(uid)
-            if (running.job, running.attempt) not in ((job, attempt), (0, 0)):
+            is_ours = linux.halt(process.pid, process.pidfd)
+            if self.now(uid)[:2] != (job, attempt):
+                if is_ours:
+                    linux.go_on(process.pidfd)
                 return
         process.killed = True
         linux.signal_group(process.pid, signal.SIGKILL)

@@ -99,7 +99,10 @@ class Effects(msgspec.Struct):
     spawn: list[str] = []
     """Workers to start, by uid."""
     kill: list[tuple[str, int, int]] = []
-    """Workers to kill, and the attempt (job, attempt) for whose sake; (0, 0): whatever they run."""
+    """Workers to kill, and the attempt (job, attempt) for whose sake; (0, 0): whatever they run.
+
+    For the sake of an attempt only while they run it: no other job may suffer.
+    """
 
 
 class Scheduler:
@@ -418,21 +421,27 @@ class Scheduler:
 
     # -- cancel and retry --
 
-    def cancel(self, job: Job, reason: str, *, only_waiting: bool = False) -> str:
+    def cancel(
+        self, job: Job, reason: str, *, only_waiting: bool = False, grace_us: int | None = None
+    ) -> str:
         """Cancel a job that is in memory; return what is answered once that is stored.
 
-        With ``only_waiting`` one that a worker has in hand, or ahead, goes on.
+        With ``only_waiting`` one that a worker has in hand, or ahead, goes on.  ``grace_us`` is
+        the time between TERM and KILL, instead of the job's own; a later cancel can shorten it.
         """
         if job.state >= ENDED:
             return "already finished"
         if job.state is State.RUNNING and only_waiting:
             return "is running"
-        job.cause = reason
+        if reason or job.stop is not Event.CANCEL:  # else why it was cancelled first is kept
+            job.cause = reason
         if job.state is State.BLOCKED:
             self.blocked.leave(job)
         if job.state <= State.QUEUED:
             self.aftermath.finish(job, Event.CANCEL)
             return "cancelled"
+        if grace_us is not None:
+            self.stops.set_grace(job, grace_us)
         self.stops.stop(job, Event.CANCEL)
         return "stopping"
 
@@ -449,7 +458,7 @@ class Scheduler:
             # Over before it started, it has no attempt to keep; its number may be another's.
             job.earlier = [*(job.earlier or ()), attempt_of(job, job.state)]
         job.state = transition(job.state, Event.RETRY)
-        job.crashes, job.failures, job.cause, job.stop = 0, 0, "", None
+        job.crashes, job.failures, job.cause, job.stop, job.grace_us = 0, 0, "", None, None
         job.error, job.value, job.log, job.usage = None, None, None, None
         job.started_at = job.ended_at = 0
         self.streams.restart(job.id)

@@ -15,6 +15,9 @@ from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.roster import Phase, Worker
 from jobd.scheduler.streams import Stream, Streams
 
+KILL_AGAIN_US = 100_000
+"""When to try again to kill a worker: another job of it ran, or it takes its time to die."""
+
 
 class Stops:
     """The attempts that are being stopped, and those that have to be when their time is over."""
@@ -50,12 +53,19 @@ class Stops:
         if event is not Event.PUT_BACK:
             self._ledger.store(job)  # so that a crash of the daemon does not lose the stop
         key = (job.lease.worker, job.id, job.attempt)
-        if key not in self.deadlines:
-            self.deadlines[key] = self.now + self._grace_us(job)
+        kill_at = self.now + self._grace_us(job)
+        if key in self.deadlines:
+            self.deadlines[key] = min(kill_at, self.deadlines[key])
+        else:
+            self.deadlines[key] = kill_at
             self.orders += [(key[0], StopJob(job.id, job.attempt)), (key[0], Retire())]
             worker = self._workers.get(key[0])
             if worker is not None and worker.phase is Phase.READY:
                 worker.phase = Phase.RETIRING  # what a stopped job leaves behind is unknown
+
+    def set_grace(self, job: Job, grace_us: int) -> None:
+        """Set the grace of a job that is to be stopped; one that is being stopped keeps a shorter one."""
+        job.grace_us = grace_us if job.stop is None else min(grace_us, self._grace_us(job))
 
     def close(self, stream: Stream, job: Job | None) -> None:
         """End a stream, whose job this is: at its next item, or after a while whatever it is at."""
@@ -93,7 +103,7 @@ class Stops:
             if job.stop is None:  # else it is being stopped already, for another reason
                 self.stop(job, Event.TIME_OUT)
         for key in [key for key, at in self.deadlines.items() if now >= at]:
-            self.deadlines[key] = now + self._kill_grace_us
+            self.deadlines[key] = now + KILL_AGAIN_US
             self.kill.append(key)
 
     def _job(self, key: Key) -> Job:
@@ -104,6 +114,8 @@ class Stops:
 
     def _grace_us(self, job: Job) -> int:
         """Return how long after a TERM the KILL comes."""
+        if job.grace_us is not None:
+            return job.grace_us
         if job.policy is None or job.policy.kill_grace is None:
             return self._kill_grace_us
         return round(job.policy.kill_grace * 1e6)

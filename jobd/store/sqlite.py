@@ -37,6 +37,7 @@ class Detail(msgspec.Struct, frozen=True, array_like=True):
     root: int = 0
     usage: Usage | None = None
     failures: int = 0
+    grace_us: int | None = None
 
 
 NO_DETAIL = Detail()
@@ -585,8 +586,8 @@ def _changes(job: Job) -> tuple[object, ...]:
 def _detail(job: Job) -> bytes | None:
     if not (job.log or job.error or job.cause or job.stop or job.usage or job.failures):
         return None
-    detail = job.cause, int(job.stop or 0), job.error, job.log, job.root, job.usage, job.failures
-    return _pack(detail)
+    stop, cause = int(job.stop or 0), job.cause
+    return _pack((cause, stop, job.error, job.log, job.root, job.usage, job.failures, job.grace_us))
 
 
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
@@ -599,6 +600,7 @@ def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     job.cause, job.error, job.log, job.value = detail.cause, detail.error, detail.log, row[13]
     job.stop = Event(detail.stop) if detail.stop else None
     job.root, job.usage, job.failures = detail.root, detail.usage, detail.failures
+    job.grace_us = detail.grace_us
     job.due_at = row[16] or 0
     job.inputs = None if row[15] is None else _unpack_inputs(row[15])
     job.row, job.stored = True, state

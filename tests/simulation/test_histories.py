@@ -16,6 +16,7 @@ from typing import Any
 import fake_store
 import pytest
 import simulation
+from fake_pool import FakePool
 from simulation import Failed, Simulation
 
 from jobd.daemon import loop
@@ -29,6 +30,7 @@ from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.staff import Staff
+from jobd.scheduler.stops import Stops
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 
@@ -204,6 +206,20 @@ def _replaces_nobody(_: Scheduler, uid: str) -> None:
     pass
 
 
+def _hurries(stops: Stops, job: Job) -> int:  # noqa: ARG001  # as it is called
+    return 0
+
+
+def _takes_its_time(stops: Stops, job: Job) -> int:  # noqa: ARG001  # as it is called
+    return 10_000_000
+
+
+def _kills_whatever_runs(pool: FakePool, uid: str, job: int, attempt: int) -> None:
+    if job and uid in pool.processes:
+        pool.machine.witness.killed(pool.processes[uid], job, attempt)
+    pool_kill(pool, uid, 0, attempt)
+
+
 def _never_gives_up(job: Job, raised: Any) -> Step:  # noqa: ARG001  # as it is called
     return Step(Then.AGAIN)
 
@@ -212,6 +228,7 @@ def _gives_up(job: Job, raised: Any) -> Step:  # noqa: ARG001  # as it is called
     return Step(Then.FAIL)
 
 
+pool_kill = FakePool.kill
 ledger_lease = Ledger.lease
 clocks_start = Clocks.start
 blocked_ended = Blocked.ended
@@ -244,6 +261,9 @@ daemon_bury = loop.Daemon._bury
         (core, "is_restricted", _uses_worn_workers),
         (Scheduler, "_room", _overloads),
         (Scheduler, "retire", _replaces_nobody),
+        (Stops, "_grace_us", _hurries),
+        (Stops, "_grace_us", _takes_its_time),
+        (FakePool, "kill", _kills_whatever_runs),
         (again, "after", _never_gives_up),
         (again, "after", _gives_up),
         (loop.Daemon, "_bury", _buries_at_once),

@@ -269,9 +269,10 @@ class FakeClient:
         return int(self._rng.random() * under)
 
     def cancel(self) -> None:
-        """Cancel some jobs, sometimes only if they wait."""
+        """Cancel some jobs, sometimes only if they wait, or with another grace than their own."""
         only_waiting = self._rng.random() < 0.3
-        self.ask(Cancel(self.rid(), self._selector(), "so it is", only_waiting))
+        grace_s = (None, None, 0.0, 0.002, 1.0)[int(self._rng.random() * 5)]
+        self.ask(Cancel(self.rid(), self._selector(), "so it is", only_waiting, grace_s))
 
     def retry(self) -> None:
         """Queue some jobs again."""

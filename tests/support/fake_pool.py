@@ -106,6 +106,9 @@ class Witness:
     def produced(self, worker: FakeWorker, stream: FakeStream) -> None:
         """A stream has made an item."""
 
+    def killed(self, worker: FakeWorker, job: int, attempt: int) -> None:
+        """A process is about to be killed because of an attempt."""
+
     def died(self, worker: FakeWorker) -> None:
         """A process is gone."""
 
@@ -670,10 +673,12 @@ class FakePool:
         """End what dead zygotes have left behind: there is none."""
 
     def kill(self, uid: str, job: int, attempt: int) -> None:
-        """Kill a worker, for a job's sake only while it runs that job or none."""
+        """Kill a worker, for a job's sake only while it runs that job."""
         worker = self.processes.get(uid)
-        if worker is None or (job and worker.board[:2] not in ((job, attempt), (0, 0))):
+        if worker is None or (job and worker.board[:2] != (job, attempt)):
             return
+        if job:
+            self.machine.witness.killed(worker, job, attempt)
         worker.die("SIGKILL")
 
     def forget_board(self, uid: str) -> None:

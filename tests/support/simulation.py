@@ -408,6 +408,7 @@ class Simulation:
         daemon = self.daemon
         self.truth.see_submits(daemon)
         check_daemon(daemon, self.store, self._room)
+        self.truth.limits.look(daemon.scheduler)
         self._slots.check(daemon.scheduler)
 
     def _crash(self) -> None:

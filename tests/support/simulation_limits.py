@@ -16,7 +16,8 @@ from jobd.daemon.loop import Daemon
 from jobd.model.job import Job
 from jobd.model.orders import Order, Run, StopJob, Task
 from jobd.model.states import Event
-from jobd.scheduler import Scheduler
+from jobd.scheduler import Scheduler, stops
+from jobd.scheduler.clocks import Key
 
 
 class TimeTruth:
@@ -31,6 +32,8 @@ class TimeTruth:
         """How many jobs a worker may run; 0: any number."""
         self._served: Counter[str] = Counter()
         self._worn: set[str] = set()
+        self._told_to_stop: dict[Key, int] = {}
+        """When attempts were told to stop."""
 
     def started(self, worker: FakeWorker, task: Task) -> None:
         """A worker starts an attempt: it is not used up, nor worn by a job with limits."""
@@ -42,6 +45,22 @@ class TimeTruth:
         if 0 < self.most < self._served[worker.uid]:
             raise Broken(f"{worker.uid} runs more than {self.most} jobs: {task}")
         self._started[worker.uid] = self.clock()
+
+    def killed(self, worker: FakeWorker, number: int, attempt: int, scheduler: Scheduler) -> None:
+        """Judge a kill for an attempt's sake: its grace is over, as long as it was asked to be."""
+        job = scheduler.workers[worker.uid].assigned[number]
+        told = self._told_to_stop.get((worker.uid, number, attempt), self.clock())
+        if worker.board[:2] != (number, attempt):
+            raise Broken(f"{worker} is killed for {number}, which it does not run")
+        if job.stop is Event.CANCEL and job.grace_us and self.clock() < told + job.grace_us:
+            raise Broken(f"{worker} was told at {told}, and has no {job.grace_us} µs")
+
+    def look(self, scheduler: Scheduler) -> None:
+        """After each turn: take note of who was told to stop."""
+        for uid, worker in scheduler.workers.items():
+            for job in worker.assigned.values():
+                if job.stop is not None:
+                    self._told_to_stop.setdefault((uid, job.id, job.attempt), self.clock())
 
     def age_us(self, worker: FakeWorker) -> int:
         """Return how long a worker's attempt has been running."""
@@ -92,3 +111,9 @@ def check_limits(scheduler: Scheduler) -> None:
                 raise Broken(f"no limit runs for {job.id}, attempt {job.attempt}")
     if due:
         raise Broken(f"limits run for what nobody has in hand: {due}")
+    for (uid, number, _), at in scheduler.stops.deadlines.items():
+        stopped = scheduler.workers[uid].assigned.get(number)
+        if stopped is not None and stopped.grace_us is not None:
+            patience_us = max(stopped.grace_us, stops.KILL_AGAIN_US)
+            if at > scheduler._now + patience_us:
+                raise Broken(f"job {number} is killed in {at - scheduler._now} µs only")

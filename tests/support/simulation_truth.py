@@ -163,6 +163,11 @@ class Truth(Witness):
         if self.running.get(stream.task.args) is worker:
             self.streams.produced(stream)
 
+    def killed(self, worker: FakeWorker, job: int, attempt: int) -> None:
+        """Judge a kill."""
+        if self.daemon is not None:  # None: it is about to be made
+            self.limits.killed(worker, job, attempt, self.daemon.scheduler)
+
     def died(self, worker: FakeWorker) -> None:
         """Take note of a death."""
         if worker.running is None:

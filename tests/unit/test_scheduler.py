@@ -19,7 +19,18 @@ from jobd.model.options import Policy
 from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
 from jobd.model.queues import Rule
 from jobd.model.states import Event, State
-from jobd.scheduler import Death, Effects, Options, Phase, Scheduler, batch, core, staff, window
+from jobd.scheduler import (
+    Death,
+    Effects,
+    Options,
+    Phase,
+    Scheduler,
+    batch,
+    core,
+    staff,
+    stops,
+    window,
+)
 from jobd.scheduler.queues import Queues
 
 PEER = b"peer"
@@ -847,6 +858,75 @@ def test_a_second_cancel_does_not_prolong_the_first(desk: Desk) -> None:
     desk.act(1)
     assert len(desk.killed) == 1
     assert len(desk.told_to(desk.holder(number), StopJob)) == 1
+
+
+@pytest.mark.parametrize("grace_us", [0, 300_000])
+def test_a_cancel_can_say_its_grace(desk: Desk, grace_us: int) -> None:
+    """It outranks that of the settings; with none the worker is killed in the same turn."""
+    (number,) = desk.submit()
+    desk.act()
+    uid = desk.holder(number)
+    assert desk.scheduler.cancel(desk.job(number), "", grace_us=grace_us) == "stopping"
+    if grace_us:
+        desk.act(grace_us - 1)
+        assert desk.killed == []
+        desk.act(1)
+    else:
+        desk.act()
+    assert desk.killed == [(uid, number, 1)]
+    desk.act(stops.KILL_AGAIN_US)
+    assert desk.killed == [(uid, number, 1)] * 2
+    desk.die(uid, number)
+    desk.commit()
+    assert desk.row(number).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("first", [None, 600_000_000])
+def test_a_later_cancel_can_only_hasten(desk: Desk, first: int | None) -> None:
+    """The shorter grace wins, whichever came first, and the reason of the first is kept."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.scheduler.cancel(desk.job(number), "why", grace_us=first)
+    desk.scheduler.cancel(desk.job(number), "", grace_us=100)
+    desk.scheduler.cancel(desk.job(number), "", grace_us=600_000_000)
+    desk.act(99)
+    assert desk.killed == []
+    desk.act(1)
+    assert len(desk.killed) == 1
+    assert desk.job(number).cause == "why"
+    assert desk.job(number).grace_us == 100
+
+
+def test_the_grace_of_a_cancel_is_stored_and_ends_with_the_round(desk: Desk) -> None:
+    """The next daemon goes by it; another round has nothing of it."""
+    (number,) = desk.submit()
+    desk.act()
+    desk.commit()
+    desk.scheduler.cancel(desk.job(number), "", grace_us=7)
+    desk.commit()
+    assert desk.row(number).grace_us == 7
+    desk.end(number, verdict=Verdict.STOPPED)
+    desk.commit()
+    desk.scheduler.retry(desk.scheduler.window.load(desk.row(number)))
+    assert desk.job(number).grace_us is None
+
+
+def test_a_job_that_was_handed_ahead_is_cancelled_without_a_kill(desk: Desk) -> None:
+    """The worker gives it back; whatever it runs meanwhile goes on."""
+    desk.learn("m:short", SHORT)
+    first, second = desk.submit(2, "m:short")[:2]
+    third = desk.submit(1, "m:short")[0]
+    desk.act()
+    uid = desk.holder(third)
+    assert desk.scheduler.cancel(desk.job(third), "", grace_us=0) == "stopping"
+    desk.act()
+    assert desk.told_to(uid, StopJob) == [StopJob(third, 1)]
+    desk.scheduler.given_back(uid, [(third, 1)])
+    desk.end(first, second)
+    desk.commit()
+    desk.act(stops.KILL_AGAIN_US)
+    states = [desk.row(number).state for number in (first, second, third)]
+    assert states == [State.SUCCEEDED, State.SUCCEEDED, State.CANCELLED]
 
 
 def test_a_cancel_that_came_too_late_changes_nothing(desk: Desk) -> None:
