@@ -327,7 +327,7 @@ class Requests:
             elif job.state >= ENDED and number not in scheduler.window.jobs:
                 clients.reply(peer, ended_message(job))
             else:
-                scheduler.window.watch(peer, number, job.state)
+                scheduler.window.watch(peer, number)
         if request.rid:
             clients.reply(peer, Watching(request.rid, unknown))
 

@@ -118,8 +118,6 @@ class Blocked:
         missing = self.missing.pop(job.id, None)
         if missing is None:
             self.spilled -= 1
-            if not self.spilled:
-                self._window.blocked_watchers.clear()
             return
         self._edges -= len(missing)
         for number in missing:
@@ -155,7 +153,7 @@ class Blocked:
     def unload(self, job: Job) -> None:
         """A blocked job is stored as it is: it leaves memory unless it is resident."""
         if job.id not in self.missing:
-            self._window.unload_blocked(job)
+            self._window.unload(job)
 
     # -- what an end means for others --
 

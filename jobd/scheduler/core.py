@@ -128,7 +128,6 @@ class Scheduler:
             lambda number: lending.is_awaited(self.workers.values(), number),
         )
         self.workers: dict[str, Worker] = {}
-        self.window.scheduled = self.ledger.counts[State.SCHEDULED]
         self.timers = Timers(has_more=next_id > 1)
         self.blocked = Blocked(self.ledger, self.window, self.timers)
         self.streams = Streams(self.ledger)
@@ -274,7 +273,7 @@ class Scheduler:
         if job.state is State.BLOCKED:
             self.blocked.unload(job)
         elif job.state is State.SCHEDULED:
-            self.window.unload_scheduled(job)
+            self.window.unload(job)
         elif job.id in batch.spill:
             self.window.spill(job)
 

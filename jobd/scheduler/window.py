@@ -38,11 +38,7 @@ class Window:
         self.spilled = spilled
         """Queued jobs beyond the cursor; an upper bound until all that is stored is in memory."""
         self.watchers = Watchers()
-        self.blocked_watchers = Watchers()
-        """Of those that wait for others, and not for a worker."""
-        self.scheduled = 0
-        """Scheduled jobs that are in the store only."""
-        self.scheduled_watchers = Watchers()
+        """Of the jobs that are in the store only, or on their way there, whatever they wait for."""
         self._fresh: deque[Job] = deque()
         """Ready jobs that came in the order of their ids, as nearly all do."""
         self._back: list[int] = []
@@ -140,9 +136,9 @@ class Window:
         for number, row in rows.items():
             if row is not None and number not in self.jobs:
                 self.push(row)
-        for peer, first, last in self.watchers.within(self.cursor + 1, reached):
-            self._watch_range(peer, first, last)
-        self.watchers.drop_below(reached + 1)
+        for peer, first, last in self.watchers.take(self.cursor + 1, reached):
+            for number in range(first, last + 1):
+                self.watch(peer, number)
         self.unspill(len(self.jobs) - before)
         self.cursor = max(self.cursor, reached)
         return [parcel.first for parcel in parcels if not parcel.open]
@@ -170,11 +166,6 @@ class Window:
             self._bytes += len(job.args)
             self._fresh.append(job)
 
-    def _watch_range(self, peer: bytes, first: int, last: int) -> None:
-        for job in map(self.jobs.get, range(first, last + 1)):
-            if job is not None:
-                self._watch(job, peer)
-
     def load(self, job: Job) -> Job:
         """Bring one stored job into memory, to change it; returns the one that is there, if any.
 
@@ -183,61 +174,38 @@ class Window:
         present = self.jobs.get(job.id)
         if present is not None:
             return present
-        self.jobs[job.id] = job
+        self.recover(job)
         if job.state is State.QUEUED:
             self.push(job)
-            for peer, _, _ in self.watchers.within(job.id, job.id):
-                self._watch(job, peer)
-        for peer, _, _ in self.blocked_watchers.within(job.id, job.id):
-            self._watch(job, peer)
-        if job.state is State.SCHEDULED:
-            for peer, _, _ in self.scheduled_watchers.within(job.id, job.id):
-                self._watch(job, peer)
-            self.scheduled -= 1
-            if not self.scheduled:
-                self.scheduled_watchers.clear()
         return job
 
     def recover(self, job: Job) -> None:
-        """Take in a job that a worker had when the last daemon died; for the rest as ``load``."""
+        """Take in a job that is not ready, or will not be by the usual way; for the rest as ``load``."""
         self.jobs[job.id] = job
+        for peer, _, _ in self.watchers.take(job.id, job.id):
+            self._watch(job, peer)
 
     def unspill(self, count: int) -> None:
-        """Take note that so many jobs fewer are in the store only; if none is, none is watched there."""
+        """Take note that so many jobs fewer are in the store only."""
         self.spilled = max(0, self.spilled - count)
-        if not self.spilled:
-            self.watchers.clear()
 
     def spill(self, job: Job) -> None:
         """Leave a job that is queued again to the store: there is no room for it."""
-        self.jobs.pop(job.id, None)
+        self.unload(job)
         self.cursor = min(self.cursor, job.id - 1)
         self.spilled += 1
+
+    def unload(self, job: Job) -> None:
+        """Leave a job to the store, where it is as it is."""
+        self.jobs.pop(job.id, None)
         for peer in job.watchers or ():
             self.watchers.add(peer, job.id, job.id)
 
-    def unload_blocked(self, job: Job) -> None:
-        """Leave a blocked job to the store."""
-        self.jobs.pop(job.id, None)
-        for peer in job.watchers or ():
-            self.blocked_watchers.add(peer, job.id, job.id)
-
-    def unload_scheduled(self, job: Job) -> None:
-        """Leave a scheduled job to the store."""
-        self.jobs.pop(job.id, None)
-        self.scheduled += 1
-        for peer in job.watchers or ():
-            self.scheduled_watchers.add(peer, job.id, job.id)
-
-    def watch(self, peer: bytes, number: int, state: State = State.QUEUED) -> None:
-        """Tell this peer of the job's end; the job is in memory, or in this state in the store."""
+    def watch(self, peer: bytes, number: int) -> None:
+        """Tell this peer of the end of a job that has not ended."""
         job = self.jobs.get(number)
         if job is not None:
             self._watch(job, peer)
-        elif state is State.BLOCKED:
-            self.blocked_watchers.add(peer, number, number)
-        elif state is State.SCHEDULED:
-            self.scheduled_watchers.add(peer, number, number)
         else:
             self.watchers.add(peer, number, number)
 
@@ -250,14 +218,13 @@ class Window:
     def forget_peer(self, peer: bytes) -> None:
         """Nobody is there to be told any more."""
         self.watchers.forget(peer)
-        self.blocked_watchers.forget(peer)
-        self.scheduled_watchers.forget(peer)
         for job in self.jobs.values():
             if job.watchers and peer in job.watchers:
                 job.watchers = tuple(other for other in job.watchers if other != peer)
 
     def drop(self, first: int, count: int) -> None:
         """Forget jobs whose submit has failed."""
+        self.watchers.take(first, first + count - 1)
         for number in range(first, first + count):
             job = self.jobs.pop(number, None)
             if job is None:

@@ -444,9 +444,12 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
 def _check_jobs(scheduler: Scheduler, room: int) -> None:
     """9: what is in memory waits in the window, is assigned, or is about to be stored."""
     ledger, waiting = scheduler.ledger, 0
+    watched = [*chain.from_iterable(scheduler.window.watchers._ranges.values())]
     for number, job in scheduler.window.jobs.items():
         if job.void or job.id != number:
             raise Broken(f"{_brief(job)} is in memory as {number}, void {job.void}")
+        if any(low <= number <= high for low, high in watched):
+            raise Broken(f"{_brief(job)} is in memory, and watched as if it were not")
         if job.state is State.QUEUED:
             waiting += 1
         elif job.state is State.RUNNING:
@@ -597,7 +600,7 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
             _check_blame(row, store, truth)
 
 
-def _watched(scheduler: Scheduler, store: FakeStore) -> list[list[int]]:
+def _watched(scheduler: Scheduler, store: FakeStore) -> list[tuple[int, int]]:
     """Return the ranges that are watched beyond the window; nobody minds those of failed submits."""
     ranges = chain.from_iterable(scheduler.window.watchers._ranges.values())
     return [r for r in ranges if any(store.state_of(n) for n in range(r[0], r[1] + 1))]
