@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,7 +75,7 @@ def test_every_watched_job_is_found_once_and_no_other(
     for peer, (first, last) in added:
         watchers.add(peer, first, last)
         for ranges in watchers._ranges.values():
-            assert all(a[1] + 1 < b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+            assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
     expected = {(peer, n) for peer, (first, last) in added for n in range(first, last + 1)}
     asked = {(peer, n) for peer, n in expected if low <= n <= high}
     assert each(watchers.take(low, high)) == asked
