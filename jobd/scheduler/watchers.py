@@ -40,7 +40,7 @@ class Watchers:
         """Take out what is watched of the jobs ``low`` to ``high``."""
         found: list[Watched] = []
         emptied = []
-        for peer, ranges in self._ranges.items():
+        for peer, ranges in self._ranges.items() if low <= high else ():
             start, end = _span(ranges, low, high)
             if start == end:
                 continue
