@@ -12,8 +12,8 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 import msgspec
@@ -65,6 +65,14 @@ ROWS = 50
 """Rows that one INSERT takes; a quarter faster than one by one."""
 
 _INSERT_ROWS = _INSERT + f", {_PLACES}" * (ROWS - 1)
+
+# As many plain jobs of one submit (``_is_plain``): what they share is bound once, and nothing that is
+# NULL, which takes half the time.
+_PLAIN = "(?{}, ?1, 0, 10, ?2, ?{}, ?3, 1, 0, ?{}, ?{}, ?{}, ?{})"
+_INSERT_PLAIN = (
+    "INSERT INTO jobs (id, uid, batch, state, function, args, created_at, attempt, crashes, "
+    "started_at, ended_at, pid, value) VALUES "
+) + ", ".join(_PLAIN.format(*range(n, n + 6)) for n in range(4, 4 + 6 * ROWS, 6))
 _UPDATE = (
     "UPDATE jobs SET state = ?, attempt = ?, crashes = ?, started_at = ?, ended_at = ?, pid = ?, "
     "detail = ?, value = ?, due_at = ? WHERE id = ?"
@@ -205,16 +213,47 @@ class Store:
             raise _translate(error) from error
 
     def _write_jobs(self, changes: list[Change]) -> None:
+        plain: list[Job] = []
+        others, again, earlier = [], [], []
+        for change in changes:
+            job = change.job
+            if job.earlier:
+                earlier += job.earlier
+            if change.had_row:
+                again.append(_changes(job))
+            elif _is_plain(job):
+                plain.append(job)
+            else:
+                others.append(_row(job))
+        for _, jobs in groupby(plain, attrgetter("uid")):
+            others += [_row(job) for job in self._write_plain(list(jobs))]
         many = self._many
-        new = [_row(change.job) for change in changes if not change.had_row]
-        whole = len(new) - len(new) % ROWS
+        whole = len(others) - len(others) % ROWS
         for start in range(0, whole, ROWS):
-            self._writer.execute(_INSERT_ROWS, list(chain.from_iterable(new[start : start + ROWS])))
-        many(_INSERT, new[whole:])
-        many(_UPDATE, [_changes(change.job) for change in changes if change.had_row])
-        earlier = [a for change in changes if change.job.earlier for a in change.job.earlier]
+            rows = others[start : start + ROWS]
+            self._writer.execute(_INSERT_ROWS, list(chain.from_iterable(rows)))
+        many(_INSERT, others[whole:])
+        many(_UPDATE, again)
         rows = [(a.job, a.number, _pack(a)) for a in earlier]
         many("REPLACE INTO attempts VALUES (?, ?, ?)", rows)
+
+    def _write_plain(self, jobs: list[Job]) -> list[Job]:
+        """Add rows of plain jobs of one submit, as many as statements of ``ROWS`` take; return the others."""
+        first, rest = jobs[0], len(jobs) % ROWS
+        for start in range(rest, len(jobs), ROWS):
+            values = [bytearray(first.uid), first.function, first.created_at]
+            for job in jobs[start : start + ROWS]:
+                assert job.value is not None
+                values += (
+                    job.id,
+                    bytearray(job.args),
+                    job.started_at,
+                    job.ended_at,
+                    job.pid,
+                    bytearray(job.value),
+                )
+            self._writer.execute(_INSERT_PLAIN, values)
+        return jobs[:rest]
 
     def _many(self, sql: str, rows: Collection[Sequence[object]]) -> None:
         if rows:
@@ -546,14 +585,27 @@ def _lease(number: int, worker: str, attempts: list[tuple[int, int]]) -> Lease:
     return Lease(number, worker, attempts, len(attempts), stored=True)
 
 
+def _is_plain(job: Job) -> bool:
+    """Whether a job has returned a value at its first attempt, and there is nothing else to tell."""
+    return (
+        job.value is not None
+        and job.attempt == 1
+        and not (job.batch or job.crashes or job.due_at)
+        and job.policy is None
+        and job.inputs is None
+        and not _has_detail(job)
+    )
+
+
 def _row(job: Job) -> tuple[object, ...]:
+    # Not bytes: for each of them Python looks for an adapter, three times as long as this copy takes.
     return (
         job.id,
-        job.uid,
+        bytearray(job.uid),
         job.batch,
         int(job.stored),
         job.function,
-        job.args,
+        bytearray(job.args),
         job.created_at,
         job.attempt - (job.state is State.RUNNING),  # it counts once it is over: it may come back
         job.crashes,
@@ -561,7 +613,7 @@ def _row(job: Job) -> tuple[object, ...]:
         job.ended_at,
         job.pid,
         _detail(job),
-        job.value,
+        None if job.value is None else bytearray(job.value),
         None if job.policy is None else _pack(job.policy),
         None if job.inputs is None else _pack(job.inputs),
         job.due_at or None,
@@ -583,8 +635,12 @@ def _changes(job: Job) -> tuple[object, ...]:
     )
 
 
+def _has_detail(job: Job) -> bool:
+    return bool(job.log or job.error or job.cause or job.stop or job.usage or job.failures)
+
+
 def _detail(job: Job) -> bytes | None:
-    if not (job.log or job.error or job.cause or job.stop or job.usage or job.failures):
+    if not _has_detail(job):
         return None
     stop, cause = int(job.stop or 0), job.cause
     return _pack((cause, stop, job.error, job.log, job.root, job.usage, job.failures, job.grace_us))

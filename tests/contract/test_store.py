@@ -619,6 +619,26 @@ class TestWriting:
         assert found is not None
         assert (found.row, found.stored) == (True, State.QUEUED)
 
+    def test_many_jobs_come_back_plain_ones_and_others(self, store: Store, writer: Writer) -> None:
+        """Rows that are written by the dozen are the same as those that are written one by one."""
+        one, other = writer.submit(3 * sqlite.ROWS), writer.submit(2 * sqlite.ROWS + 7)
+        jobs = [end(job) for job in (*one[:70], *other[:60], *one[70:], *other[60:])]
+        for number, job in enumerate(jobs):
+            job.value, job.pid = b"j%d" % (number * number), 7 + number % 2
+            job.started_at += number
+            job.ended_at += 3 * number
+        odd = jobs[10::30]
+        for number, job in enumerate(odd):
+            job.attempt += number % 2
+            job.crashes += number % 3
+            job.log = LogSpan("w.1.log", number, 9) if number % 4 else None
+            if number % 5 == 1:
+                job.value, job.state, job.error = None, State.FAILED, ErrorInfo("E", "why", "")
+        writer.change(*jobs)
+        writer.commit()
+        assert [picture(store.job(job.id)) for job in jobs] == [picture(job) for job in jobs]
+        assert store.counts()[State.FAILED] == sum(job.state is State.FAILED for job in odd) > 0
+
     def test_a_row_is_changed(self, store: Store, writer: Writer) -> None:
         """Job and submit stay what they were; the counts follow."""
         (job,) = writer.submit()
