@@ -1,20 +1,23 @@
-"""The DEALER's end of ZeroMQ's wire protocol, spoken over a plain Unix socket: by clients and workers.
+"""ZeroMQ's wire protocol, spoken over a plain Unix socket: by clients, workers and the daemon.
 
-The daemon binds a libzmq ROUTER; a command line must not pay for libzmq to reach it. Its
-import alone costs more than the rest of a short command, it starts a thread, and it hides
-what a user needs to know at once: no such path, nobody listening, no permission, daemon
-gone. A plain socket reports each of them as an errno or as the end of the stream.
+A command line must not pay for libzmq to reach the daemon. Its import alone costs more than
+the rest of a short command, it starts a thread, and it hides what a user needs to know at
+once: no such path, nobody listening, no permission, daemon gone. A plain socket reports each
+of them as an errno or as the end of the stream. The daemon pays for the thread too: two of
+them have to be woken for each message, which takes longer than what is done with it.
 
-`Connection` is the protocol without any I/O, `Transport` puts a socket under it. The
-subset of ZMTP 3.1 (RFC 37, https://rfc.zeromq.org/spec/37/) spoken here:
+`Connection` is the protocol without any I/O, `Transport` puts a DEALER's socket under it,
+`jobd.wire.router` a ROUTER's. The subset of ZMTP 3.1 (RFC 37,
+https://rfc.zeromq.org/spec/37/) spoken here:
 
 - both ends send a greeting of 64 bytes: a signature (FF, eight bytes, 7F), the version,
   the security mechanism (only NULL), and filler;
-- both send a READY command with their socket type: DEALER here, ROUTER there;
+- both send a READY command with their socket type, DEALER or ROUTER, a DEALER with the
+  identity by which the ROUTER is to know it, if it wants one of its own;
 - then frames: one byte of flags (1 more, 2 long, 4 command), the length in one byte or,
   if long, in eight (big-endian), the body. jobd's messages are one frame each;
 - PING is answered by PONG with the same context. We send no PING: on a Unix socket the
-  death of the daemon ends the stream, and no network lies between to go silent.
+  death of the peer ends the stream, and no network lies between to go silent.
 
 An ERROR command, another mechanism or socket type, a message of several frames or one
 that is too large is a `ProtocolError`. It is final: the connection has to be closed.
@@ -71,13 +74,13 @@ def _quoted(raw: bytes) -> str:
 
 
 _GREETING = (_SIGNATURE + _VERSION + _NULL).ljust(_GREETING_BYTES, b"\0")
-_SOCKET_TYPE = _property(b"Socket-Type", b"DEALER")
+_MAX_IDENTITY_BYTES = 255
 # A lookup is cheaper than building two bytes for each message.
 _SHORT_HEADERS = tuple(bytes((0, size)) for size in range(256))
 
 
 class Connection:
-    """A DEALER's half of one ZMTP connection: bytes in, messages out, and no I/O.
+    """One end of a ZMTP connection: bytes in, messages out, and no I/O.
 
     The states follow each other and none comes back: greeting, handshake, `ready`; the
     first `ProtocolError` ends each of them, and every later `receive` repeats it.
@@ -91,12 +94,19 @@ class Connection:
         "_output",
         "_partial",
         "_wanted",
+        "is_router",
+        "peer",
         "ready",
     )
 
-    def __init__(self, *, max_message_bytes: int, identity: bytes = b"") -> None:
-        """Begin; the ROUTER knows us by ``identity`` (up to 100 bytes), or gives us one."""
+    def __init__(
+        self, *, max_message_bytes: int, identity: bytes = b"", is_router: bool = False
+    ) -> None:
+        """Begin; a ROUTER knows us by ``identity`` (up to 100 bytes), or gives us one."""
         self.ready = False
+        self.is_router = is_router
+        self.peer = b""
+        """The identity that the peer wants, once it is ready."""
         self._identity = identity
         self._greeted = False
         self._failure = ""
@@ -153,6 +163,11 @@ class Connection:
         if self._take_greeting(data):
             return self._take_frames(data, _GREETING_BYTES)
         return []
+
+    @property
+    def missing(self) -> int:
+        """How many bytes of a frame that has begun are known not to be here yet."""
+        return self._wanted - len(self._partial) if self._partial else 0
 
     def _take_frames(self, data: bytes, position: int) -> list[bytes]:
         """Cut `data`, from `position`, into frames. Every message passes here: kept flat."""
@@ -218,8 +233,9 @@ class Connection:
         if mechanism != _NULL:
             raise self._failed(f"the peer's security mechanism is {_quoted(mechanism)}, not 'NULL'")
         self._greeted = True
+        kind = _property(b"Socket-Type", b"ROUTER" if self.is_router else b"DEALER")
         who = _property(b"Identity", self._identity) if self._identity else b""
-        self._output += _command(b"READY", _SOCKET_TYPE + who)
+        self._output += _command(b"READY", kind + who)
         return True
 
     def _take_command(self, body: bytes) -> None:
@@ -237,9 +253,16 @@ class Connection:
             raise self._failed(f"the peer sent the command {_quoted(name)}{when}")
 
     def _take_ready(self, metadata: bytes) -> None:
-        socket_type = self._properties(metadata).get(b"socket-type", b"")
-        if socket_type != b"ROUTER":
-            raise self._failed(f"the peer's socket type is {_quoted(socket_type)}, not 'ROUTER'")
+        properties = self._properties(metadata)
+        socket_type = properties.get(b"socket-type", b"")
+        wanted = b"DEALER" if self.is_router else b"ROUTER"
+        if socket_type != wanted:
+            is_not = f"not '{wanted.decode()}'"
+            raise self._failed(f"the peer's socket type is {_quoted(socket_type)}, {is_not}")
+        self.peer = properties.get(b"identity", b"")
+        # What begins with a zero is what a ROUTER calls those who want no name.
+        if len(self.peer) > _MAX_IDENTITY_BYTES or self.peer[:1] == b"\0":
+            raise self._failed(f"the peer cannot be called {_quoted(self.peer)}")
         self.ready = True
 
     def _take_ping(self, data: bytes) -> None:

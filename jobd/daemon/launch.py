@@ -20,7 +20,7 @@ LOG_NAME = "daemon.log"
 
 def run_foreground(loaded: Loaded, ready_fd: int | None = None, owner: Owner | None = None) -> int:
     """Run the daemon in this process; return its exit code; raises JobdError if it cannot start."""
-    from jobd.daemon import service  # noqa: PLC0415  # zmq and sqlite3, which 'jobd start' does not need
+    from jobd.daemon import service  # noqa: PLC0415  # with sqlite3, which 'jobd start' does not need
 
     return service.run(loaded.settings, ready_fd, owner)
 

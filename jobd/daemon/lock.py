@@ -1,7 +1,7 @@
 """One daemon for each state directory and each socket: flock decides, before anything is bound.
 
-libzmq unlinks whatever is at the path it binds, a live daemon's socket included,
-so the socket has a lock of its own beside it.
+Whatever is at the path of a socket is removed before it is bound, since a daemon that was
+killed leaves it there; so the socket has a lock of its own beside it.
 """
 
 from __future__ import annotations

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import time
 from collections import deque
-
-import zmq
 
 from jobd.config.settings import Settings
 from jobd.daemon import logs
@@ -161,16 +160,16 @@ class Daemon:
         self._signals: deque[int] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pool_fds: set[int] = set()
-        self._poller = zmq.Poller()
+        self._poller = select.poll()
         for source in (
-            client_router.socket,
-            worker_router.socket,
+            client_router.fd,
+            worker_router.fd,
             self.committer.fd,
             self._wake_read,
         ):
-            self._poller.register(source, zmq.POLLIN)
+            self._poller.register(source, select.POLLIN)
         if owner is not None:
-            self._poller.register(owner.fd, zmq.POLLIN)
+            self._poller.register(owner.fd, select.POLLIN)
 
     def job(self, number: int) -> Job | None:
         """Return a job as it is in memory, or else as it is stored."""
@@ -245,11 +244,11 @@ class Daemon:
         scheduler.begin(round(self.now_s * 1e6), time.time_ns() // 1000)
         if self.committer.busy and self.committer.fd in ready:
             self._committed(self.committer.finish())
-        if self._client_router.socket in ready:
+        if self._client_router.fd in ready:
             for peer, frame in self._client_router.drain(DRAIN_CLIENTS):
                 self.clients.heard(peer, self.now_s)
                 self.requests.take(peer, frame)
-        if self._worker_router.socket in ready:
+        if self._worker_router.fd in ready:
             self._take_reports()
         self._see_deaths(ready)
         if self._wake_read in ready:
@@ -288,13 +287,13 @@ class Daemon:
             self.streams.check(peer)
         self._workers.flush()
 
-    def _poll(self) -> dict[object, int]:
+    def _poll(self) -> dict[int, int]:
         wanted = set(self.pool.fds())
         if wanted != self._pool_fds:
             for fd in self._pool_fds - wanted:
                 self._poller.unregister(fd)
             for fd in wanted - self._pool_fds:
-                self._poller.register(fd, zmq.POLLIN)
+                self._poller.register(fd, select.POLLIN)
             self._pool_fds = wanted
         return dict(self._poller.poll(self._timeout_ms()))
 
@@ -405,7 +404,7 @@ class Daemon:
         suffix = b"/c" if isinstance(order, AT_ONCE) else b"/j"
         self._workers.put(uid.encode() + suffix, order)
 
-    def _see_deaths(self, ready: dict[object, int]) -> None:
+    def _see_deaths(self, ready: dict[int, int]) -> None:
         if self._owner is not None and self._owner.fd in ready:
             log.info("the owner of this daemon has ended")
             self._poller.unregister(self._owner.fd)  # it stays readable
@@ -564,6 +563,8 @@ class Daemon:
     def _look_around(self) -> None:
         """Look after what nobody tells us of: deleted files, silent clients, endless output."""
         self._notify.flush()
+        self._client_router.look()
+        self._worker_router.look()
         self.store.check_identity()
         for peer in self.clients.silent(self.now_s):
             self.scheduler.window.forget_peer(peer)

@@ -18,8 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-import zmq
-
 from jobd._version import __version__
 from jobd.blobs import remove_memory
 from jobd.config.settings import Settings
@@ -115,13 +113,10 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         private_directory(directory)
     store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
     stack.callback(store.close)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    stack.callback(context.destroy, linger=500)
-    largest = settings.limits.max_message_bytes
-    client_router = Router(context, settings.socket, largest)
+    client_router = Router(settings.socket, settings.limits.max_message_bytes)
     stack.callback(client_router.close)
     worker_router = Router(
-        context, settings.worker_socket, settings.limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
+        settings.worker_socket, settings.limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
     )
     stack.callback(worker_router.close)
     scheduler = _scheduler(settings, pool_settings.boot, store)
@@ -146,7 +141,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
 
 
 def _raise_nofile() -> int:
-    """Allow as many files as we may: libzmq ends the process when they run out.  Returns the old limit."""
+    """Allow as many files as we may, one for each client.  Returns the old limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft

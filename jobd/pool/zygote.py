@@ -1,8 +1,8 @@
 """The zygote: imports what every worker needs, once, and forks workers from there.
 
-It starts no thread and no ZeroMQ context, because only a single-threaded process
-can fork safely.  It is the workers' parent: it reaps them, tells the daemon how
-they ended, and, as a subreaper, inherits and kills whatever they leave behind.
+It starts no thread, because only a single-threaded process can fork safely.  It is the
+workers' parent: it reaps them, tells the daemon how they ended, and, as a subreaper,
+inherits and kills whatever they leave behind.
 When the daemon dies it forks no more, but goes on until its last worker has ended.
 
 Talk with the daemon: one packet each way, msgpack, over a SOCK_SEQPACKET pair.

@@ -102,7 +102,7 @@ class Router:
     """One of the daemon's sockets."""
 
     def __init__(self, sim: Simulation, *, is_for_clients: bool) -> None:
-        self.socket = self
+        self.fd = self
         self.inbox: deque[tuple[bytes, bytes]] = deque()
         self._deliver = sim.to_client if is_for_clients else sim.to_worker
 
@@ -118,6 +118,9 @@ class Router:
         """Send a frame; return whether the peer is there, and whether it gets the frame."""
         is_there = self._deliver(peer, frame)
         return is_there, is_there
+
+    def look(self) -> None:
+        """Hang up on those who do not shake hands: here everybody does."""
 
 
 class NoPayloads(Payloads):
@@ -273,7 +276,7 @@ class Simulation:
             (requests, "SLICE", int(dice() * 4) + 2),
             (fake_store, "SCAN", int(dice() * 8) + 1),
             (loop, "time", clock),
-            (loop, "zmq", SimpleNamespace(Poller=lambda: poller, POLLIN=1)),
+            (loop, "select", SimpleNamespace(poll=lambda: poller, POLLIN=1)),
             (loop, "os", pipes),
             (loop, "Committer", Committer),
             (loop, "hit", self._hit),

@@ -1,0 +1,461 @@
+"""What the daemon's end of a socket promises, held against libzmq, our own end, and peers that misbehave."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import cast
+
+import pytest
+import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobd.wire import router as wire
+from jobd.wire.router import Router
+from jobd.zmtp import Disconnected, Transport
+
+WAIT_S = 20.0  # far more than anything here needs: a failure, not a measure
+LIMIT = 64_000_000
+
+GREETING = (b"\xff" + bytes(8) + b"\x7f\x03\x01NULL").ljust(64, b"\0")
+READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+HANDSHAKE = GREETING + READY
+
+
+def frame(body: bytes) -> bytes:
+    """Return a message's frame, built here apart from the code under test."""
+    if len(body) < 256:
+        return b"\0" + bytes([len(body)]) + body
+    return b"\2" + struct.pack(">Q", len(body)) + body
+
+
+class Served:
+    """A router, and a loop that drains it while a peer is waited for."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.router = Router(path, LIMIT)
+        self.heard: list[tuple[bytes, bytes]] = []
+
+    def drain(self, most: int = 1000) -> int:
+        """Wait until there is something to do, and do it; return how many frames that brought."""
+        assert select.select([self.router.fd], [], [], WAIT_S)[0], "nothing comes"
+        found = self.router.drain(most)
+        self.heard += found
+        return len(found)
+
+    def until(self, is_so: Callable[[], object]) -> None:
+        """Drain until something is so."""
+        deadline = time.monotonic() + WAIT_S
+        while not is_so():
+            assert time.monotonic() < deadline, "it does not come to be"
+            if select.select([self.router.fd], [], [], 0.01)[0]:
+                self.heard += self.router.drain(1000)
+
+    def hear(self, count: int = 1) -> list[tuple[bytes, bytes]]:
+        """Drain until so many frames have come, and return all that have."""
+        self.until(lambda: len(self.heard) >= count)
+        heard, self.heard = self.heard, []
+        return heard
+
+    def settle(self) -> None:
+        """Drain until nothing comes."""
+        while select.select([self.router.fd], [], [], 0.05)[0]:
+            self.heard += self.router.drain(1000)
+
+    def raw(self, stream: bytes = HANDSHAKE) -> socket.socket:
+        """Connect a plain socket, and have it say this."""
+        connected = socket.socket(socket.AF_UNIX)
+        connected.settimeout(WAIT_S)
+        connected.connect(self.path)
+        connected.sendall(stream)
+        return connected
+
+    def transport(self, identity: bytes = b"") -> Transport:
+        """Connect our own end."""
+        made: list[Transport] = []
+
+        def connect() -> None:
+            made.append(
+                Transport.connect(
+                    self.path, timeout_s=WAIT_S, max_message_bytes=LIMIT, identity=identity
+                )
+            )
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        self.until(lambda: made or not thread.is_alive())
+        thread.join()
+        return made[0]
+
+    def named(self, transport: Transport) -> bytes:
+        """Return what the router calls this peer."""
+        transport.send(b"who am I?", time.monotonic() + WAIT_S)
+        ((name, _),) = self.hear()
+        return name
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """Return a router at a path that is short enough, wherever pytest's own are."""
+    directory = tempfile.mkdtemp(prefix="j", dir="/tmp")
+    made = Served(f"{directory}/s")
+    yield made
+    made.router.close()
+    shutil.rmtree(directory)
+
+
+def collect(transport: Transport, count: int) -> list[bytes]:
+    """Receive until so many messages are there."""
+    messages: list[bytes] = []
+    while len(messages) < count:
+        got = transport.receive(WAIT_S)
+        assert got
+        messages += got
+    return messages
+
+
+def hangs_up(raw: socket.socket) -> bool:
+    """Read until the router closes."""
+    try:
+        while raw.recv(1 << 20):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+# --- who speaks libzmq
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 1_000_000, 30_000_000])
+@pytest.mark.parametrize("identity", [b"", b"worker/j"])
+def test_a_dealer_of_libzmq_is_served(served: Served, size: int, identity: bytes) -> None:
+    """A body of any size goes there and back unchanged."""
+    body = (bytes(range(256)) * (size // 256 + 1))[:size]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.set(zmq.LINGER, 0)
+        if identity:
+            dealer.set(zmq.IDENTITY, identity)
+        dealer.connect(f"ipc://{served.path}")
+        dealer.send(body)
+        ((name, heard),) = served.hear()
+        assert heard == body
+        assert name == identity or not identity
+        assert served.router.send(name, body)
+        served.until(lambda: dealer.poll(0))
+        assert dealer.recv() == body
+
+
+@pytest.mark.parametrize("kind", [zmq.REQ, zmq.ROUTER, zmq.PUSH, zmq.SUB])
+def test_other_sockets_of_libzmq_are_not_heard(served: Served, kind: int) -> None:
+    """Only DEALERs make sense here; whatever else connects brings nothing and harms nobody."""
+    with zmq.Context() as context, context.socket(kind) as other:
+        other.set(zmq.LINGER, 0)
+        other.connect(f"ipc://{served.path}")
+        if kind in (zmq.REQ, zmq.PUSH):
+            other.send(b"x", zmq.NOBLOCK if kind == zmq.REQ else 0)
+        with closing(served.transport()) as ours:
+            assert served.named(ours)
+
+
+def test_heartbeats_of_libzmq_are_answered(served: Served) -> None:
+    """A peer that sends PINGs and would hang up without a PONG stays connected."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.set(zmq.LINGER, 0)
+        dealer.set(zmq.IDENTITY, b"beating")
+        dealer.set(zmq.HEARTBEAT_IVL, 20)
+        dealer.set(zmq.HEARTBEAT_TIMEOUT, 5_000)
+        dealer.connect(f"ipc://{served.path}")
+        dealer.send(b"hello")
+        served.hear()
+        for _ in range(10):
+            served.drain()  # a PING each
+        assert served.router.reaches(b"beating", b"") == (True, True)
+
+
+# --- who comes, comes again, and goes
+
+
+def test_peers_without_a_name_get_one_each(served: Served) -> None:
+    """Two of them are two."""
+    with closing(served.transport()) as one, closing(served.transport()) as two:
+        names = [served.named(one), served.named(two)]
+        assert names[0] != names[1]
+        for name, transport in zip(names, (one, two), strict=True):
+            assert served.router.send(name, b"to " + name)
+            assert collect(transport, 1) == [b"to " + name]
+
+
+def test_a_peer_that_comes_again_takes_the_place_of_its_old_connection(served: Served) -> None:
+    """A worker that reconnects keeps its name; the connection that was there before is closed."""
+    with closing(served.transport(b"w/j")) as old, closing(served.transport(b"w/j")) as new:
+        assert served.named(new) == b"w/j"
+        assert served.router.send(b"w/j", b"run")
+        assert collect(new, 1) == [b"run"]
+        with pytest.raises(Disconnected):
+            old.receive(WAIT_S)
+    served.settle()
+    assert served.router.reaches(b"w/j", b"") == (False, False)
+
+
+def test_nobody_takes_a_name_that_the_router_gives(served: Served) -> None:
+    """What begins with a zero is refused: it could be somebody else's."""
+    who = b"\x08Identity\x00\x00\x00\x09\0\0\0\0\0\0\0\0\1"
+    ready = b"\x04" + bytes([len(READY) - 2 + len(who)]) + READY[2:] + who
+    with served.raw(GREETING + ready) as thief:
+        served.settle()
+        assert hangs_up(thief)
+
+
+def test_who_is_not_there_is_not_reached(served: Served) -> None:
+    """Nor who has gone; and that is told."""
+    assert not served.router.send(b"nobody", b"x")
+    assert served.router.reaches(b"nobody", b"x") == (False, False)
+    with closing(served.transport(b"somebody")):
+        served.until(lambda: served.router.reaches(b"somebody", b"x") == (True, True))
+    served.settle()
+    assert served.router.reaches(b"somebody", b"x") == (False, False)
+
+
+def test_last_words_are_heard(served: Served) -> None:
+    """What a peer has sent whole before it died arrives, be it written to meanwhile or not."""
+    with served.raw() as dying:
+        served.settle()
+        dying.sendall(frame(b"last") + frame(b"words" * 10_000))
+    ((name, last),) = served.hear()
+    assert last == b"last"
+    assert not served.router.send(name, b"are you there?")
+    assert served.hear() == [(name, b"words" * 10_000)]
+
+
+def test_half_a_frame_is_none(served: Served) -> None:
+    """A peer that dies in the midst of one leaves nothing."""
+    with served.raw() as dying:
+        served.settle()
+        dying.sendall(frame(b"whole") + frame(b"x" * 1000)[:-1])
+    served.settle()
+    assert [body for _, body in served.heard] == [b"whole"]
+
+
+# --- who sends too much
+
+
+def test_ten_thousand_frames_at_once(served: Served) -> None:
+    """They come whole, in order, and some at a time."""
+    bodies = [b"%d" % number for number in range(10_000)]
+    with served.raw() as busy:
+        served.settle()
+        sender = threading.Thread(target=busy.sendall, args=(b"".join(map(frame, bodies)),))
+        sender.start()
+        served.until(lambda: len(served.heard) >= 10)
+        counts = []
+        while len(served.heard) < len(bodies):
+            counts.append(served.drain(100))
+        sender.join()
+    assert [body for _, body in served.heard] == bodies
+    assert max(counts) < 100 + wire.READ_BYTES // 3
+
+
+def test_who_sends_much_does_not_keep_others_waiting(served: Served) -> None:
+    """With a bound of one frame a drain, it is each peer's turn."""
+    with ExitStack() as stack:
+        busy = [stack.enter_context(served.raw()) for _ in range(5)]
+        served.settle()
+        for each in busy:
+            each.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    each.send(frame(b"again") * 100)
+        quiet = stack.enter_context(served.raw(HANDSHAKE + frame(b"once")))
+        for _ in range(3 * (len(busy) + 2)):  # to accept it, to shake hands, to hear it
+            served.drain(1)
+        assert b"once" in [body for _, body in served.heard]
+        assert quiet.fileno() >= 0
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x02" + struct.pack(">Q", LIMIT + 1),
+        b"\x02" + b"\xff" * 8,
+        b"\x01\x01x\x00\x01y",
+        b"\x08\x00",
+        b"\x04\x01\x05JOIN",
+    ],
+)
+def test_who_breaks_the_rules_is_hung_up_on(served: Served, stream: bytes) -> None:
+    """Too large a frame, by its header alone; several frames, odd flags, unknown commands."""
+    with served.raw(HANDSHAKE + stream) as raw, closing(served.transport()) as other:
+        served.settle()
+        assert hangs_up(raw)
+        assert served.named(other)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    before=st.sampled_from([b"", GREETING, HANDSHAKE]),
+    pieces=st.lists(st.binary(max_size=300), max_size=4),
+)
+def test_random_bytes_hurt_nobody(before: bytes, pieces: list[bytes]) -> None:
+    """Nothing is raised, and others are served."""
+    directory = tempfile.mkdtemp(prefix="j", dir="/tmp")
+    try:
+        served = Served(f"{directory}/s")
+        with closing(served.router), served.raw(before) as raw:
+            for piece in pieces:
+                try:
+                    raw.sendall(piece)
+                except (BrokenPipeError, ConnectionResetError):
+                    break
+                served.router.drain(10)
+            with closing(served.transport(b"other")):
+                served.until(lambda: served.router.reaches(b"other", b"") == (True, True))
+    finally:
+        shutil.rmtree(directory)
+
+
+# --- who does not read
+
+
+def test_who_does_not_read_misses_what_is_too_much(served: Served) -> None:
+    """It is connected, and gets no more; what is in its line goes out whole once it reads."""
+    with closing(served.transport(b"slow")) as slow, closing(served.transport(b"other")) as other:
+        served.settle()
+        sent = 0
+        while served.router.send(b"slow", b"%d " % sent + bytes(1000)):
+            sent += 1
+        assert wire.HIGH_WATER <= sent < 3 * wire.HIGH_WATER
+        assert served.router.reaches(b"slow", b"x") == (True, False)
+        assert served.router.send(b"other", b"x")
+        assert collect(other, 1) == [b"x"]
+        served.settle()  # nothing to do: a full line must not keep the loop awake
+        got: list[bytes] = []
+        while len(got) < sent:
+            got += slow.receive(0)
+            served.router.drain(10)
+        assert [int(body.split()[0]) for body in got] == list(range(sent))
+        assert served.router.reaches(b"slow", b"again") == (True, True)
+        assert collect(slow, 1) == [b"again"]
+
+
+def test_pings_of_who_does_not_read_cost_nothing(served: Served) -> None:
+    """Their answers wait in the same line, which is bounded."""
+    ping = b"\x04\x17\x04PING\x00\x0a" + bytes(16)
+    with served.raw() as deaf:
+        served.settle()
+        deaf.setblocking(False)
+        for _ in range(20_000):
+            try:
+                deaf.send(ping)
+            except BlockingIOError:
+                served.router.drain(10)
+        (peer,) = served.router._by_fd.values()
+        assert len(peer.line) <= wire.HIGH_WATER
+
+
+@pytest.mark.parametrize("has_line", [False, True])
+def test_who_only_stops_reading_is_not_reached_and_costs_no_time(
+    served: Served, *, has_line: bool
+) -> None:
+    """It is still listened to, and the loop can sleep."""
+    with served.raw(HANDSHAKE + frame(b"I am")) as deaf:
+        ((name, _),) = served.hear()
+        (peer,) = served.router._by_fd.values()
+        while has_line and not peer.line:
+            served.router.send(name, bytes(10_000))
+        deaf.shutdown(socket.SHUT_RD)
+        if has_line:
+            deaf.recv(1 << 20)
+            served.until(lambda: not peer.line)
+        assert not served.router.send(name, b"x")
+        assert served.router.reaches(name, b"x") == (False, False)
+        served.settle()
+        assert not select.select([served.router.fd], [], [], 0)[0]
+        deaf.sendall(frame(b"still"))
+        assert served.hear() == [(name, b"still")]
+
+
+# --- who does not shake hands
+
+
+def test_who_does_not_shake_hands_is_hung_up_on(served: Served) -> None:
+    """After two looks, a second apart in the daemon; who has done it stays."""
+    with (
+        served.raw(b"") as mute,
+        served.raw(GREETING) as half,
+        closing(served.transport()) as other,
+    ):
+        served.settle()
+        for _ in range(3):
+            served.router.look()
+        assert hangs_up(mute)
+        assert hangs_up(half)
+        assert served.named(other)
+
+
+def test_when_files_run_out_it_waits_for_some(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is accepted until the next look, and the loop is not kept awake by those who wait."""
+
+    class Full:
+        """A listener without any file left."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self.fileno = real.fileno
+
+        def accept(self) -> None:
+            """Fail as the kernel does."""
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    real = served.router._listener
+    monkeypatch.setattr(served.router, "_listener", cast("socket.socket", Full(real)))
+    with served.raw(HANDSHAKE + frame(b"patient")):
+        served.drain()
+        assert not select.select([served.router.fd], [], [], 0)[0]
+        monkeypatch.setattr(served.router, "_listener", real)
+        served.router.look()
+        assert [body for _, body in served.hear()] == [b"patient"]
+
+
+# --- its own life
+
+
+def test_it_takes_the_path_and_removes_it(served: Served) -> None:
+    """What a killed daemon has left there is in nobody's way; only the user may connect."""
+    directory = tempfile.mkdtemp(prefix="j", dir="/tmp")
+    path = f"{directory}/s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    router = Router(path, LIMIT)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    router.close()
+    assert os.listdir(directory) == []
+    os.rmdir(directory)
+    assert served.router.path != path
+
+
+def test_the_last_frames_are_read_after_its_end(served: Served) -> None:
+    """A peer that reads slowly gets what was in its line."""
+    with closing(served.transport(b"slow")) as slow:
+        served.settle()
+        for number in range(50):
+            assert served.router.send(b"slow", bytes([number]) * 20_000)
+        got: list[bytes] = []
+        reader = threading.Thread(target=lambda: got.extend(collect(slow, 50)))
+        reader.start()
+        served.router.close()
+        reader.join(WAIT_S)
+    assert [body[0] for body in got] == list(range(50))
+    served.router = Router(served.path, LIMIT)  # for the fixture to close
