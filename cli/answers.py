@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jobd.cli.render import answers_json, exit_code
-from jobd.model.errors import NotFound, NotReady
+from jobd.model.errors import JobAborted, NotFound, NotReady
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
 
-CODES = {"not found": NotFound.code, "has not ended": NotReady.code, "its input": NotReady.code}
+CODES = {
+    "not found": NotFound.code,
+    "has not ended": NotReady.code,
+    "it comes after": NotReady.code,
+    "it waits for a failure": JobAborted.code,
+}
 """Exit codes of the answers that are refusals; all others mean that the job is as it was asked."""
 
 

@@ -1,6 +1,6 @@
-"""Results as arguments, where the scheduler needs the store for them.
+"""Jobs that come after others, where the scheduler needs the store for them.
 
-At submit: which jobs the inputs are, and what became of them.  When something ends:
+At submit: which jobs the sources are, and what became of them.  When something ends:
 who waits for it and is not in memory, a slice in each turn of the loop.  When a job is
 sent to a worker: its inputs' values.  At start: those for whom it matters that the last
 daemon did not come to the end of its own lookups.
@@ -9,17 +9,17 @@ daemon did not come to the end of its own lookups.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobd.model.edges import Standing, When, joined, standing, success_of
 from jobd.model.errors import JobdError, NotFound, UsageError
 from jobd.model.job import EXPIRED, TAKEN, Job
 from jobd.model.messages import Submit
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Fate, has_failed, root_of
+from jobd.scheduler import Sources, blame, root_of
 
 if TYPE_CHECKING:
     from jobd.daemon.loop import Daemon
@@ -31,7 +31,7 @@ KEY_BYTES = 16
 
 
 class Parked(msgspec.Struct):
-    """A submit with an input whose own submit is still being checked."""
+    """A submit with a source whose own submit is still being checked."""
 
     key: bytes
     peer: bytes
@@ -39,7 +39,7 @@ class Parked(msgspec.Struct):
 
 
 class _NotYet(Exception):
-    """An input's submit is still being checked."""
+    """A source's submit is still being checked."""
 
     def __init__(self, key: bytes) -> None:
         super().__init__(key)
@@ -67,17 +67,17 @@ class Dependencies:
     # -- submits --
 
     def take_in(self, peer: bytes, request: Submit) -> None:
-        """Submit jobs with inputs; or have that wait until an input's own submit is through.
+        """Submit jobs that come after others; or have that wait until a source's own submit is through.
 
         Raises:
             JobdError: the submit is refused.
         """
         try:
-            fates = self._fates(request)
+            sources = self._sources(request)
         except _NotYet as wait:
             self._parked[request.uid] = Parked(wait.key, peer, request)
         else:
-            self._scheduler.submit(peer, request, self._daemon.requests.policy(request), fates)
+            self._scheduler.submit(peer, request, self._daemon.requests.policy(request), sources)
 
     def is_waiting(self, peer: bytes, request: Submit) -> bool:
         """Whether a submit with this key waits already; the newest sender gets the answer."""
@@ -99,20 +99,30 @@ class Dependencies:
                 if uid not in self._parked:
                     self.checked(uid)
 
-    def _fates(self, request: Submit) -> list[Fate]:
-        """Find out which jobs the inputs are, and put their ids into the request."""
-        if len(request.inputs) != len(request.args):
+    def _sources(self, request: Submit) -> Sources:
+        """Find out which jobs its jobs come after, and put their ids into the request."""
+        if len(request.inputs) not in (0, len(request.args)):
             raise UsageError(
                 "a submit names the inputs of each of its calls, or of none",
                 "is the client of another version?",
             )
-        calls = [
-            [n if isinstance(n, int) else self._by_key(n, request.uid) for n in inputs]
-            for inputs in request.inputs
-        ]
-        states = self._states(sorted(set(chain.from_iterable(calls))))
-        request.inputs = calls  # type: ignore[assignment]  # a list of lists of ints is one
-        return [self._fate(inputs, states) for inputs in calls]
+
+        def resolved(name: int | bytes) -> int:
+            return name if isinstance(name, int) else self._by_key(name, request.uid)
+
+        after = [(resolved(name), when) for name, when in request.after]
+        inputs = [[resolved(name) for name in names] for names in request.inputs]
+        every = [joined(numbers, after) for numbers in inputs or [[]]]
+        states = self._states(sorted(set().union(*every)))
+        never: dict[int, Job] = {}
+        for edges in every:
+            for number, when in edges.items():
+                if standing(when, states[number]) is Standing.NEVER:
+                    if number not in never and (job := self._daemon.job(number)) is not None:
+                        never[number] = job
+                    break  # one is enough to know
+        request.inputs, request.after = inputs, [*joined((), after).items()]  # type: ignore[assignment]  # ids are names
+        return Sources(states, never)
 
     def _by_key(self, name: bytes, waiting: bytes) -> int:
         """Return the id of a job that is named by its submit's key and its index there."""
@@ -131,7 +141,7 @@ class Dependencies:
             first, count = self._store.submit_of(key) or (0, 0)
         if index >= count:
             raise NotFound(
-                "an input is a job of a submit that nobody knows", "it may have been refused"
+                "it comes after a job of a submit that nobody knows", "it may have been refused"
             )
         return first + index
 
@@ -160,13 +170,8 @@ class Dependencies:
                     states[n] = State.QUEUED  # on its way to the store, and not in memory
         missing = [n for n in numbers if n not in states]
         if missing:
-            raise NotFound(f"there is no job {missing[0]}, to be an input", "see 'jobd ls'")
+            raise NotFound(f"there is no job {missing[0]} to come after", "see 'jobd ls'")
         return states
-
-    def _fate(self, inputs: list[int], states: dict[int, State]) -> Fate:
-        unmet = [n for n in dict.fromkeys(inputs) if states[n] is not State.SUCCEEDED]
-        failed = next((n for n in unmet if states[n] >= ENDED), None)
-        return unmet, None if failed is None else self._daemon.job(failed)
 
     # -- ends, and other changes --
 
@@ -190,9 +195,9 @@ class Dependencies:
         number, lookup = next(iter(self._blocked.lookups.items()))
         job = self._daemon.job(number)
         found = self._store.dependants(number, lookup.after, limit + 1) if job else []
-        for dependant in found:
+        for dependant, when in found:
             assert job is not None
-            self._consider(dependant, job, changed=lookup.changed)
+            self._consider(dependant, when, job, changed=lookup.changed)
             lookup.after = dependant
         if len(found) <= limit and self._blocked.lookups.get(number) is lookup:
             del self._blocked.lookups[number]
@@ -201,28 +206,29 @@ class Dependencies:
                 self._blocked.settled(number)
         return len(found)
 
-    def _consider(self, number: int, job: Job, *, changed: bool) -> None:
+    def _consider(self, number: int, when: When, job: Job, *, changed: bool) -> None:
         """Look at a dependant of a job that has ended, or had."""
         if number in self._blocked.missing:
             return  # it hears of all that matters to it
-        if not changed and job.state is State.SUCCEEDED and self._is_waiting(number):
-            return  # as most do whose inputs come one after the other: it need not be loaded
+        is_met = when is not When.FAILED and job.state is State.SUCCEEDED
+        if is_met and not changed and self._has_unmet(number):
+            return  # as most do whose sources end one after the other: it need not be loaded
         self._examine(number)
 
     def _examine(self, number: int) -> None:
-        """Make a job that is not resident what its inputs make it."""
+        """Make a job that is not resident, and has not started, what its edges make it."""
         job = self._daemon.job(number)
         if job is None or number in self._blocked.missing:
             return
         if job.state not in (State.BLOCKED, State.ABORTED):
             return
-        failed = self._failed_input(job)
-        if failed is not None:
-            if job.root != root_of(failed):
-                self._blocked.abort(self._load(job), failed)
+        never = self._never_after(job)
+        if never is not None:
+            if job.root != root_of(never):
+                self._blocked.abort(self._load(job), never)
         elif job.state is State.ABORTED:
-            self._blocked.revive(self._load(job), is_waiting=self._is_waiting(number))
-        elif not self._is_waiting(number):
+            self._blocked.revive(self._load(job), is_waiting=self._is_waiting(job))
+        elif not self._is_waiting(job):
             self._blocked.release(self._load(job))
 
     def retry(self, job: Job) -> str:
@@ -230,11 +236,12 @@ class Dependencies:
         scheduler = self._scheduler
         if scheduler.is_unsettled(job.id):
             return "has not ended"
-        if job.inputs and job.state in (State.ABORTED, State.CANCELLED, State.EXPIRED):
-            failed = self._failed_input(job)
-            if failed is not None:
-                return f"its input {root_of(failed)} has failed: retry that"
-            is_waiting = self._is_waiting(job.id)
+        # Who has started once does not wait again.
+        if not job.started_at and job.state in (State.ABORTED, State.CANCELLED, State.EXPIRED):
+            never = self._never_after(job)
+            if never is not None:
+                return _refusal(never)
+            is_waiting = self._is_waiting(job)
             if is_waiting or job.state is State.ABORTED:
                 return scheduler.revive(self._load(job), is_waiting=is_waiting)
         return scheduler.retry(self._load(job))
@@ -244,29 +251,41 @@ class Dependencies:
     def _load(self, job: Job) -> Job:
         return self._scheduler.window.load(job)
 
-    def _is_waiting(self, number: int) -> bool:
-        """Whether an input of this stored job has not succeeded."""
-        jobs = self._jobs
-        # As many as may have succeeded since, and one more.
-        unmet = self._store.unmet(number, self._scheduler.ledger.count_unsettled() + 1)
-        return any(n not in jobs or jobs[n].state is not State.SUCCEEDED for n in unmet)
-
-    def _failed_input(self, job: Job) -> Job | None:
-        """Return an input of this job that has failed: one with the same root, if there is one."""
-        jobs, inputs = self._jobs, set(job.inputs or ())
+    def _is_waiting(self, job: Job) -> bool:
+        """Whether a source of this stored job has not ended, or not again since it was retried."""
+        edges = job.edges()
         ledger = self._scheduler.ledger
-        failed = [other for other in ledger.unsettled() if other.id in inputs and has_failed(other)]
-        for number in self._store.failed(job.id, ledger.count_unsettled() + 1):
+        return any(
+            other.state < ENDED and other.id in edges for other in ledger.unsettled()
+        ) or self._has_unmet(job.id)
+
+    def _has_unmet(self, number: int) -> bool:
+        """Whether a source of this stored job has not ended, retries apart that are not stored yet."""
+        jobs = self._jobs
+        # As many as may have ended since, and one more.
+        unmet = self._store.unmet(number, self._scheduler.ledger.count_unsettled() + 1)
+        return any(n not in jobs or jobs[n].state < ENDED for n in unmet)
+
+    def _never_after(self, job: Job) -> Job | None:
+        """Return a source that keeps this job from ever starting: one with the same root, if there is one."""
+        jobs, edges = self._jobs, job.edges()
+        ledger = self._scheduler.ledger
+        found = [
+            other
+            for other in ledger.unsettled()
+            if other.id in edges and standing(edges[other.id], other.state) is Standing.NEVER
+        ]
+        for number in self._store.never(job.id, ledger.count_unsettled() + 1):
             other = None if number in jobs else self._store.job(number)
             if other is not None:
-                failed.append(other)
-        failed.sort(key=lambda other: (root_of(other) != job.root, other.id))
-        return failed[0] if failed else None
+                found.append(other)
+        found.sort(key=lambda other: (root_of(other) != job.root, other.id))
+        return found[0] if found else None
 
     # -- at start --
 
     def _reviewing(self) -> Iterator[None]:
-        """Look, one by one, at jobs that may not be what their inputs make them; tidy up the edges."""
+        """Look, one by one, at jobs that may not be what their edges make them."""
         after = 0
         while blocked := self._store.blocked(after, SLICE):
             for after in blocked:
@@ -274,18 +293,13 @@ class Dependencies:
                 yield
         after = 0
         while aborted := self._store.aborted(after, SLICE):
-            roots = sorted({root for _, root in aborted})
+            roots = sorted({root for _, root in aborted if root})
             states = self._store.states(roots)
             for after, root in aborted:
                 # One that was aborted itself is no root: it was retried since, in vain.
-                if states[root] <= State.SUCCEEDED or states[root] is State.ABORTED:
+                if root and (states[root] <= State.SUCCEEDED or states[root] is State.ABORTED):
                     self._examine(after)
                     yield
-        after = 0
-        while void := self._store.void_inputs(after, SLICE):
-            for after in void:
-                self._blocked.settled(after)
-                yield
 
     # -- values --
 
@@ -304,3 +318,12 @@ class Dependencies:
                 return b"%s %d" % (EXPIRED if value is None else tombstone, number)
         assert value is not None
         return value
+
+
+def _refusal(never: Job) -> str:
+    """Return the answer to a retry of a job that still can never start."""
+    cause, _ = blame(never)
+    root = root_of(never)
+    if cause == success_of(root):
+        return f"it waits for a failure of job {root}, which has succeeded"
+    return f"it comes after job {root}, which has failed: retry that"

@@ -200,7 +200,7 @@ class Requests:
             hit("submit.accepted")
 
     def _queue(self, peer: bytes, request: Submit) -> None:
-        if request.inputs:
+        if request.inputs or request.after:
             self._daemon.dependencies.take_in(peer, request)
         else:
             self._daemon.scheduler.submit(peer, request, self.policy(request))
@@ -444,6 +444,7 @@ class Requests:
                 job = store.job(info.id)
                 if job is not None:
                     info.args, info.inputs, info.policy = job.args, job.inputs or [], job.policy
+                    info.after = job.after or []
                     info.enforced = means(job.policy) if job.policy else {}
                     info.tail = logs.last_lines(self._daemon.logs_dir, job.log)
             if infos:

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from jobd.model.durations import LONGEST_S
+from jobd.model.edges import Edges, When, joined
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import Event, State
 
@@ -191,6 +192,7 @@ class Job(msgspec.Struct, gc=False):
     log: LogSpan | None = None
     value: bytes | None = None
     inputs: list[int] | None = None  # the jobs whose results are among its arguments
+    after: list[tuple[int, When]] | None = None  # those that it comes after besides
     root: int = 0  # aborted: the job that was to blame
     usage: Usage | None = None  # of the latest attempt
     due_at: int = 0  # when the clock does something to it (scheduler.timers); 0: never
@@ -205,6 +207,10 @@ class Job(msgspec.Struct, gc=False):
     watchers: tuple[bytes, ...] | None = None
     earlier: list[Attempt] | None = None  # ends of superseded attempts, not stored yet
     void: bool = False  # its submit failed: whatever it does is not recorded
+
+    def edges(self) -> Edges:
+        """Return the jobs that it comes after, and what each has to come to."""
+        return joined(self.inputs or (), self.after or ())
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True):
@@ -249,3 +255,5 @@ class JobInfo(msgspec.Struct, array_like=True):
     """When it starts, if it is scheduled, or when it expires; 0: neither."""
     enforced: dict[str, str] = {}
     """By what each of its limits is enforced."""
+    after: list[tuple[int, When]] = []
+    """The jobs that it comes after, but for the inputs."""

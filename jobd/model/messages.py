@@ -17,6 +17,7 @@ import msgspec
 
 from jobd.model.blob import Place
 from jobd.model.durations import LONGEST_S
+from jobd.model.edges import When
 from jobd.model.errors import JobdError
 from jobd.model.job import ErrorInfo, JobInfo, Progress
 from jobd.model.selector import Number, Selector
@@ -58,7 +59,8 @@ class Submit(Message, tag=2):
     ``inputs`` has, for each call, the jobs whose results are among its arguments: by
     id, or, as a submit may not be answered yet, by its key and then 8 bytes,
     big-endian: which of its jobs.  Empty: no call has any.  ``by_value``: the function itself is in
-    ``args``, and ``function`` is only its name.
+    ``args``, and ``function`` is only its name.  ``after`` has the jobs that all of these come after,
+    named in the same way.
     """
 
     rid: int
@@ -71,6 +73,7 @@ class Submit(Message, tag=2):
     options: bytes = b""
     inputs: list[list[Number | bytes]] = []
     by_value: bool = False
+    after: list[tuple[Number | bytes, When]] = []
 
 
 class Watch(Message, tag=3):

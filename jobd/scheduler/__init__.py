@@ -1,7 +1,7 @@
 """The scheduler: a pure state machine that decides what happens next."""
 
 from jobd.scheduler.batch import Batch
-from jobd.scheduler.blocked import Fate, has_failed, root_of
+from jobd.scheduler.blocked import Sources, blame, root_of
 from jobd.scheduler.core import Effects, Scheduler, ended_message
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options
@@ -11,14 +11,14 @@ __all__ = [
     "Batch",
     "Death",
     "Effects",
-    "Fate",
     "Follower",
     "Options",
     "Phase",
     "Scheduler",
+    "Sources",
     "Streams",
     "Worker",
+    "blame",
     "ended_message",
-    "has_failed",
     "root_of",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from jobd.model.edges import When
 from jobd.model.job import Job, Lease, Parcel, Record
 from jobd.model.messages import Reply
 from jobd.model.options import Policy
@@ -64,12 +65,10 @@ class Batch:
         self.replies: list[tuple[bytes, Reply]] = []
         self.recorded: list[tuple[str, int]] = []
         """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
-        self.edges: list[tuple[int, int]] = []
-        """New ones: (input that has not succeeded, job that waits for it)."""
+        self.edges: list[tuple[int, int, When, bool]] = []
+        """New ones: (source, job that comes after it, when, whether that is open)."""
         self.settled: list[int] = []
-        """Inputs that have succeeded: no edge leads from them any more."""
-        self.freed: list[int] = []
-        """Jobs that wait no longer: no edge leads to them any more."""
+        """Sources that have succeeded: what leads from them and is met so is closed."""
         self.items: list[tuple[int, int, bytes]] = []
         """What streams have produced: (job, number, value)."""
         self.cleared: list[int] = []

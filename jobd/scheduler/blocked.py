@@ -1,24 +1,26 @@
-"""Jobs that wait for the results of others.
+"""Jobs that come after others, because of their results or only in order.
 
-An *edge* leads from an input that has not succeeded to the job that waits for it.
-The store has all of them (an edge from a job that has succeeded means nothing and is
-removed some time).  Of the blocked jobs as many as there is room for are *resident*:
-their edges are here too, and what ends releases them in the same turn.  Those that
-are *spilled* are found by asking the store for the dependants of whatever has ended
-(`lookups`); jobd.daemon.dependencies does that.
+An *edge* leads from a source to the job that comes after it (`jobd.model.edges`).  The
+store has all of them; one that is met for good, as its source has succeeded, is
+*closed* some time, and only tells who came after whom.  Of the blocked jobs as many as
+there is room for are *resident*: their open edges are here too, and what ends releases
+them in the same turn.  Those that are *spilled* are found by asking the store for the
+dependants of whatever has ended (`lookups`); jobd.daemon.dependencies does that.
 
-What a job with inputs should be follows from the states of its inputs alone: aborted
-if one ended otherwise than by success, blocked if one has not ended, else ready.  So
-whoever changes only has to have its dependants looked at again, and nothing depends on
-the order.  All walks are queues that are worked off in slices.
+What a job that has not started should be follows from its edges and the states of their
+sources alone: aborted if one can never be met, blocked if one is not met yet, else ready.
+So whoever changes only has to have its dependants looked at again, and nothing depends on
+the order.  Ready is for good: who has been released does not wait again, whatever is
+retried.  All walks are queues that are worked off in slices.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from jobd.model.edges import Edges, Standing, When, standing, success_of
 from jobd.model.job import ErrorInfo, Job
-from jobd.model.states import ENDED, Event, State, transition
+from jobd.model.states import Event, State, transition
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
@@ -34,8 +36,20 @@ SLICE = 2_000
 
 BLAME_CHARACTERS = 300
 
-Fate = tuple[list[int], Job | None]
-"""What a new job with inputs meets: those that have not succeeded, and one that never will."""
+Edge = tuple[int, int, When, bool]
+"""The source, the job that comes after it, and whether that may still matter to it."""
+
+
+class Sources(msgspec.Struct):
+    """What is known of the jobs that new ones come after."""
+
+    states: dict[int, State]
+    never: dict[int, Job]
+    """Those because of which one of the new ones can never start."""
+
+
+NO_SOURCES = Sources({}, {})
+"""For jobs that come after none."""
 
 
 class Settling(msgspec.Struct):
@@ -67,13 +81,15 @@ class Blocked:
         self.spilled = ledger.counts[State.BLOCKED]
         """Blocked jobs that are not resident."""
         self.missing: dict[int, set[int]] = {}
-        """Of each resident job, the inputs that have not succeeded."""
+        """Of each resident job, the sources of the edges that are not met."""
         self.lookups: dict[int, Lookup] = {}
         self.fresh: dict[int, None] = {}
         """Jobs to be looked at, now that their edges are stored."""
         self.wall = 0
-        self._dependants: dict[int, set[int]] = {}
+        self._dependants: dict[int, dict[int, When]] = {}
+        """By source the residents that it may still matter to: a met edge too, if a retry may undo that."""
         self._edges = 0
+        """How many these are."""
         self._queue: dict[int, Settling] = {}
 
     @property
@@ -87,45 +103,63 @@ class Blocked:
 
     # -- coming and going --
 
-    def admit(self, job: Job, fate: Fate) -> None:
-        """Take in a new job that has inputs."""
-        unmet, failed = fate
+    def admit(self, job: Job, sources: Sources) -> None:
+        """Take in a new job that has a row from the start."""
+        edges, waits, never = self._meet(job, sources)
         self._window.jobs[job.id] = job
         self._ledger.store(job)
         if job.policy is not None:
             self._timers.watch(job, job.policy)
-        if not unmet:
+        if not waits and never is None:
             if not self._window.is_full:
                 self._window.cursor = max(self._window.cursor, job.id)
             self.ready(job)
             return
         job.state = State.BLOCKED
-        edges = self._ledger.batch.edges
-        edges += [(number, job.id) for number in unmet]
-        has_room = len(self.missing) < JOBS and self._edges + len(unmet) <= EDGES
-        if failed is None and has_room:
-            self._edges += len(unmet)
-            self.missing[job.id] = set(unmet)
-            for number in unmet:
-                self._dependants.setdefault(number, set()).add(job.id)
+        has_room = len(self.missing) < JOBS and self._edges + len(edges) <= EDGES
+        if never is None and has_room:
+            self._edges += len(edges)
+            self.missing[job.id] = waits
+            for source, when in edges.items():
+                self._dependants.setdefault(source, {})[job.id] = when
         else:
             self.spilled += 1
-            if failed is not None:
-                self.abort(job, failed)
+            if never is not None:
+                self.abort(job, never)
+
+    def _meet(self, job: Job, sources: Sources) -> tuple[Edges, set[int], Job | None]:
+        """Store a new job's edges; return the open ones, whom it waits for, and who keeps it from starting."""
+        edges: Edges = {}
+        waits: set[int] = set()
+        never = None
+        for source, when in job.edges().items():
+            state = sources.states[source]
+            stands = standing(when, state)
+            is_open = stands is not Standing.MET or state is not State.SUCCEEDED
+            self._ledger.batch.edges.append((source, job.id, when, is_open))
+            if is_open:
+                edges[source] = when
+            if stands is Standing.WAITS:
+                waits.add(source)
+            elif stands is Standing.NEVER:
+                never = never or sources.never[source]
+        return edges, waits, never
 
     def leave(self, job: Job) -> None:
         """This job is blocked no longer."""
-        missing = self.missing.pop(job.id, None)
-        if missing is None:
+        if self.missing.pop(job.id, None) is None:
             self.spilled -= 1
             return
-        self._edges -= len(missing)
-        for number in missing:
-            dependants = self._dependants.get(number)
-            if dependants is not None:
-                dependants.discard(job.id)
-                if not dependants:
-                    del self._dependants[number]
+        for source in job.edges():
+            self._unlink(source, job.id)
+
+    def _unlink(self, source: int, number: int) -> None:
+        """Forget a resident's edge, if it is known."""
+        dependants = self._dependants.get(source)
+        if dependants is not None and dependants.pop(number, None) is not None:
+            self._edges -= 1
+            if not dependants:
+                del self._dependants[source]
 
     def ready(self, job: Job, *, at_once: bool = False) -> None:
         """Queue a job that is in memory, or leave it to the store if there is no room, or it is too early."""
@@ -146,9 +180,11 @@ class Blocked:
             self._queue.pop(number, None)
             self.lookups.pop(number, None)
 
-    def stored(self, edges: list[tuple[int, int]]) -> None:
+    def stored(self, edges: list[Edge]) -> None:
         """These edges are durable: those that could not be seen before may matter."""
-        self.fresh.update((job, None) for _, job in edges if job not in self.missing)
+        self.fresh.update(
+            (job, None) for _, job, _, is_open in edges if is_open and job not in self.missing
+        )
 
     def unload(self, job: Job) -> None:
         """A blocked job is stored as it is: it leaves memory unless it is resident."""
@@ -161,7 +197,7 @@ class Blocked:
         """A job has ended: its dependants are released or aborted, some time soon."""
         if job.void:
             return
-        dependants = self._dependants.pop(job.id, None)
+        dependants = self._dependants.get(job.id)
         if dependants:
             self._queue[job.id] = Settling(job, sorted(dependants))
         if self.spilled:
@@ -172,7 +208,7 @@ class Blocked:
             self.settled(job.id)
 
     def settled(self, number: int) -> None:
-        """Everybody knows of this success: have the edges that lead from it removed."""
+        """Everybody knows of this success: have the edges closed that lead from it and are met."""
         self._ledger.batch.settled.append(number)
         self._ledger.batch.urgent = True
 
@@ -193,25 +229,25 @@ class Blocked:
 
     def _tell(self, dependant: int, job: Job) -> None:
         waiting = self._window.jobs[dependant]
-        if job.state is not State.SUCCEEDED:
+        when = self._dependants[job.id][dependant]
+        if standing(when, job.state) is Standing.NEVER:
             self.abort(waiting, job)
             return
         missing = self.missing[dependant]
         missing.discard(job.id)
-        self._edges -= 1
+        if job.state is State.SUCCEEDED:
+            self._unlink(job.id, dependant)
         if not missing:
             self.release(waiting)
 
     def release(self, job: Job) -> None:
-        """The last input of a blocked job in memory has succeeded."""
-        if job.id not in self.missing:
-            self._ledger.batch.freed.append(job.id)
+        """All edges of a blocked job in memory are met."""
         self.leave(job)
         job.state = transition(job.state, Event.RELEASE)
         self.ready(job)
 
     def abort(self, job: Job, failed: Job) -> None:
-        """An input of this job, which is blocked or was aborted, has ended otherwise than by success."""
+        """This job, which is blocked or was aborted, can never start because of how another ended."""
         if job.state is State.ABORTED:
             self.changed(job.id)
         else:
@@ -227,7 +263,7 @@ class Blocked:
     # -- another round --
 
     def revive(self, job: Job, *, is_waiting: bool) -> None:
-        """No input of this job, which was aborted or cancelled, has failed any more."""
+        """Nothing keeps this job, which was aborted or cancelled, from ever starting any more."""
         self.restarted(job.id)
         job.state = transition(job.state, Event.REVIVE)
         self.spilled += 1
@@ -239,11 +275,10 @@ class Blocked:
             self.release(job)
 
     def restarted(self, number: int) -> None:
-        """A job that had ended gets another round: who was aborted for its sake is to be looked at."""
-        settling = self._queue.pop(number, None)
-        for dependant in settling.dependants[settling.done :] if settling else ():
-            if dependant in self.missing:
-                self._dependants.setdefault(number, set()).add(dependant)
+        """A job that had ended gets another round: who has not started because of that is to wait again."""
+        self._queue.pop(number, None)
+        for dependant in self._dependants.get(number, ()):
+            self.missing[dependant].add(number)
         self.changed(number)
 
     def changed(self, number: int) -> None:
@@ -251,13 +286,8 @@ class Blocked:
         self.lookups[number] = Lookup(changed=True)
 
 
-def has_failed(job: Job) -> bool:
-    """Whether nobody will ever get a result of this job, unless it is retried."""
-    return job.state >= ENDED and job.state is not State.SUCCEEDED
-
-
 def root_of(failed: Job) -> int:
-    """Return the job that is to blame for those who have this one as an input."""
+    """Return the job that is to blame for those who are aborted because of this one."""
     return failed.root or failed.id
 
 
@@ -266,6 +296,8 @@ def blame(failed: Job) -> tuple[str, ErrorInfo | None]:
     error = failed.error
     if failed.state is State.ABORTED:
         return failed.cause, error
+    if failed.state is State.SUCCEEDED:
+        return success_of(failed.id), None
     if failed.state is State.CRASHED:
         cause = f"job {failed.id} crashed ({failed.cause})"
     elif failed.state is State.TIMED_OUT:

@@ -52,7 +52,7 @@ from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending, timers
 from jobd.scheduler.aftermath import Aftermath, attempt_of
 from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
-from jobd.scheduler.blocked import Blocked, Fate
+from jobd.scheduler.blocked import NO_SOURCES, Blocked, Sources
 from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
@@ -320,11 +320,11 @@ class Scheduler:
         peer: bytes,
         request: Submit,
         policy: Policy | None = None,
-        fates: list[Fate] | None = None,
+        sources: Sources | None = None,
     ) -> None:
         """Take in the jobs of a submit whose key is new; answered when they are durable.
 
-        ``fates`` tells what jobs with inputs meet; ``request.inputs`` has ids only by now.
+        ``sources`` tells of those that they come after; ``request`` has their ids only by now.
 
         Raises:
             Stopping: the daemon is ending.
@@ -353,11 +353,11 @@ class Scheduler:
         batch.submitted += count
         batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
         watcher = peer if request.watch else None
-        if fates is None and is_timed(policy):
-            fates = [([], None)] * count
-        if fates is not None:
+        if sources is None and is_timed(policy):
+            sources = NO_SOURCES
+        if sources is not None:
             submission.has_rows = True
-            self._submit_dependants(submission, request, policy, fates)
+            self._submit_dependants(submission, request, policy, sources)
             return
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
@@ -387,18 +387,18 @@ class Scheduler:
         self.aftermath.finish(job, Event.PUT)
 
     def _submit_dependants(
-        self, submission: Submission, request: Submit, policy: Policy | None, fates: list[Fate]
+        self, submission: Submission, request: Submit, policy: Policy | None, sources: Sources
     ) -> None:
-        """Take in jobs that wait for inputs, or for their time: each has a row from the start."""
+        """Take in jobs that wait for others, or for their time: each has a row from the start."""
         total = submission.count
-        given = request.inputs or [[]] * total
-        calls = zip(request.args, given, fates, strict=True)
-        for number, (args, inputs, fate) in enumerate(calls, submission.first):
+        calls = zip(request.args, request.inputs or [[]] * total, strict=True)
+        for number, (args, inputs) in enumerate(calls, submission.first):
             job = Job(number, request.uid, total, request.function, args, self._wall)
             job.policy, job.inputs = policy, inputs or None  # type: ignore[assignment]  # ids only
+            job.after = request.after or None  # type: ignore[assignment]  # as above
             job.watchers = (submission.tell[0][0],) if request.watch else None
             total = 0
-            self.blocked.admit(job, fate)
+            self.blocked.admit(job, sources)
 
     # -- the window --
 
@@ -451,8 +451,6 @@ class Scheduler:
         if job.state is State.SUCCEEDED:
             return "already succeeded"
         self.blocked.restarted(job.id)
-        if job.inputs:  # it was cancelled before they had succeeded, maybe
-            self.ledger.batch.freed.append(job.id)
         if job.started_at or job.state not in (State.CANCELLED, State.EXPIRED):
             # Over before it started, it has no attempt to keep; its number may be another's.
             job.earlier = [*(job.earlier or ()), attempt_of(job, job.state)]
@@ -489,7 +487,7 @@ class Scheduler:
         self.aftermath.finish(job, Event.EXPIRE)
 
     def revive(self, job: Job, *, is_waiting: bool) -> str:
-        """Open another round of a job that never ran, because of its inputs; return the answer."""
+        """Open another round of a job that never ran, because of others; return the answer."""
         if self.is_unsettled(job.id):
             return "has not ended"
         self.blocked.revive(job, is_waiting=is_waiting)

@@ -123,7 +123,7 @@ class Ledger:
     def lost(self, jobs: dict[int, Job]) -> list[Submission]:
         """The batch in flight was rolled back: keep all but its submissions for the next.
 
-        Returns these, and those of the open batch that have one of their ``jobs`` as an input.
+        Returns these, and those of the open batch that come after one of their ``jobs``.
         """
         failed = self.in_flight
         assert failed is not None
@@ -147,12 +147,12 @@ class Ledger:
         return failed.submissions + self._withdraw(failed.submissions, jobs)
 
     def _withdraw(self, failed: list[Submission], jobs: dict[int, Job]) -> list[Submission]:
-        """Take submissions out of the open batch that wait for jobs which never were."""
+        """Take submissions out of the open batch that come after jobs which never were."""
         batch = self.batch
         gone = [(s.first, s.first + s.count) for s in failed]
         found: list[Submission] = []
-        for submission in batch.submissions if gone else ():  # inputs are older than who waits
-            if submission.has_rows and _has_input(submission, jobs, gone):
+        for submission in batch.submissions if gone else ():  # sources are older than who waits
+            if submission.has_rows and _comes_after(submission, jobs, gone):
                 gone.append((submission.first, submission.first + submission.count))
                 found.append(submission)
         for submission in found:
@@ -182,7 +182,6 @@ class Ledger:
         batch.spill |= failed.spill
         batch.edited = {**failed.edited, **batch.edited}
         batch.settled[:0] = failed.settled
-        batch.freed[:0] = failed.freed
         batch.orders[:0] = failed.orders
         batch.replies[:0] = failed.replies
         batch.recorded[:0] = failed.recorded
@@ -194,12 +193,14 @@ class Ledger:
         batch.urgent = True
 
 
-def _has_input(submission: Submission, jobs: dict[int, Job], ranges: list[tuple[int, int]]) -> bool:
-    """Whether a job of the submission, all of which are in memory, has an input in these ranges."""
+def _comes_after(
+    submission: Submission, jobs: dict[int, Job], ranges: list[tuple[int, int]]
+) -> bool:
+    """Whether a job of the submission, all of which are in memory, comes after one in these ranges."""
     return any(
         low <= number < high
         for job in range(submission.first, submission.first + submission.count)
-        for number in jobs[job].inputs or ()
+        for number in jobs[job].edges()
         for low, high in ranges
     )
 

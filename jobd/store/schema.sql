@@ -29,6 +29,7 @@ CREATE TABLE jobs (
     value      BLOB,
     policy     BLOB,                         -- msgpack: the options in force; NULL: all as built in
     inputs     BLOB,                         -- msgpack: the jobs whose results are arguments; NULL: none
+    after      BLOB,                         -- msgpack: others that it comes after, and when; NULL: none
     due_at     INTEGER,                      -- when the clock does something to it; NULL: never
     CHECK (due_at IS NULL OR state < 10),    -- nothing happens to what is over
     CHECK (state != 1 OR due_at > 0),        -- what is scheduled is so for some time
@@ -45,15 +46,17 @@ CREATE INDEX queued ON jobs (id) WHERE state = 3;
 CREATE INDEX due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX blocked ON jobs (id) WHERE state = 2;
 
--- Who waits for whom: an input that has not succeeded, and a job that has it among its arguments.
--- An edge from an input that has succeeded means nothing; it is removed some time.
+-- Who comes after whom: a source, and a job that may start once that has succeeded (kind 1), ended (2),
+-- or failed (3).  One that is met for good, as its source has succeeded, is closed some time.
 CREATE TABLE edges (
-    input INTEGER NOT NULL,
-    job   INTEGER NOT NULL,
-    PRIMARY KEY (input, job)
+    source INTEGER NOT NULL,
+    job    INTEGER NOT NULL,
+    kind   INTEGER NOT NULL,
+    open   INTEGER NOT NULL,
+    PRIMARY KEY (source, job)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX waits ON edges (job);
+CREATE INDEX waits ON edges (job) WHERE open = 1;
 
 -- The highest key that each client's session has used in parcels (its last 8 bytes), so that a key that
 -- is higher than this, and than those of its session in the index of submits, needs no search.

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobd.model.edges import When, success_of
 from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record, Usage
 from jobd.model.options import Policy
@@ -48,6 +49,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 _unpack_detail = msgspec.msgpack.Decoder(Detail).decode
 _unpack_inputs = msgspec.msgpack.Decoder(list[int]).decode
+_unpack_after = msgspec.msgpack.Decoder(list[tuple[int, When]]).decode
 _unpack_policy = msgspec.msgpack.Decoder(Policy).decode
 _unpack_records = msgspec.msgpack.Decoder(list[Packed]).decode
 _unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
@@ -56,7 +58,7 @@ _unpack_counts = msgspec.msgpack.Decoder(list[int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, detail, value, policy, inputs, due_at"
+    "pid, detail, value, policy, inputs, after, due_at"
 )
 _WITHOUT_VALUE = _COLUMNS.replace("value", "NULL")
 _PLACES = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
@@ -89,11 +91,13 @@ _DROP_ITEMS = "DELETE FROM items WHERE job = ? AND seq BETWEEN 1 AND ?"
 _STATES_OF = "SELECT id, state FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
 _VALUES_OF = "SELECT id, value FROM jobs WHERE id IN (SELECT json_each.value FROM json_each(?))"
 
-# A job without a row of its own waits in a parcel: it has not succeeded.
-_UNMET = (
-    "SELECT edges.input FROM edges LEFT JOIN jobs ON jobs.id = edges.input "
-    "WHERE edges.job = ? AND (jobs.state IS NULL OR jobs.state {}) LIMIT ?"
-)
+# A job without a row of its own waits in a parcel: it has not ended.
+_EDGES_TO = "SELECT source FROM edges LEFT JOIN jobs ON jobs.id = source WHERE job = ? AND open = 1"
+_UNMET = f"{_EDGES_TO} AND (state IS NULL OR state < 10) LIMIT ?"
+_NEVER = f"{_EDGES_TO} AND ((kind = 1 AND state > 10) OR (kind = 3 AND state = 10)) LIMIT ?"
+
+_CLOSE = "UPDATE edges SET open = 0 WHERE source = ? AND kind != 3 AND open = 1"
+"""A success closes all but the edges of those who wait for a failure: they never start."""
 
 _STATES = [State(n) if n in set(State) else None for n in range(WIDTH)]
 
@@ -193,9 +197,8 @@ class Store:
             for parcel in batch.parcels:
                 if parcel.open:
                     execute("INSERT INTO parcels VALUES (?, ?, ?, ?)", _packed(parcel))
-            many("INSERT INTO edges VALUES (?, ?)", batch.edges)
-            many("DELETE FROM edges WHERE input = ?", [(n,) for n in batch.settled])
-            many("DELETE FROM edges WHERE job = ?", [(n,) for n in batch.freed])
+            many("INSERT INTO edges VALUES (?, ?, ?, ?)", batch.edges)
+            many(_CLOSE, [(n,) for n in batch.settled])
             many("DELETE FROM parcels WHERE first = ?", [(n,) for n in batch.ended_parcels])
             leases = [(x.id, x.worker, _pack(x.attempts)) for x in batch.leases.values()]
             many("INSERT INTO leases VALUES (?, ?, ?)", leases)
@@ -451,19 +454,18 @@ class Store:
         """Return what these jobs have returned."""
         return dict(self._all(_VALUES_OF, (_to_json(numbers),)))
 
-    def dependants(self, number: int, after: int, limit: int) -> list[int]:
-        """Return jobs with ids above ``after`` that wait for this one, or would if they were not over."""
-        sql = "SELECT job FROM edges WHERE input = ? AND job > ? ORDER BY job LIMIT ?"
-        return [row[0] for row in self._all(sql, (number, after, limit))]
+    def dependants(self, number: int, after: int, limit: int) -> list[tuple[int, When]]:
+        """Return jobs with ids above ``after`` that come after this one, in order, and when."""
+        sql = "SELECT job, kind FROM edges WHERE source = ? AND job > ? ORDER BY job LIMIT ?"
+        return [(row[0], When(row[1])) for row in self._all(sql, (number, after, limit))]
 
     def unmet(self, number: int, limit: int) -> list[int]:
-        """Return inputs of this job that have not succeeded."""
-        return [row[0] for row in self._all(_UNMET.format("!= 10"), (number, limit))]
+        """Return sources of this job that have not ended."""
+        return [row[0] for row in self._all(_UNMET, (number, limit))]
 
-    def failed(self, number: int, limit: int) -> list[int]:
-        """Return inputs of this job that have ended otherwise than by success."""
-        sql = _UNMET.format("> 10").replace("jobs.state IS NULL OR ", "")
-        return [row[0] for row in self._all(sql, (number, limit))]
+    def never(self, number: int, limit: int) -> list[int]:
+        """Return sources of this job that keep it from ever starting, unless they are retried."""
+        return [row[0] for row in self._all(_NEVER, (number, limit))]
 
     def blocked(self, after: int, limit: int) -> list[int]:
         """Return blocked jobs with ids above ``after``."""
@@ -471,17 +473,13 @@ class Store:
         return [row[0] for row in self._all(sql, (after, limit))]
 
     def aborted(self, after: int, limit: int) -> list[tuple[int, int]]:
-        """Return aborted jobs with ids above ``after``, each with the job that is to blame."""
-        sql = "SELECT id, detail FROM jobs WHERE state = 15 AND id > ? ORDER BY id LIMIT ?"
-        return [(row[0], _unpack_detail(row[1]).root) for row in self._all(sql, (after, limit))]
+        """Return aborted jobs with ids above ``after``, each with the job that is to blame.
 
-    def void_inputs(self, after: int, limit: int) -> list[int]:
-        """Return jobs with ids above ``after`` that have succeeded, and from which edges still lead."""
-        sql = (
-            "SELECT DISTINCT input FROM edges JOIN jobs ON jobs.id = edges.input "
-            "WHERE jobs.state = 10 AND input > ? ORDER BY input LIMIT ?"
-        )
-        return [row[0] for row in self._all(sql, (after, limit))]
+        That is 0 where it is for good: the job would have had to fail.
+        """
+        sql = "SELECT id, detail FROM jobs WHERE state = 15 AND id > ? ORDER BY id LIMIT ?"
+        details = [(row[0], _unpack_detail(row[1])) for row in self._all(sql, (after, limit))]
+        return [(n, 0 if d.cause == success_of(d.root) else d.root) for n, d in details]
 
     def old_values(self, low: int, high: int, before_us: int) -> list[int]:
         """Return jobs above the id ``low``, up to ``high``, that ended before then and have a value."""
@@ -616,6 +614,7 @@ def _row(job: Job) -> tuple[object, ...]:
         None if job.value is None else bytearray(job.value),
         None if job.policy is None else _pack(job.policy),
         None if job.inputs is None else _pack(job.inputs),
+        None if job.after is None else _pack(job.after),
         job.due_at or None,
     )
 
@@ -657,8 +656,9 @@ def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     job.stop = Event(detail.stop) if detail.stop else None
     job.root, job.usage, job.failures = detail.root, detail.usage, detail.failures
     job.grace_us = detail.grace_us
-    job.due_at = row[16] or 0
     job.inputs = None if row[15] is None else _unpack_inputs(row[15])
+    job.after = None if row[16] is None else _unpack_after(row[16])
+    job.due_at = row[17] or 0
     job.row, job.stored = True, state
     return job
 

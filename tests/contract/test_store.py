@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobd.model.edges import When, success_of
 from jobd.model.errors import ConfigError, DiskFull, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan
 from jobd.model.options import Policy
@@ -482,39 +483,48 @@ class TestEdges:
     """Who waits for whom."""
 
     def test_an_edge_is_found_from_both_sides(self, store: Store, writer: Writer) -> None:
-        """As long as it means something, and a page at a time."""
+        """A page at a time, and what it means for the job depends on the source."""
         jobs = writer.submit(4)
-        writer.batch.edges += [(1, 3), (1, 4), (2, 4)]
+        edges = [(1, 3), (1, 4), (2, 4)]
+        writer.batch.edges += [(*edge, When.SUCCEEDED, True) for edge in edges]
         end(jobs[1], State.FAILED)
         writer.change(jobs[1])
         writer.commit()
-        assert store.dependants(1, 0, 1) == [3]
-        assert store.dependants(1, 3, 9) == [4]
-        assert sorted(store.unmet(4, 9)) == [1, 2]
-        assert store.failed(4, 9) == [2]
-        assert store.failed(3, 9) == []
+        assert store.dependants(1, 0, 1) == [(3, When.SUCCEEDED)]
+        assert store.dependants(1, 3, 9) == [(4, When.SUCCEEDED)]
+        assert store.unmet(4, 9) == [1]
+        assert store.never(4, 9) == [2]
+        assert store.never(3, 9) == []
 
-    def test_an_edge_from_a_success_means_nothing(self, store: Store, writer: Writer) -> None:
-        """It is found by those who tidy up."""
-        jobs = writer.submit(2)
-        writer.batch.edges.append((1, 2))
+    def test_what_an_end_means_depends_on_the_kind_of_the_edge(
+        self, store: Store, writer: Writer
+    ) -> None:
+        """Any end will do for one of them, and a success keeps another from ever starting."""
+        jobs = writer.submit(5)
+        kinds = {3: When.SUCCEEDED, 4: When.ENDED, 5: When.FAILED}
+        for source in (1, 2):
+            writer.batch.edges += [(source, job, when, True) for job, when in kinds.items()]
+        end(jobs[0], State.FAILED)
+        end(jobs[1])
+        writer.change(jobs[0], jobs[1])
+        writer.commit()
+        assert [store.never(job, 9) for job in kinds] == [[1], [], [2]]
+        assert [store.unmet(job, 9) for job in kinds] == [[], [], []]
+
+    def test_a_success_closes_the_edges_that_it_meets(self, store: Store, writer: Writer) -> None:
+        """They still tell who came after whom; who had to wait for a failure never starts."""
+        jobs = writer.submit(4)
+        kinds = {2: When.SUCCEEDED, 3: When.ENDED, 4: When.FAILED}
+        writer.batch.edges += [(1, job, when, True) for job, when in kinds.items()]
+        writer.batch.settled.append(1)
         end(jobs[0])
         writer.change(jobs[0])
         writer.commit()
-        assert store.unmet(2, 9) == []
-        assert store.void_inputs(0, 9) == [1]
-        writer.batch.settled.append(1)
-        writer.commit()
-        assert store.void_inputs(0, 9) == store.dependants(1, 0, 9) == []
-
-    def test_a_job_that_waits_no_longer_has_no_edges(self, store: Store, writer: Writer) -> None:
-        """Those of others stay; new ones come first, should both be in one commit."""
-        writer.submit(4)
-        writer.batch.edges += [(1, 3), (2, 3), (1, 4)]
-        writer.batch.freed.append(3)
-        writer.commit()
-        assert store.dependants(1, 0, 9) == [4]
-        assert store.unmet(3, 9) == []
+        assert dict(store.dependants(1, 0, 9)) == kinds
+        assert [store.never(job, 9) for job in kinds] == [[], [], [1]]
+        with contextlib.closing(sqlite3.connect(store.path)) as connection:
+            open_ones = connection.execute("SELECT job FROM edges WHERE open = 1").fetchall()
+        assert open_ones == [(4,)]
 
     def test_states_and_values_of_many_at_once(self, store: Store, writer: Writer) -> None:
         """Of jobs with rows of their own and of those in parcels; others are left out."""
@@ -527,20 +537,22 @@ class TestEdges:
         assert store.values([2, 3]) == {2: jobs[1].value}
 
     def test_blocked_and_aborted_jobs_are_listed(self, store: Store, writer: Writer) -> None:
-        """The aborted ones with the job that is to blame; a blocked one is no backlog."""
-        blocked, aborted = writer.submit(2)
+        """The aborted ones with the job that is to blame, if it can be mended; a blocked one is no backlog."""
+        blocked, aborted, for_good = writer.submit(3)
         blocked.state = State.BLOCKED
-        blocked.inputs = [7, 8]
+        blocked.inputs, blocked.after = [7, 8], [(9, When.FAILED)]
         end(aborted, State.ABORTED)
         aborted.root, aborted.cause = 7, "job 7 failed: E"
-        writer.change(blocked, aborted)
+        end(for_good, State.ABORTED)
+        for_good.root, for_good.cause = 6, success_of(6)
+        writer.change(blocked, aborted, for_good)
         writer.commit()
         assert store.blocked(0, 9) == [1]
-        assert store.aborted(0, 9) == [(2, 7)]
-        assert store.backlog(0, 2, 9)[1] == {1: None, 2: None}
+        assert store.aborted(0, 9) == [(2, 7), (3, 0)]
+        assert store.backlog(0, 3, 9)[1] == {1: None, 2: None, 3: None}
         found = store.job(1)
         assert found is not None
-        assert found.inputs == [7, 8]
+        assert (found.inputs, found.after) == ([7, 8], [(9, When.FAILED)])
 
 
 class TestWriting:

@@ -160,7 +160,6 @@ def _tells_only_residents(blocked: Blocked, job: Job) -> None:
 
 
 def _waits_for_one_input(blocked: Blocked, dependant: int, job: Job) -> None:
-    blocked._edges -= len(blocked.missing[dependant]) - 1
     blocked.missing[dependant] = {job.id}
     blocked_tell(blocked, dependant, job)
 

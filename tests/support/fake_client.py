@@ -9,6 +9,7 @@ import msgspec
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Follower
 
+from jobd.model.edges import When
 from jobd.model.job import PUT
 from jobd.model.messages import (
     Answers,
@@ -71,6 +72,7 @@ class Submission(msgspec.Struct):
     nargs: int
     options: bytes
     inputs: list[list[int | bytes]]
+    after: list[tuple[int | bytes, When]]
 
 
 class Wrong(AssertionError):
@@ -161,7 +163,11 @@ class FakeClient:
         check, nargs = dice() < 0.2, int(dice() * 3)
         options = encode_options(self._options(function))
         inputs = [] if one or dice() > self.depends else [self._inputs() for _ in args]
-        submission = Submission(uid, function, args, dice() < 0.6, check, nargs, options, inputs)
+        after: list[tuple[int | bytes, When]] = []
+        if not one and dice() < self.depends:
+            after = [(name, tuple(When)[int(dice() * 3)]) for name in self._inputs()]
+        watch = dice() < 0.6
+        submission = Submission(uid, function, args, watch, check, nargs, options, inputs, after)
         self.open[uid] = submission
         self.resend(uid)
         return submission
@@ -173,7 +179,7 @@ class FakeClient:
         value = b"j%d" % (self.number * 1_000_000 + self._next_key)
         watch = self._rng.random() < 0.6
         self.open[uid] = Submission(
-            uid, PUT, [value], watch, check=False, nargs=0, options=b"", inputs=[]
+            uid, PUT, [value], watch, check=False, nargs=0, options=b"", inputs=[], after=[]
         )
         self.resend(uid)
         return self.open[uid]
@@ -223,6 +229,7 @@ class FakeClient:
                 watch=order.watch,
                 options=order.options,
                 inputs=order.inputs,
+                after=order.after,
             )
         )
 

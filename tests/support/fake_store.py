@@ -8,18 +8,21 @@ whoever watches what each commit has changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
+from jobd.model.edges import When, success_of
 from jobd.model.errors import DiskFull, StoreBusy
 from jobd.model.job import Attempt, Job, Lease, Parcel, Record
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
-from jobd.model.states import WIDTH, State
+from jobd.model.states import ENDED, WIDTH, State
 from jobd.scheduler.batch import Batch
 
 SCAN = 5
 """Ids that one question looks at."""
+
+_LIVE = tuple(state for state in State if state < ENDED)
 
 Packed = tuple[int, bytes, int, str, int, list[bytes], Policy | None]
 
@@ -58,9 +61,8 @@ class Pending(NamedTuple):
     sessions: dict[bytes, bytes]
     counts: list[int]
     next_id: int
-    edges: list[tuple[int, int]]
+    edges: list[tuple[int, int, When, bool]]
     settled: list[int]
-    freed: list[int]
 
 
 class Commit(NamedTuple):
@@ -86,8 +88,8 @@ class FakeStore:
         self.produced: dict[int, dict[int, bytes]] = {}
         """The items of each stream, by job and number."""
         self.sessions: dict[bytes, bytes] = {}
-        self.edges: set[tuple[int, int]] = set()
-        """Who waits for whom: (input, job)."""
+        self.edges: dict[tuple[int, int], tuple[When, bool]] = {}
+        """Who comes after whom: when, and whether that is open, by (source, job)."""
         self.tally = [0] * WIDTH
         self.next = 1
         self.is_full = False
@@ -128,7 +130,6 @@ class FakeStore:
             batch.next_id,
             edges=list(batch.edges),
             settled=list(batch.settled),
-            freed=list(batch.freed),
         )
 
     def commit(self) -> None:
@@ -165,11 +166,13 @@ class FakeStore:
         """Nobody has replaced these dictionaries."""
 
     def _put_edges(self, pending: Pending) -> None:
-        if not self.edges.isdisjoint(pending.edges):
-            raise Corrupt(f"one of the edges {pending.edges} is there already")
-        gone, freed = set(pending.settled), set(pending.freed)
-        every = self.edges.union(pending.edges)
-        self.edges = {(a, b) for a, b in every if a not in gone and b not in freed}
+        for source, job, when, is_open in pending.edges:
+            if (source, job) in self.edges:
+                raise Corrupt(f"there is an edge from {source} to {job} already")
+            self.edges[source, job] = when, is_open
+        for (source, job), (when, _) in self.edges.items():
+            if source in pending.settled and when is not When.FAILED:
+                self.edges[source, job] = when, False
 
     def _put_row(self, job: Job, *, had_row: bool) -> Job | None:
         old = self.rows.get(job.id)
@@ -321,19 +324,30 @@ class FakeStore:
         """Return what these jobs have returned."""
         return {number: self.rows[number].value for number in numbers if number in self.rows}
 
-    def dependants(self, number: int, after: int, limit: int) -> list[int]:
-        """Return jobs with ids above ``after`` to which an edge leads from this one."""
-        return sorted(b for a, b in self.edges if a == number and b > after)[:limit]
+    def dependants(self, number: int, after: int, limit: int) -> list[tuple[int, When]]:
+        """Return jobs with ids above ``after`` that come after this one, and when."""
+        found = [(b, when) for (a, b), (when, _) in self.edges.items() if a == number and b > after]
+        return sorted(found)[:limit]
 
     def unmet(self, number: int, limit: int) -> list[int]:
-        """Return inputs of this job that have not succeeded."""
-        inputs = sorted(a for a, b in self.edges if b == number)
-        return [n for n in inputs if self.state_of(n) is not State.SUCCEEDED][:limit]
+        """Return sources of this job that have not ended."""
+        sources = self._sources(number, _LIVE, When)
+        return sorted(sources)[:limit]
 
-    def failed(self, number: int, limit: int) -> list[int]:
-        """Return inputs of this job that have ended otherwise than by success."""
-        inputs = sorted(a for a, b in self.edges if b == number)
-        return [n for n in inputs if (self.state_of(n) or 0) > State.SUCCEEDED][:limit]
+    def never(self, number: int, limit: int) -> list[int]:
+        """Return sources of this job that keep it from ever starting."""
+        failures = [state for state in State if state > State.SUCCEEDED]
+        sources = self._sources(number, failures, (When.SUCCEEDED,))
+        sources += self._sources(number, (State.SUCCEEDED,), (When.FAILED,))
+        return sorted(sources)[:limit]
+
+    def _sources(
+        self, number: int, states: Collection[State | None], kinds: Iterable[When]
+    ) -> list[int]:
+        edges = [
+            (a, when) for (a, b), (when, is_open) in self.edges.items() if is_open and b == number
+        ]
+        return [a for a, when in edges if when in kinds and self.state_of(a) in states]
 
     def blocked(self, after: int, limit: int) -> list[int]:
         """Return blocked jobs with ids above ``after``."""
@@ -341,15 +355,10 @@ class FakeStore:
         return sorted(j.id for j in rows if j.state is State.BLOCKED and j.id > after)[:limit]
 
     def aborted(self, after: int, limit: int) -> list[tuple[int, int]]:
-        """Return aborted jobs with ids above ``after``, each with the job that is to blame."""
-        rows = self.rows.values()
-        found = [(j.id, j.root) for j in rows if j.state is State.ABORTED and j.id > after]
+        """Return aborted jobs with ids above ``after``, each with the job that is to blame, or 0."""
+        rows = [j for j in self.rows.values() if j.state is State.ABORTED and j.id > after]
+        found = [(j.id, 0 if j.cause == success_of(j.root) else j.root) for j in rows]
         return sorted(found)[:limit]
-
-    def void_inputs(self, after: int, limit: int) -> list[int]:
-        """Return jobs with ids above ``after`` that have succeeded, and from which edges lead."""
-        inputs = {a for a, _ in self.edges if a > after}
-        return sorted(n for n in inputs if self.state_of(n) is State.SUCCEEDED)[:limit]
 
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:
         """Return matching jobs under ``before``, the newest first, and where to go on, or 0."""
@@ -412,7 +421,8 @@ def _as_read(row: Job) -> Job:
 
 
 def _fixed(job: Job) -> tuple[object, ...]:
-    return job.uid, job.batch, job.function, job.args, job.created_at, job.policy, job.inputs
+    call = job.function, job.args, job.policy, job.inputs, job.after
+    return job.uid, job.batch, job.created_at, *call
 
 
 def _packed(parcel: Parcel) -> ParcelRow:

@@ -1,10 +1,13 @@
-"""What must be so of jobs that wait for others, whatever happens in a simulation."""
+"""What must be so of jobs that come after others, whatever happens in a simulation."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from fake_store import FakeStore
 
 from jobd.daemon.loop import Daemon
+from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.states import ENDED, State
 
@@ -16,13 +19,33 @@ class Broken(AssertionError):
 RUNS = (State.SCHEDULED, State.QUEUED, State.SUCCEEDED, State.FAILED, State.CRASHED)
 
 
-def judge_inputs(store: FakeStore, row: Job) -> None:
-    """Judge a row when it is stored: who may run, or has run, has all that it waited for."""
-    for number in row.inputs or () if row.state in RUNS else ():
-        if store.state_of(number) is not State.SUCCEEDED:
-            raise Broken(f"job {row.id} is {row.state.name}, and {number} has not succeeded")
-    if bool(row.root) is not (row.state is State.ABORTED):
-        raise Broken(f"job {row.id} is {row.state.name}, and {row.root} is to blame")
+class EdgeTruth:
+    """How jobs have ended, round after round: who was released by an end keeps that."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+        self._ends: dict[int, set[State]] = {}
+        self.met: Counter[tuple[When, bool]] = Counter()
+        """How often an edge has let a job start, by whether its source had succeeded."""
+
+    def ended(self, row: Job) -> None:
+        """Take note of an end that is stored."""
+        if row.state >= ENDED:
+            self._ends.setdefault(row.id, set()).add(row.state)
+
+    def judge(self, old: Job | None, row: Job) -> None:
+        """Judge a row that is stored: who may run has had all that it waited for."""
+        if row.state in RUNS and (old is None or old.state not in RUNS):
+            for source, when in row.edges().items():
+                ends = self._ends.get(source, set())
+                fits = {end for end in ends if standing(when, end) is Standing.MET}
+                if not fits:
+                    raise Broken(
+                        f"job {row.id} is {row.state.name}, after {source}: {when!r}, {ends}"
+                    )
+                self.met[when, State.SUCCEEDED in ends] += 1
+        if bool(row.root) is not (row.state is State.ABORTED):
+            raise Broken(f"job {row.id} is {row.state.name}, and {row.root} is to blame")
 
 
 def check_waits(daemon: Daemon, store: FakeStore) -> None:
@@ -35,37 +58,38 @@ def check_waits(daemon: Daemon, store: FakeStore) -> None:
         raise Broken(f"{blocked.missing} are resident, {waiting} are blocked")
     if len(waiting) - len(blocked.missing) != blocked.spilled:
         raise Broken(f"{waiting} are blocked, {blocked.missing} resident, {blocked.spilled} not")
-    if blocked._edges != sum(map(len, blocked.missing.values())):
-        raise Broken(f"9: {blocked._edges} edges are counted of {blocked.missing}")
-    for number, inputs in blocked.missing.items():
-        for other in inputs:
-            told = number in blocked._dependants.get(other, ()) or other in blocked._queue
-            if not told:
+    if blocked._edges != sum(map(len, blocked._dependants.values())):
+        raise Broken(f"9: {blocked._edges} edges are counted of {blocked._dependants}")
+    for number, sources in blocked.missing.items():
+        for other in sources:
+            if number not in blocked._dependants.get(other, ()):
                 raise Broken(f"job {number} waits for {other}, which does not know")
     if daemon.dependencies.has_more or scheduler.ledger.batch or scheduler.ledger.in_flight:
         return
     for number in waiting:
         job = jobs.get(number) or store.job(number)
         assert job is not None
-        states = [_state(daemon, store, other) for other in job.inputs or ()]
-        if all(state is State.SUCCEEDED for state in states) or any(map(_is_failure, states)):
-            raise Broken(f"6: job {number} is blocked, and its inputs {job.inputs} are {states}")
+        stand = {
+            source: standing(when, _state(daemon, store, source))
+            for source, when in job.edges().items()
+        }
+        values = set(stand.values())
+        if Standing.NEVER in values or Standing.WAITS not in values:
+            raise Broken(f"6: job {number} is blocked, and its edges are {stand}")
 
 
-def _state(daemon: Daemon, store: FakeStore, number: int) -> State | None:
+def _state(daemon: Daemon, store: FakeStore, number: int) -> State:
     job = daemon.scheduler.window.jobs.get(number)
-    return job.state if job else store.state_of(number)
-
-
-def _is_failure(state: State | None) -> bool:
-    return state is not None and state >= ENDED and state is not State.SUCCEEDED
+    state = job.state if job else store.state_of(number)
+    assert state is not None
+    return state
 
 
 def waiting_for(store: FakeStore, number: int) -> set[int]:
     """Return this job and all that wait for it, directly or not."""
     found = {number}
     for row in sorted(store.rows.values(), key=lambda row: row.id):
-        if row.state is State.BLOCKED and not found.isdisjoint(row.inputs or ()):
+        if row.state is State.BLOCKED and not found.isdisjoint(row.edges()):
             found.add(row.id)
     return found
 
@@ -73,31 +97,27 @@ def waiting_for(store: FakeStore, number: int) -> set[int]:
 def check_edges(store: FakeStore) -> None:
     """At the end: who was aborted had to be, names the one to blame, and can be revived."""
     for row in store.rows.values():
-        inputs = set(row.inputs or ())
-        unmet = {n for n in inputs if store.state_of(n) is not State.SUCCEEDED}
-        edges = {a for a, b in store.edges if b == row.id}
+        edges = row.edges()
+        stored = {a: edge for (a, b), edge in store.edges.items() if b == row.id}
+        if {source: when for source, (when, _) in stored.items()} != edges:
+            raise Broken(f"job {row.id} has the edges {edges}, and {stored} are stored")
         if row.state is State.ABORTED:
-            if not unmet:
-                raise Broken(f"job {row.id} is aborted, and its inputs {inputs} have succeeded")
-            if row.root not in roots(store, row) or f"job {row.root} " not in row.cause:
-                raise Broken(
-                    f"job {row.id} blames {row.root}, not {roots(store, row)}: {row.cause}"
-                )
-        elif unmet and row.state not in (State.CANCELLED, State.EXPIRED):
-            raise Broken(f"job {row.id} is {row.state.name}, and {unmet} have not succeeded")
-        if not unmet <= edges <= inputs or (edges and not unmet and row.state in RUNS):
-            raise Broken(
-                f"job {row.id}, {row.state.name}, has the edges {edges}, and misses {unmet}"
-            )
+            blamed = roots(store, row)
+            if row.root not in blamed or f"job {row.root} " not in row.cause:
+                raise Broken(f"job {row.id} blames {row.root}, not {blamed}: {row.cause}")
+        for source, (when, is_open) in stored.items():
+            state = store.state_of(source)
+            may_change = state is not State.SUCCEEDED or when is When.FAILED
+            if may_change and not is_open:
+                raise Broken(f"the edge from {source}, {state!r}, to {row.id} is closed: {when!r}")
 
 
 def roots(store: FakeStore, job: Job) -> set[int]:
-    """Return the jobs that may be to blame: they have failed by themselves."""
+    """Return the jobs that may be to blame: they have ended by themselves."""
     found = set()
-    for number in job.inputs or ():
+    for number, when in job.edges().items():
         other = store.job(number)
-        if other is not None and other.state is State.ABORTED:
-            found |= roots(store, other)
-        elif other is not None and _is_failure(other.state):
-            found.add(number)
+        if other is None or standing(when, other.state) is not Standing.NEVER:
+            continue
+        found |= roots(store, other) if other.state is State.ABORTED else {number}
     return found

@@ -17,7 +17,7 @@ import msgspec
 from fake_pool import FakeWorker, Witness, result_of
 from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
-from simulation_inputs import Broken, check_edges, check_waits, judge_inputs
+from simulation_inputs import Broken, EdgeTruth, check_edges, check_waits
 from simulation_limits import TimeTruth, check_limits, judge_limit
 from simulation_timers import RetryTruth, check_timers
 
@@ -44,6 +44,7 @@ class Truth(Witness):
         self.store = store
         self.streams = StreamTruth(store)
         self.times = RetryTruth(store)
+        self.edges = EdgeTruth(store)
         store.landed = self.committed
         self.max_crashes = 0
         self.boot = ""
@@ -255,9 +256,11 @@ class Truth(Witness):
         """Judge a commit."""
         self.commits += 1
         store = self.store
+        for _, new in commit.rows:
+            self.edges.ended(new)
         for old, new in commit.rows:
             self._judge_row(old, new, commit)
-            judge_inputs(store, new)
+            self.edges.judge(old, new)
         for before, after in commit.replaced:
             if before is not None and before != after:
                 raise Broken(f"2: the record of {before} was overwritten by {after}")
@@ -389,12 +392,12 @@ class Truth(Witness):
         if answer == "not found":
             fits = row is None
         else:
-            kind = "its input" if answer.startswith("its input") else answer
+            kind = next((known for known in _FITS if answer.startswith(known)), answer)
             fits = row is not None and _FITS[kind](row)
             # What one turn tells goes out at its end, each answer as it was when it was heard, or
             # stored: the loop may have committed a retry by itself since, or have aborted and
             # revived it.
-            again = number in self.reopened or bool(row and row.inputs)
+            again = number in self.reopened or bool(row and row.edges())
             fits = fits or (answer in _MAY_BE_OVER and again)
         if not fits:
             raise Broken(f"4: {answer!r} is told of {_brief(row) if row else number}")
@@ -407,7 +410,8 @@ _FITS: dict[str, Callable[[Job], bool]] = {
     "already finished": lambda row: row.state >= ENDED,
     "already succeeded": lambda row: row.state is State.SUCCEEDED,
     "queued again": lambda row: row.state not in (State.FAILED, State.CRASHED),
-    "its input": lambda row: row.state is not State.SUCCEEDED,
+    "it comes after": lambda row: row.state is not State.SUCCEEDED,
+    "it waits for a failure": lambda row: row.state is not State.SUCCEEDED,
     "has not ended": lambda _: True,
 }
 

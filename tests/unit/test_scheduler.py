@@ -25,6 +25,7 @@ from jobd.scheduler import (
     Options,
     Phase,
     Scheduler,
+    Sources,
     batch,
     core,
     staff,
@@ -2103,8 +2104,8 @@ def test_a_submit_that_waits_for_a_refused_one_is_refused_with_it(desk: Desk) ->
     uids = [b"waiting." + bytes([n]) * 8 for n in range(3)]
     for uid, inputs in zip(uids, ([first], [first + 1], []), strict=True):
         request = Submit(7, uid, "m:f", [b"x"], [(1, ())], check=False, inputs=[[*inputs]])
-        unmet = [*inputs]
-        desk.scheduler.submit(PEER, request, None, [(unmet, None)] if inputs else None)
+        sources = Sources(dict.fromkeys(inputs, State.QUEUED), {})
+        desk.scheduler.submit(PEER, request, None, sources if inputs else None)
     desk.scheduler.not_committed(DiskFull("disk full"))
     desk.act()
     refused = [reply for reply in desk.told if isinstance(reply, Refused)]
