@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobd.model.durations import parse_duration
+from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import UsageError
 from jobd.model.options import OPTIONS
 
@@ -218,14 +219,20 @@ def job_options(function: Any) -> Any:
     for name, told in reversed(OPTIONS.items()):
         flag = "--" + name.replace("_", "-")
         function = click.option(
-            flag, name, cls=JobOption, group=told.group, metavar=told.metavar, help=told.help
+            flag,
+            name,
+            cls=JobOption,
+            group=told.group,
+            metavar=told.metavar,
+            help=told.help,
+            multiple=name in AFTER,
         )(function)
     return function
 
 
 def parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part a command's options into those of the job, and the others."""
-    of_job = {name: value for name, value in values.items() if name in OPTIONS}
+    of_job = {name: value for name, value in values.items() if name in OPTIONS and value != ()}
     return of_job, {name: value for name, value in values.items() if name not in OPTIONS}
 
 

@@ -12,6 +12,7 @@ from jobd.cli.durations import show_duration
 from jobd.cli.progress import Bars
 from jobd.client.deferred import ended_of
 from jobd.inputs import refuse_gone
+from jobd.model.edges import success_of
 from jobd.model.errors import NotFound, NotReady, WaitTimeout
 from jobd.model.messages import Ended
 from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
@@ -99,7 +100,9 @@ def complain(session: Session, ended: Ended) -> None:
     if session.verbose and traceback:
         session.complain(traceback.rstrip())
     hint = ""
-    if ended.state is State.ABORTED and not session.quiet:
+    if ended.state is State.ABORTED and ended.cause == success_of(ended.root):
+        pass  # nothing to mend: it was to run only if that had failed
+    elif ended.state is State.ABORTED and not session.quiet:
         hint = (
             f" (see 'jobd show {ended.root}'; 'jobd retry {ended.root}' gives both another round)"
         )

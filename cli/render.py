@@ -17,6 +17,8 @@ import msgspec
 from jobd import payload
 from jobd.cli.durations import show_duration
 from jobd.cli.text import first_line, harmless, one_line
+from jobd.model import edges
+from jobd.model.edges import When
 from jobd.model.job import Attempt, ErrorInfo, JobInfo, Progress, Usage
 from jobd.model.messages import Ended, StatusInfo
 from jobd.model.options import BUILT_IN, Policy
@@ -81,11 +83,21 @@ def job_json(info: JobInfo) -> dict[str, Any]:
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
         value["inputs"] = info.inputs
+        value["after"] = after_json(info)
         value["output_tail"] = info.tail
         value["earlier"] = [attempt_json(attempt) for attempt in info.earlier]
         value["policy"] = policy_json(info.policy)
         value["enforced"] = info.enforced
     return value
+
+
+def after_json(info: JobInfo) -> list[dict[str, Any]]:
+    """Return the jobs that a job comes after: its inputs and others, and what each has to come to."""
+    inputs = set(info.inputs)
+    return [
+        {"id": number, "when": edges.NAMES[when], "value": number in inputs}
+        for number, when in edges.joined(info.inputs, info.after).items()
+    ]
 
 
 def attempt_json(attempt: Attempt) -> dict[str, Any]:
@@ -289,6 +301,8 @@ def job_details(info: JobInfo) -> list[Row]:
         ("crashes", str(info.crashes or "")),
         ("pid", str(info.pid or "")),
         ("cause", one_line(info.cause)),
+        ("root", str(info.root or "")),
+        *after_rows(info),
         ("error", reason_text("", info.error)),
         ("progress", progress_text(info.progress)),
         ("used", usage_text(info.usage)),
@@ -303,6 +317,16 @@ def job_details(info: JobInfo) -> list[Row]:
         ]
     rows += [(f"attempt {earlier.number}", _attempt_text(earlier)) for earlier in info.earlier]
     return [row for row in rows if row[1] not in ("", "-")]
+
+
+def after_rows(info: JobInfo) -> list[Row]:
+    """Return the jobs that a job comes after, one line for each kind."""
+    lines: dict[When, list[str]] = {when: [] for when in When}
+    inputs = set(info.inputs)
+    for number, when in edges.joined(info.inputs, info.after).items():
+        lines[when].append(f"{number} (value)" if number in inputs else str(number))
+    words = {when: word.replace("_", " ") for word, when in edges.OPTIONS.items()}
+    return [(words[when], ", ".join(texts)) for when, texts in lines.items() if texts]
 
 
 def _option_text(told: dict[str, Any], means: str) -> str:

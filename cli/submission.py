@@ -12,7 +12,9 @@ from jobd import payload
 from jobd.cli import outcome
 from jobd.cli.arguments import Call, Read
 from jobd.cli.render import job_json
+from jobd.cli.selection import newest
 from jobd.inputs import Input
+from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import UsageError
 from jobd.model.options import OPTIONS, Said, parse_options
 from jobd.model.selector import one
@@ -36,7 +38,7 @@ def submit(  # what is said on a command line
     Raises:
         UsageError: the arguments cannot travel, or do not fit the function; or an option cannot be used.
     """
-    said = said_of(options)
+    said = said_of(with_ids(client, options))
     shape = (len(call.args), tuple(call.kwargs))
     data, inputs = encode(call)
     session.submitting = True
@@ -48,6 +50,25 @@ def submit(  # what is said on a command line
     for sentence in instants(said):
         session.note(f"jobd: job {deferred.id} {sentence}")
     return deferred.id
+
+
+def with_ids(client: Client, options: Mapping[str, object]) -> dict[str, object]:
+    """Return the options with an id for each ``last`` among the jobs to come after.
+
+    Raises:
+        NotFound: there is no job yet.
+    """
+    return {
+        name: [_with_id(client, words) for words in value]
+        if name in AFTER and isinstance(value, tuple)
+        else value
+        for name, value in options.items()
+    }
+
+
+def _with_id(client: Client, words: str) -> str:
+    parts = [part.strip() for part in words.split(",")]
+    return ",".join(str(newest(client)) if part == "last" else part for part in parts)
 
 
 def instants(said: Said) -> list[str]:

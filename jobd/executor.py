@@ -589,6 +589,7 @@ def _is_alike(one: Submit, other: Submit) -> bool:
         and one.shapes == other.shapes
         and one.options == other.options
         and one.by_value == other.by_value
+        and one.after == other.after
         and not (one.inputs or other.inputs)
         and not (one.uid or other.uid)  # it has files, which carry the key
     )

@@ -19,7 +19,8 @@ import msgspec
 
 from jobd import payload
 from jobd._version import __version__
-from jobd.model.errors import UsageError
+from jobd.model.edges import Edges, Standing, joined, standing
+from jobd.model.errors import JobdError, NotFound, UsageError
 from jobd.model.messages import (
     PROTOCOL,
     Answers,
@@ -40,6 +41,7 @@ from jobd.model.messages import (
     Watching,
     Welcome,
     encode,
+    refusal,
 )
 from jobd.model.states import State
 from jobd.pool.failure import describe, safe_repr
@@ -67,7 +69,7 @@ class Inline:
         """Carry out one request; return what is answered."""
         match request:
             case Submit():
-                return self._submit(request)
+                return self._submitted(request)
             case Put(rid, uid, value):
                 number = self._firsts[uid] = self._keep(Ended(0, State.SUCCEEDED, value))
                 return [Submitted(rid, number, 1), self._ends[number]]
@@ -94,6 +96,12 @@ class Inline:
         self._ends[number] = msgspec.structs.replace(ended, id=number)
         return number
 
+    def _submitted(self, request: Submit) -> list[Message]:
+        try:
+            return self._submit(request)
+        except JobdError as error:
+            return [refusal(request.rid, error)]
+
     def _submit(self, request: Submit) -> list[Message]:
         if request.check and not request.by_value:
             for count, names in request.shapes:
@@ -102,20 +110,23 @@ class Inline:
                     return [Refused(request.rid, "bad_function", refusal.message, refusal.hint)]
         inputs = request.inputs or [[]] * len(request.args)
         numbers = []
+        after = [(self._number_of(name), when) for name, when in request.after]
         for args, jobs in zip(request.args, inputs, strict=True):
-            numbers.append(self._keep(self._run(request.function, args, jobs)))
+            ids = [self._number_of(name) for name in jobs]
+            numbers.append(self._keep(self._run(request.function, args, ids, joined(ids, after))))
             self._firsts.setdefault(request.uid, numbers[0])
         ends = [self._ends[number] for number in numbers] if request.watch else []
         return [Submitted(request.rid, numbers[0], len(numbers)), *ends]
 
-    def _run(self, function: str, args: bytes, inputs: Sequence[int | bytes]) -> Ended:
-        values = []
-        for job in inputs:
-            number = job if isinstance(job, int) else self._number_of(job)
-            value = self._ends[number].value
-            if value is None:
-                return Ended(0, State.ABORTED, cause=f"input {number} failed")
-            values.append(value)
+    def _run(self, function: str, args: bytes, inputs: Sequence[int], edges: Edges) -> Ended:
+        for number, when in edges.items():
+            if number not in self._ends:
+                raise NotFound(f"there is no job {number} to come after")
+            state = self._ends[number].state
+            if standing(when, state) is Standing.NEVER:
+                ended = "succeeded" if state is State.SUCCEEDED else "failed"
+                return Ended(0, State.ABORTED, cause=f"job {number} {ended}", root=number)
+        values = [self._ends[number].value or b"" for number in inputs]
         try:
             return Ended(0, State.SUCCEEDED, _call(function, args, values))
         except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
@@ -123,8 +134,10 @@ class Inline:
             info = msgspec.structs.replace(describe(error), pickled=pickled)
             return Ended(0, State.FAILED, error=info)
 
-    def _number_of(self, key: bytes) -> int:
-        return self._firsts[key[:16]] + int.from_bytes(key[16:], "big")
+    def _number_of(self, name: int | bytes) -> int:
+        if isinstance(name, int):
+            return name
+        return self._firsts[name[:16]] + int.from_bytes(name[16:], "big")
 
 
 def _call(reference: str, args: bytes, inputs: Sequence[bytes]) -> bytes:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from jobd import payload
 from jobd.client.functions import Function, Shape, named
-from jobd.inputs import Input
+from jobd.inputs import Input, Reference
+from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import UsageError
 from jobd.model.messages import Put, Submit
-from jobd.model.options import Said, encode_options, parse_options
+from jobd.model.options import Said, edges_of, encode_options, parse_options
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
@@ -27,7 +28,19 @@ def with_options(options: Said | None, given: Options) -> Said:
     Raises:
         UsageError: there is no such option, or its value cannot be used.
     """
-    return {**(options or {}), **parse_options(given)}
+    named = {name: _named(value) if name in AFTER else value for name, value in given.items()}
+    return {**(options or {}), **parse_options(named)}
+
+
+def _named(jobs: object) -> object:
+    """Return what a submit calls jobs that Python has deferred results of; the rest as it is."""
+    if isinstance(jobs, Reference):
+        if jobs.path_of():
+            raise UsageError(f"{jobs!r} is a part of a result", "name the job that it is of")
+        return jobs.input_of()
+    if isinstance(jobs, Iterable) and not isinstance(jobs, str | bytes):
+        return [_named(job) for job in jobs]
+    return jobs
 
 
 def one_call(
@@ -108,7 +121,7 @@ def _submit_of(  # all that a submit is made of
     key = draft.key if draft else b""
     request = Submit(0, key, name, calls, shapes, check=True, watch=True)
     if options:
-        request.options = encode_options(options)
+        request.options, request.after = encode_options(options), edges_of(options)
     if any(inputs):
         request.inputs = inputs
     if pickled:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from jobd import payload
 from jobd.client.waiting import Submission, Waitable
 from jobd.inputs import Input, Reference, refuse_gone
+from jobd.model.edges import success_of
 from jobd.model.errors import (
     JobAborted,
     JobCancelled,
@@ -156,11 +157,11 @@ def error_of(ended: Ended) -> JobError:
             traceback=trace,
         )
     if ended.state is State.ABORTED:
+        hint = f"'jobd retry {ended.root}' gives both another round"
+        if ended.cause == success_of(ended.root):
+            hint = "it was to run only if that had failed"
         aborted = JobAborted(
-            f"job {ended.id} was aborted: {ended.cause}",
-            f"'jobd retry {ended.root}' gives both another round",
-            id=ended.id,
-            type=kind,
+            f"job {ended.id} was aborted: {ended.cause}", hint, id=ended.id, type=kind
         )
         aborted.root = ended.root
         return aborted

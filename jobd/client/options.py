@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TypedDict
+from typing import Any, TypedDict
+
+from jobd.client.deferred import DeferredBase
 
 Duration = float | str | timedelta
 """Seconds, a text such as "1h30m", or a timedelta."""
+
+
+Job = int | DeferredBase[Any]
+
+Jobs = str | Job | Sequence[Job]
+"""Ids, or deferred results."""
 
 
 class Options(TypedDict, total=False):
@@ -33,6 +41,9 @@ class Options(TypedDict, total=False):
     in_: Duration
     at: str | datetime
     expires: Duration
+    after: Jobs
+    after_any: Jobs
+    after_fail: Jobs
     mem: int | str
     cpus: float
     nproc: int

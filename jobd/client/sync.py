@@ -32,7 +32,7 @@ from jobd.inputs import Input
 from jobd.model.errors import DaemonUnreachable, JobError, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
-from jobd.model.options import Said, encode_options
+from jobd.model.options import Said, edges_of, encode_options
 from jobd.model.selector import Selection
 from jobd.zmtp import Disconnected
 
@@ -379,7 +379,7 @@ class Client(Submitter):
         if any(inputs):
             request.inputs = list(inputs)
         if options:
-            request.options = encode_options(options)
+            request.options, request.after = encode_options(options), edges_of(options)
         return self._submit(request)
 
     def flush(self, timeout: float | None = None) -> None:

@@ -251,7 +251,7 @@ class JobExpired(JobError):
 
 
 class JobAborted(JobError):
-    """An input of the job ended without a result.
+    """A job that this one comes after did not end as it should have.
 
     Attributes:
         root: the id of the job that was to blame; 0 if that is not known.

@@ -23,9 +23,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from jobd.model.durations import LONGEST_S, parse_duration, parse_size
+from jobd.model.edges import OPTIONS as AFTER
+from jobd.model.edges import When
 from jobd.model.errors import UsageError
+from jobd.model.selector import MAX_ID
 
-Value = bool | int | float | str | list[str]
+Name = int | bytes
+"""A job: its id, or the key of its submit and 8 bytes that tell which of its jobs."""
+
+Travelling = bool | int | float | str | list[str]
+Value = Travelling | list[Name]
 Said = dict[str, Value]
 """Options by name, checked, in plain values; what was not said is not in it."""
 
@@ -253,7 +260,29 @@ def _dated(text: str) -> str:
     return f"{date.isoformat()}T{rest.strip()}"
 
 
+def _jobs(said: Any) -> list[Name]:
+    """Read ids, comma between, or a sequence of ids and names of jobs."""
+    if isinstance(said, bytes):
+        return [said]
+    if isinstance(said, str | int):
+        return [_job(part.strip()) for part in str(said).split(",")]
+    try:
+        found = [name for part in said for name in _jobs(part)]
+    except TypeError:
+        found = []
+    if not found:
+        raise UsageError(f"{said!r} names no jobs", "give ids, comma between: 7,8")
+    return found
+
+
+def _job(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,19}", text, re.ASCII) or not 0 < int(text) <= MAX_ID:
+        raise UsageError(f"{text!r} is no id of a job", "give a number, such as 42")
+    return int(text)
+
+
 _AGAIN = "When it fails"
+_ORDER = "After other jobs"
 _TIME = "Time"
 _LIMITS = "Limits"
 _JOB = "The job"
@@ -293,6 +322,11 @@ OPTIONS: dict[str, Option] = {
     "in": Option(_duration, "DURATION", "Start it no sooner than in that time.", _TIME),
     "at": Option(_instant, "INSTANT", "Start it no sooner than then: 2026-12-24T18:00.", _TIME),
     "expires": Option(_duration, "DURATION", "Do not start it any more after that time.", _TIME),
+    "after": Option(_jobs, "IDS", "Start it once these have succeeded: 7,8 or last.", _ORDER),
+    "after_any": Option(_jobs, "IDS", "Start it once these have ended, however.", _ORDER),
+    "after_fail": Option(
+        _jobs, "IDS", "Start it if these end otherwise than by success, and only then.", _ORDER
+    ),
     "mem": Option(_size, "SIZE", "Private memory that each of its processes may use: 2G.", _LIMITS),
     "cpus": Option(
         _number(0.01, 4096), "N", "Cores that it may use; whole ones, rounded up.", _LIMITS
@@ -307,7 +341,7 @@ OPTIONS: dict[str, Option] = {
 }
 """All options, in the order of the help."""
 
-ONCE = frozenset({"in", "at", "name"})
+ONCE = frozenset({"in", "at", "name", *AFTER})
 """Options of one submit, which make no sense as a default."""
 
 
@@ -348,13 +382,20 @@ def parse_options(given: Mapping[str, object]) -> Said:
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(dict[str, Value]).decode
+_decode = msgspec.msgpack.Decoder(dict[str, Travelling]).decode
 _at = _whole(0, 2**53)
 
 
 def encode_options(said: Said) -> bytes:
-    """Return what was said as it travels; nothing said is nothing sent."""
+    """Return what was said as it travels; nothing said is nothing sent, and edges travel apart."""
+    if not AFTER.keys().isdisjoint(said):
+        said = {name: value for name, value in said.items() if name not in AFTER}
     return _encode(said) if said else b""
+
+
+def edges_of(said: Said) -> list[tuple[Name, When]]:
+    """Return the jobs that a submit is to come after, and when."""
+    return [(name, when) for word, when in AFTER.items() for name in said.get(word, ())]  # type: ignore[misc, union-attr]  # as `_jobs` makes them
 
 
 def decode_options(data: bytes) -> Said:
@@ -369,6 +410,8 @@ def decode_options(data: bytes) -> Said:
         problem = f"the options of a submit cannot be read: {error}"
         raise UsageError(problem, "is the client of another version?") from error
     at = given.pop("at", None)
+    if not AFTER.keys().isdisjoint(given):
+        raise UsageError("edges are no options of a policy", "is the client of another version?")
     said = parse_options(given)
     if at is not None:
         said["at"] = _at(at)

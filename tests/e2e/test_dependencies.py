@@ -176,7 +176,7 @@ def test_a_retry_of_the_root_revives_those_who_wait_for_it(
     with pytest.raises(JobAborted):
         leaf.result(20)
     (answer,) = client.retry(one(leaf.id))
-    assert answer == (leaf.id, f"its input {root.id} has failed: retry that")
+    assert answer == (leaf.id, f"it comes after job {root.id}, which has failed: retry that")
     assert daemon.cli("retry", str(middle.id)).returncode == 3
     gate.touch()
     assert client.retry(one(root.id)) == [(root.id, "queued again")]

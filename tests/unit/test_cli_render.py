@@ -120,6 +120,7 @@ def test_a_job_as_json() -> None:
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
         "inputs": [],
+        "after": [],
         "enforced": {},
         "earlier": [
             {

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobd.model.edges import OPTIONS as AFTER
+from jobd.model.edges import When
 from jobd.model.errors import UsageError
 from jobd.model.options import (
     BUILT_IN,
@@ -15,6 +17,9 @@ from jobd.model.options import (
     Layers,
     Policy,
     check_default,
+    decode_options,
+    edges_of,
+    encode_options,
     parse_backoff,
     parse_options,
     retry_delay_s,
@@ -41,6 +46,10 @@ from jobd.model.options import (
         ("in_", "10s", 10.0),
         ("at", "2026-12-24T18:00+01:00", 1_798_131_600_000_000),
         ("at", datetime(2026, 12, 24, 17, tzinfo=UTC), 1_798_131_600_000_000),
+        ("after", 7, [7]),
+        ("after", "7, 8", [7, 8]),
+        ("after_any", ("7,8", "9"), [7, 8, 9]),
+        ("after_fail", [7, b"key"], [7, b"key"]),
     ],
 )
 def test_a_value_means_the_same_however_it_is_given(
@@ -80,6 +89,15 @@ def test_a_value_means_the_same_however_it_is_given(
         ({"queue": ""}, "queue: '' is no name here"),
         ({"name": "a\nb"}, "is no name here"),
         ({"retrys": 3}, "there is no option 'retrys'"),
+        ({"after": ""}, "after: '' is no id of a job"),
+        ({"after": "7,,8"}, "after: '' is no id of a job"),
+        ({"after": 0}, "after: '0' is no id of a job"),
+        ({"after_any": -1}, "after_any: '-1' is no id of a job"),
+        ({"after_any": "last"}, "after_any: 'last' is no id of a job"),
+        ({"after_fail": []}, r"after_fail: \[\] names no jobs"),
+        ({"after_fail": 1.5}, "after_fail: 1.5 names no jobs"),
+        ({"after_fail": True}, "after_fail: 'True' is no id of a job"),
+        ({"after_fail": 2**63}, "is no id of a job"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_its_name(
@@ -162,9 +180,9 @@ def test_a_policy_comes_back_from_the_store_with_what_was_said_and_nothing_else(
 
 
 def test_every_option_is_a_field_of_the_policy_and_the_other_way_round() -> None:
-    """Nothing can be said that is not kept."""
+    """Nothing can be said that is not kept; whom a job comes after is no policy, and kept elsewhere."""
     fields = {field.encode_name for field in msgspec.structs.fields(Policy)} - {"origins"}
-    assert set(OPTIONS) == fields
+    assert set(OPTIONS) - set(AFTER) == fields
 
 
 @pytest.mark.parametrize(("name", "of_queue"), [("name", False), ("at", False), ("queue", True)])
@@ -172,3 +190,12 @@ def test_what_makes_no_sense_as_a_default_is_refused(name: str, *, of_queue: boo
     """A name for every job of a queue tells nothing."""
     with pytest.raises(UsageError):
         check_default(name, "x", of_queue=of_queue)
+
+
+def test_whom_a_job_comes_after_travels_apart_from_its_policy() -> None:
+    """It is another one for nearly each submit, and policies are remembered."""
+    said = parse_options({"retries": 2, "after": 7, "after_fail": [8, 9]})
+    assert edges_of(said) == [(7, When.SUCCEEDED), (8, When.FAILED), (9, When.FAILED)]
+    assert decode_options(encode_options(said)) == {"retries": 2}
+    with pytest.raises(UsageError):
+        decode_options(msgspec.msgpack.encode({"after": []}))
