@@ -30,6 +30,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_lent: Annotated[int, Meta(ge=0, le=4096)] = 64
     max_jobs_per_worker: Annotated[int, Meta(ge=0, le=2**31)] = 0
     max_worker_rss: Annotated[int, Meta(ge=0, le=2**60)] = 0
+    cgroup: Literal["auto", "off"] = "auto"
 
     @property
     def worker_count(self) -> int:

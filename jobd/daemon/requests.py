@@ -445,7 +445,7 @@ class Requests:
                 if job is not None:
                     info.args, info.inputs, info.policy = job.args, job.inputs or [], job.policy
                     info.after = job.after or []
-                    info.enforced = means(job.policy) if job.policy else {}
+                    info.enforced = self._means(job.policy)
                     info.tail = logs.last_lines(self._daemon.logs_dir, job.log)
             if infos:
                 clients.reply(peer, Jobs(request.rid, infos, more=True), _size(infos))
@@ -454,6 +454,9 @@ class Requests:
         if missing and not seen:
             raise no_such_job(missing[0])
         clients.reply(peer, Jobs(request.rid, [], more=False))
+
+    def _means(self, policy: Policy | None) -> dict[str, str]:
+        return means(policy, self._daemon.pool.settings.cgroup) if policy else {}
 
     def _attempts(self, number: int) -> list[Attempt]:
         """Return a job's earlier attempts, with the last lines of each."""

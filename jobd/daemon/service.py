@@ -30,6 +30,7 @@ from jobd.failpoints import hit
 from jobd.model.blob import Place
 from jobd.model.errors import StoreFailed
 from jobd.model.job import Lease
+from jobd.pool import cgroup
 from jobd.pool.protocol import Settings as PoolSettings
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
@@ -166,7 +167,22 @@ def _pool_settings(
         umask=umask,
         private=owner is not None,
         initializer=owner.initializer if owner else "",
+        cgroup=_cgroup(settings),
     )
+
+
+def _cgroup(settings: Settings) -> cgroup.Group | None:
+    """Return the cgroup that we may divide among workers, if there is one; we are in a leaf of it then."""
+    if settings.pool.cgroup == "off":
+        return None
+    try:
+        group = cgroup.claim(cgroup.find(), settings.state_dir)
+    except cgroup.NoGroup as why:
+        log.info("limits of jobs are rlimits: %s", why)
+        return None
+    controllers = ", ".join(group.controllers) or "none"
+    log.info("limits of jobs: cgroups in %s, controllers: %s", group.path, controllers)
+    return group
 
 
 def _scheduler(settings: Settings, boot: str, store: Store) -> Scheduler:
@@ -224,7 +240,8 @@ def _recover_lease(
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:
-    """Remove the scoreboards of workers that are gone; those that live are told to end once they connect."""
+    """Remove what is left of workers that are gone; those that live are told to end once they connect."""
     for uid in os.listdir(pool.settings.boards_dir):
         if uid not in named and pool.adopt(uid) is None:
             pool.forget_board(uid)
+    pool.sweep_leaves()

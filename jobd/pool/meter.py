@@ -13,6 +13,7 @@ import time
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from jobd.model.job import Usage
+from jobd.pool.cgroup import Leaf
 
 MEASURED_US = 1_000
 
@@ -32,14 +33,15 @@ class Meter:
         self.cpu_us = time.process_time_ns() // 1000 + self._children_us
         return self.cpu_us
 
-    def measure(self) -> Usage:
-        """Return what was used since, and begin anew."""
+    def measure(self, leaf: Leaf | None = None) -> Usage:
+        """Return what was used since, and begin anew; a leaf's account of memory has it of all processes."""
         before, peak_before = self.cpu_us, self._children_peak
         peak = self._look()
         if self._children_peak > peak_before:
             peak = max(peak, self._children_peak)
         self._forget_peak()
-        return Usage(peak * 1024, self.cpu_us - before)
+        counted = leaf.peak_bytes if leaf is not None else 0
+        return Usage(counted or peak * 1024, self.cpu_us - before)
 
     def _look(self) -> int:
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jobd.model.blob import Place
+from jobd.pool.cgroup import Group
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon belongs to one process: without it, nothing goes on."""
     initializer: str = ""
     """The file with the call that each worker makes first, pickled; "": none."""
+    cgroup: Group | None = None
+    """Where workers that run restricted jobs have their leaves."""
 
 
 class Spawn(msgspec.Struct, tag="spawn"):
@@ -58,6 +61,8 @@ class Exited(msgspec.Struct, tag="exited"):
     status: int
     max_rss_bytes: int
     cpu_s: float
+    out_of_memory: bool = False
+    """Its cgroup says that the kernel has killed there."""
 
 
 class Failed(msgspec.Struct, tag="failed"):

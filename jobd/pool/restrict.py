@@ -1,4 +1,4 @@
-"""What a job may use: memory, cores, processes, niceness; by what the kernel grants any process.
+"""What a job may use: memory, cores, processes, niceness; where no cgroup limits it, by these means.
 
 =======  ==================================================================================
 mem      RLIMIT_DATA, for each process of the job: private writable memory.  Not RLIMIT_AS,
@@ -18,11 +18,12 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 from jobd.model.options import Policy
 from jobd.model.orders import Limits
+from jobd.pool.cgroup import Group
 
 _MEANS = {
     "mem": "RLIMIT_DATA, each process",
@@ -33,17 +34,19 @@ _MEANS = {
 _ROOT = "not enforced: the kernel does not bind root by RLIMIT_NPROC"
 
 
-def means(policy: Policy) -> dict[str, str]:
-    """Return by what each limit of a policy is enforced."""
-    found = {name: how for name, how in _MEANS.items() if getattr(policy, name)}
-    if "nproc" in found and os.geteuid() == 0:
-        found["nproc"] = _ROOT
-    return found
+def means(policy: Policy, group: Group | None) -> dict[str, str]:
+    """Return by what each limit of a policy is enforced, for a daemon that has this group."""
+    others = _MEANS | {"nproc": _ROOT} if os.geteuid() == 0 else _MEANS
+    return {
+        name: (group.enforces(name) if group else "") or how
+        for name, how in others.items()
+        if getattr(policy, name)
+    }
 
 
 @contextmanager
-def restricted(limits: Limits) -> Iterator[None]:
-    """Run what is inside under these limits.
+def restricted(limits: Limits, held: Container[str] = ()) -> Iterator[None]:
+    """Run what is inside under these limits, but for those that something else has ``held`` by now.
 
     Raises:
         OSError, ValueError: the kernel refuses one.
@@ -54,11 +57,11 @@ def restricted(limits: Limits) -> Iterator[None]:
         if limits.nice:
             current = os.getpriority(os.PRIO_PROCESS, 0)
             os.setpriority(os.PRIO_PROCESS, 0, max(current, limits.nice))
-        if limits.cpus:
+        if limits.cpus and "cpus" not in held:
             os.sched_setaffinity(0, _chosen(cores, limits.cpus))
-        if limits.nproc:
+        if limits.nproc and "nproc" not in held:
             _lower(resource.RLIMIT_NPROC, count_tasks(os.getuid()) + limits.nproc)
-        if limits.mem_bytes:
+        if limits.mem_bytes and "mem" not in held:
             _lower(resource.RLIMIT_DATA, limits.mem_bytes)
         yield
     finally:

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 import msgspec
 
 from jobd.model.job import Usage
-from jobd.pool import linux
+from jobd.pool import cgroup, linux
+from jobd.pool.cgroup import Leaf
 from jobd.pool.oom import OutOfMemory
 from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, decode_word
 from jobd.pool.scoreboard import Now, Scoreboard, log_name
@@ -87,6 +88,8 @@ class Pool:
         self._memory = OutOfMemory()
         self._is_heir = False
         """A zygote has died before us, and what were its children are ours."""
+        self._leaves: list[Leaf] = []
+        """Cgroups that could not be removed yet."""
 
     # -- starting --
 
@@ -223,8 +226,14 @@ class Pool:
         board = self._board_of(process) if process else None
         return board.last if board else NOTHING
 
+    def sweep_leaves(self) -> None:
+        """End what a dead daemon's workers have left in their cgroups; those that live are adopted."""
+        if self.settings.cgroup is not None:
+            self._leaves = cgroup.sweep(self.settings.cgroup, self.processes)
+
     def sweep(self) -> None:
         """End what workers have left behind whose zygote is dead: it has come down to us."""
+        self._leaves = [leaf for leaf in self._leaves if not leaf.remove()]
         if not self._is_heir:
             return
         ours = {process.pid for process in self.processes.values()}
@@ -294,6 +303,7 @@ class Pool:
                 process.board.close()
         self._memory.close()
         self.processes.clear()
+        self.sweep_leaves()
         self._zygote = self._channel = None
         self._old.clear()
 
@@ -394,13 +404,16 @@ class Pool:
     def _cause(self, process: Process) -> str:
         if process.exited is not None:
             cause = how_it_ended(process.exited.status)
-            by_others = cause == "SIGKILL" and not process.killed
-            return (
-                cause + OUT_OF_MEMORY
-                if by_others and self._memory.has_killed(process.pid)
-                else cause
-            )
+            if cause != "SIGKILL" or process.killed:
+                return cause
+            # Asked in any case: what it has seen, it will not tell of the next one with this pid.
+            named = self._memory.has_killed(process.pid) or process.exited.out_of_memory
+            return cause + OUT_OF_MEMORY if named else cause
         linux.signal_group(process.pid, signal.SIGKILL)
+        if self.settings.cgroup is not None:
+            leaf = Leaf(self.settings.cgroup, process.uid)
+            leaf.kill()
+            self._leaves.append(leaf)
         try:
             ended = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:

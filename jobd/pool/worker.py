@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NoReturn, cast
 
@@ -53,6 +53,7 @@ from jobd.model.orders import (
     Grant,
     Handover,
     Lent,
+    Limits,
     Outcomes,
     Produced,
     Ready,
@@ -65,6 +66,7 @@ from jobd.model.orders import (
 )
 from jobd.pool import linux
 from jobd.pool.alarm import Alarm
+from jobd.pool.cgroup import Leaf
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
@@ -143,6 +145,7 @@ class Worker:
         self._alarm = Alarm(self._inside.wake, lambda: self._in_job)
         self._began_s = 0.0
         self._meter = Meter()
+        self._leaf = Leaf(settings.cgroup, uid) if settings.cgroup else None
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         self._control = Link(settings.socket, uid.encode() + b"/c")
 
@@ -273,7 +276,7 @@ class Worker:
         outcome = Outcome(task.id, task.attempt, verdict, value, error, wall_us, duration_us, log)
         outcome.raised = raised
         if duration_us >= MEASURED_US:
-            outcome.usage = self._meter.measure()
+            outcome.usage = self._meter.measure(self._leaf)
             self._board.used(self._meter.cpu_us)
         return outcome
 
@@ -303,8 +306,18 @@ class Worker:
         assert task.limits is not None
         if not task.limits.restricts:
             return self._result(task)
-        with restricted(task.limits):
+        with restricted(task.limits, self._enter_leaf(task.limits)):
             return self._result(task)
+
+    def _enter_leaf(self, limits: Limits) -> Container[str]:
+        """Go to a cgroup of our own, if there can be one; return the limits that it enforces."""
+        if self._leaf is None:
+            return ()
+        try:
+            return self._leaf.enter(limits)
+        except OSError as error:
+            print(f"jobd: no cgroup for this job ({error}): rlimits instead", file=sys.stderr)
+            return ()
 
     def _verdict(self, error: BaseException) -> int:
         """Tell whether it is the soft limit that ended a job; it may raise the same by itself."""

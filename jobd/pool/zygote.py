@@ -22,6 +22,7 @@ import traceback
 import msgspec
 
 from jobd.pool import linux
+from jobd.pool.cgroup import Leaf, Remains
 from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, Word
 
 _decode_spawn = msgspec.msgpack.Decoder(Spawn).decode
@@ -40,6 +41,8 @@ class Zygote:
         self._worker, self._checker = worker, checker
         self._uids: dict[int, str] = {}
         self._checkers: set[int] = set()
+        self._leaves: list[Leaf] = []
+        """Those that could not be removed yet."""
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -159,9 +162,23 @@ class Zygote:
                 linux.signal_group(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
             if uid is not None:
-                linux.kill_children(spare=set(self._uids))
+                out_of_memory, peak_bytes = self._end_strays(uid)
+                max_rss_bytes = peak_bytes or usage.ru_maxrss * 1024
                 cpu_s = usage.ru_utime + usage.ru_stime
-                self._say(Exited(uid, pid, status, usage.ru_maxrss * 1024, cpu_s))
+                self._say(Exited(uid, pid, status, max_rss_bytes, cpu_s, out_of_memory))
+
+    def _end_strays(self, uid: str) -> Remains:
+        """Kill and reap what a worker has left behind; return what its leaf tells, if it had one."""
+        group = self._settings.cgroup
+        leaf = Leaf(group, uid) if group else None
+        if leaf is not None:
+            leaf.kill()  # at one stroke: whoever forks fast enough escapes from what follows
+        linux.kill_children(spare=set(self._uids))
+        if leaf is None:
+            return Remains(out_of_memory=False, peak_bytes=0)
+        remains = leaf.remains()
+        self._leaves = [left for left in [*self._leaves, leaf] if not left.remove()]
+        return remains
 
 
 def _print_traceback() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import jobd
 from jobd.model.options import Policy
+from jobd.pool.cgroup import Group
 from jobd.pool.restrict import means
 
 
@@ -83,7 +84,29 @@ print(len(pids))
 
 def test_by_what_a_limit_is_enforced_is_told() -> None:
     """Only of limits that there are; also where there is no way to."""
-    assert means(Policy()) == {}
-    told = means(Policy(mem=1, nproc=5))
+    assert means(Policy(), None) == {}
+    told = means(Policy(mem=1, nproc=5), None)
     assert told["mem"] == "RLIMIT_DATA, each process"
     assert told["nproc"].startswith("not enforced" if os.geteuid() == 0 else "RLIMIT_NPROC")
+
+
+def test_where_there_is_a_cgroup_each_limit_tells_whether_that_enforces_it() -> None:
+    """As far as its controllers go; of processes also for root."""
+    told = means(Policy(mem=1, cpus=0.5, nproc=5, nice=2), Group("/cg", "key", ["memory", "pids"]))
+    assert told == {
+        "mem": "memory.max",
+        "cpus": "affinity, whole cores",
+        "nproc": "pids.max",
+        "nice": "niceness",
+    }
+
+
+def test_what_a_cgroup_holds_is_not_limited_twice() -> None:
+    """A job may reserve address space that it never uses, where its real use is counted."""
+    program = """
+from jobd.model.orders import Limits
+cores = os.sched_getaffinity(0)
+with restricted(Limits(mem_bytes=100 << 20, cpus=0.5, nproc=1), {"mem", "cpus", "nproc"}):
+    print(len(bytearray(200 << 20)), os.sched_getaffinity(0) == cores)
+"""
+    assert run(program) == f"{200 << 20} True\n"

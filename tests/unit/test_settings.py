@@ -35,6 +35,7 @@ OTHER_VALUES: dict[str, Any] = {
     "pool.max_lent": 7,
     "pool.max_jobs_per_worker": 5,
     "pool.max_worker_rss": 1 << 30,
+    "pool.cgroup": "off",
     "daemon.drain_s": 2.0,
     "daemon.log_level": "debug",
     "store.durability": "off",
