@@ -327,14 +327,14 @@ OPTIONS: dict[str, Option] = {
     "after_fail": Option(
         _jobs, "IDS", "Start it if these end otherwise than by success, and only then.", _ORDER
     ),
-    "mem": Option(_size, "SIZE", "Private memory that each of its processes may use: 2G.", _LIMITS),
+    "mem": Option(_size, "SIZE", "Memory that it may use: 2G; without a cgroup, each of its processes.", _LIMITS),
     "cpus": Option(
-        _number(0.01, 4096), "N", "Cores that it may use; whole ones, rounded up.", _LIMITS
+        _number(0.01, 4096), "N", "Cores that it may use: 0.5; without a cgroup, whole ones.", _LIMITS
     ),
     "nproc": Option(
         _whole(1, MOST),
         "N",
-        "Processes and threads that it may have beside the user's others.",
+        "Processes and threads that it may have; without a cgroup, beside the user's others.",
         _LIMITS,
     ),
     "nice": Option(_whole(0, 19), "N", "Niceness, 0 to 19.", _LIMITS),

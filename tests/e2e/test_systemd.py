@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from fake_systemd import FakeSystemd
-from harness import DaemonUnderTest, eventually, is_alive
+from harness import DaemonUnderTest, eventually, is_alive, lines
 
 from jobd.client import Client
 from jobd.config import Settings
@@ -268,7 +268,7 @@ def test_a_submit_that_is_being_checked_outlives_a_reload(
     daemon.start()
     client = daemon.client()
     deferred = client.submit("slow:work.add", 41)
-    eventually(mark.exists)
+    eventually(lambda: lines(mark))  # written, not only opened
     os.kill(daemon.pid, signal.SIGHUP)
     eventually(lambda: len(mark.read_text(encoding="ascii").split()) == 2)
     gate.touch()
@@ -438,6 +438,11 @@ def live_through(chapter: str) -> None:
 def test_a_started_unit_serves_root_and_its_own_user_and_nobody_else() -> None:
     """The unit reaches Type=notify's "active", and a job submitted to its socket its result."""
     live_through("started_and_used")
+
+
+def test_jobs_of_the_unit_have_cgroups_that_it_was_delegated() -> None:
+    """Through reload, restart and stop; without Delegate= the limits are rlimits."""
+    live_through("delegated")
 
 
 def test_a_reload_of_the_unit_replaces_the_workers_and_not_the_daemon() -> None:

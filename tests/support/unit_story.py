@@ -167,6 +167,35 @@ def started_and_used() -> None:
     run(JOBD, "ls", user=NOBODY, code=77)
 
 
+def delegated() -> None:
+    """The unit's cgroup is jobd's to divide: the daemon is in one part, a restricted job in another."""
+    with started() as client:
+        base = Path("/sys/fs/cgroup/system.slice/jobd.service")
+        assert client.submit("limits:group").result(20) == "/system.slice/jobd.service/daemon"
+        limited = client.options(nice=5).submit("limits:group")
+        assert limited.result(20).startswith("/system.slice/jobd.service/jobd-")
+        gate = WORK / "gate"
+        restricted = client.options(nice=5, timeout=0.5)
+        stuck = restricted.submit("limits:run_away", str(WORK / "mark"), str(gate))
+        client.wait([stuck.id], 20)
+        eventually(lambda: [child.name for child in base.glob("*/")] == ["daemon"])
+        systemctl("reload", "jobd")  # /bin/kill cannot be put where the daemon was
+        assert client.submit("work:add", 41).result(20) == 42
+    assert f"limits of jobs: cgroups in {base}" in LOG.read_text(encoding="utf-8")
+    systemctl("restart", "jobd")
+    with Client(SOCKET) as client:
+        assert client.submit("limits:group").result(20) == "/system.slice/jobd.service/daemon"
+    systemctl("stop", "jobd")
+    assert processes() == []
+    assert not base.exists()
+    drop_in("alone", "Delegate=no")
+    with started() as client:
+        assert (
+            client.options(nice=5).submit("limits:group").result(20) == "/system.slice/jobd.service"
+        )
+    assert "is not delegated to this daemon" in LOG.read_text(encoding="utf-8")
+
+
 def reloaded() -> None:
     """`systemctl reload` replaces the workers, not the daemon."""
     with started() as client:
@@ -279,6 +308,7 @@ CHAPTERS: dict[str, Callable[[], None]] = {
     chapter.__name__: chapter
     for chapter in (
         started_and_used,
+        delegated,
         reloaded,
         killed,
         stopped,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -111,6 +112,29 @@ def surroundings() -> list[int]:
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
     return [os.getpid(), niceness, len(os.sched_getaffinity(0)), limit]
+
+
+def group(mark: str = "", gate: str = "") -> str:
+    """Return the cgroup that this runs in; leave a mark, and wait for the gate, if there are such."""
+    found = re.search(r"^0::(.*)$", Path("/proc/self/cgroup").read_text("utf-8"), re.MULTILINE)
+    note(mark, os.getpid())
+    while gate and not Path(gate).exists():
+        time.sleep(0.005)
+    return found[1] if found else ""
+
+
+def run_away(mark: str, gate: str) -> None:
+    """Start a process that nobody can find by its parent or its session, and wait for the gate."""
+    script = f"trap : TERM HUP INT; echo $$ >{mark}; while :; do sleep 600; done"
+    subprocess.run(["sh", "-c", '(setsid sh -c "$0" &) &', script], check=True)
+    while not Path(gate).exists():
+        time.sleep(0.005)
+
+
+def die_of_hunger() -> None:
+    """Die as the kernel lets those die who want too much memory."""
+    time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def leak(megabytes: int) -> int:
