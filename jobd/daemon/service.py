@@ -124,6 +124,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     pool = Pool(pool_settings)
     pool.start()
     dead = _recover(scheduler, store, pool)
+    pool.sweep_leaves()
     hit("start.recovered")
     daemon = Daemon(
         settings,
@@ -240,8 +241,7 @@ def _recover_lease(
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:
-    """Remove what is left of workers that are gone; those that live are told to end once they connect."""
+    """Remove the scoreboards of workers that are gone; those that live are told to end once they connect."""
     for uid in os.listdir(pool.settings.boards_dir):
         if uid not in named and pool.adopt(uid) is None:
             pool.forget_board(uid)
-    pool.sweep_leaves()

@@ -327,9 +327,17 @@ OPTIONS: dict[str, Option] = {
     "after_fail": Option(
         _jobs, "IDS", "Start it if these end otherwise than by success, and only then.", _ORDER
     ),
-    "mem": Option(_size, "SIZE", "Memory that it may use: 2G; without a cgroup, each of its processes.", _LIMITS),
+    "mem": Option(
+        _size,
+        "SIZE",
+        "Memory that it may use: 2G; each of its processes, without a cgroup.",
+        _LIMITS,
+    ),
     "cpus": Option(
-        _number(0.01, 4096), "N", "Cores that it may use: 0.5; without a cgroup, whole ones.", _LIMITS
+        _number(0.01, 4096),
+        "N",
+        "Cores that it may use: 0.5; without a cgroup, whole ones.",
+        _LIMITS,
     ),
     "nproc": Option(
         _whole(1, MOST),
