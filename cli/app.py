@@ -29,6 +29,9 @@ VERBS: dict[str, dict[str, str]] = {
         "failed": "Group the jobs that failed by what they died of.",
         "retry": "Queue jobs again that ended without a result.",
     },
+    "Queues": {
+        "queue": "Make queues, limit them, pause and resume them.",
+    },
     "The daemon": {
         "start": "Start the daemon.",
         "stop": "Stop the daemon; what waits, waits for the next one.",
@@ -48,7 +51,7 @@ EXIT_CODES = [
     ("1", "the job failed"),
     ("2", "the command line makes no sense"),
     ("3", "not ready: there is no result yet"),
-    ("4", "no such job; or its result was taken, or has expired"),
+    ("4", "no such job or queue; or its result was taken, or has expired"),
     ("5", "the job was cancelled or aborted, or has expired"),
     ("6", "the job took longer than its --timeout or --soft-timeout"),
     ("7", "the job crashed: its worker died"),
@@ -72,6 +75,7 @@ jobd submit --wait os.path:join usr lib     submit, wait and print in one
 jobd submit mytasks:resize cat.jpg width:=640 meta:='{"a": [1, 2]}'
 jobd run -- sh -c 'echo hi; exit 3'         a shell command as a job
 jobd logs -f last                           follow what the newest job writes
+jobd queue set etl --slots 2                a queue: at most two of its jobs at once
 jobd ls -s failed                           which jobs failed
 jobd COMMAND --help                         more about a command
 """

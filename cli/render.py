@@ -22,6 +22,7 @@ from jobd.model.edges import When
 from jobd.model.job import Attempt, ErrorInfo, JobInfo, Progress, Usage
 from jobd.model.messages import Ended, StatusInfo
 from jobd.model.options import BUILT_IN, Policy
+from jobd.model.queues import QueueInfo
 from jobd.model.states import NAMES, State
 
 Row = tuple[str, ...]
@@ -181,6 +182,20 @@ def answers_json(
         for number, answer in answers
     ]
     return {"schema": f"jobd.{verb}/1", "jobs": jobs}
+
+
+def queue_json(info: QueueInfo) -> dict[str, Any]:
+    """Return a queue: ``jobd.queue/1``."""
+    return {
+        "schema": "jobd.queue/1",
+        "name": info.name,
+        "paused": info.paused,
+        "slots": info.slots or None,
+        "rate": info.rate or None,
+        "running": info.running,
+        "waiting": info.waiting,
+        "origins": info.origins,
+    }
 
 
 def status_json(status: StatusInfo) -> dict[str, Any]:
@@ -385,6 +400,31 @@ def worker_rows(status: StatusInfo) -> list[Row]:
     return [
         (str(w.pid), w.state, str(w.job or "-"), bytes_text(w.rss_bytes)) for w in status.workers
     ]
+
+
+QUEUE_COLUMNS = ("QUEUE", "STATE", "SLOTS", "RATE", "RUNNING", "WAITING", "FROM")
+
+
+def queue_row(info: QueueInfo) -> Row:
+    """Return a queue as a line of ``queue ls``."""
+    return (
+        one_line(info.name),
+        "paused" if info.paused else "open",
+        str(info.slots or "-"),
+        info.rate or "-",
+        f"{info.running}",
+        f"{info.waiting}",
+        _origins_text(info.origins),
+    )
+
+
+def _origins_text(origins: dict[str, str]) -> str:
+    """Return where a queue comes from, and those of its rules that come from elsewhere."""
+    home = origins["name"]
+    others = [
+        f"{key}: {origin}" for key, origin in origins.items() if origin not in (home, "built in")
+    ]
+    return one_line(", ".join([home, *others]))
 
 
 def setting_text(value: object) -> str:

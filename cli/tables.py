@@ -23,10 +23,12 @@ STYLES = {
     "idle": "green",
     "busy": "bold blue",
     "waiting": "cyan",
+    "open": "green",
+    "paused": "yellow",
 }
 """How a cell looks whose whole text is the name of a state."""
 
-_NUMBERS = frozenset({"ID", "TOOK", "WORKER", "JOB", "MEMORY"})
+_NUMBERS = frozenset({"ID", "TOOK", "WORKER", "JOB", "MEMORY", "SLOTS", "RUNNING", "WAITING"})
 _WIDE = frozenset({"FUNCTION", "WHY", "VALUE"})
 
 

@@ -65,7 +65,8 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True):
         where: how an error names the place, such as "/etc/jobd/jobd.toml: pool.workers".
         base: the directory from which a relative path counts.
         text: whether the source knows only text, so that "4" may be a number.
-        table: the rule's table if it is one, such as "queues.etl"; ``key`` is an option's name then.
+        table: the rule's table if it is one, such as "queues.etl"; ``key`` is an option's name then,
+            and ``raw`` is None to say that there is such a table.
     """
 
     key: str
@@ -100,8 +101,9 @@ def load(
     rules: dict[str, dict[str, Any]] = {}
     for given in _sources(config_file, flags, environ, system_file):
         if given.table:
-            rules.setdefault(given.table, {})[given.key] = _checked_rule(given)
-            origins[f"{given.table}.{given.key}"] = given.origin
+            found = _checked_rule(given)
+            rules.setdefault(given.table, {}).update(found)
+            origins |= {f"{given.table}.{key}": given.origin for key in found}
             continue
         values[given.key] = _checked(given, environ)
         origins[given.key] = given.origin
@@ -160,18 +162,26 @@ def _rules_in(file: str, document: dict[str, object]) -> Iterator[_Given]:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigError(f"{file}: {name} must be a table", f"write [{name}] above its keys")
-        for key, raw in table.items():
-            where = f"{file}: {name}.{key}"
+        # None first: that there is such a table, which is what makes a queue.
+        for key, raw in [("", None), *table.items()]:
+            where = f"{file}: {name}.{key}".removesuffix(".")
             yield _Given(
                 key=key, raw=raw, origin=file, where=where, base="", text=False, table=name
             )
 
 
-def _checked_rule(given: _Given) -> Any:
-    from jobd.model.options import check_default  # noqa: PLC0415  # most users have no such table
+def _checked_rule(given: _Given) -> dict[str, Any]:
+    """The option by its name; none, where it was only said that there is such a table."""
+    from jobd.model import options  # noqa: PLC0415  # most users have no such table
 
+    kind, _, name = given.table.partition(".")
+    of_queue = kind == "queues"
     try:
-        return check_default(given.key, given.raw, of_queue=given.table.startswith("queues."))
+        if of_queue:
+            options.check_queue_name(name)
+        if given.raw is None:
+            return {}
+        return {given.key: options.check_default(given.key, given.raw, of_queue=of_queue)}
     except UsageError as error:
         raise ConfigError(f"{given.where}: {error.message}", error.hint) from None
 

@@ -23,6 +23,7 @@ from jobd.model.edges import Edges, Standing, joined, standing
 from jobd.model.errors import JobdError, NotFound, UsageError
 from jobd.model.messages import (
     PROTOCOL,
+    Accepted,
     Answers,
     Cancel,
     Ended,
@@ -33,8 +34,12 @@ from jobd.model.messages import (
     Ping,
     Pong,
     Put,
+    QueueInfos,
+    Queues,
     Refused,
+    RemoveQueue,
     Request,
+    SetQueue,
     Submit,
     Submitted,
     Watch,
@@ -43,6 +48,7 @@ from jobd.model.messages import (
     encode,
     refusal,
 )
+from jobd.model.queues import DEFAULT, QueueInfo
 from jobd.model.states import State
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.resolve import check, resolve
@@ -58,6 +64,8 @@ class Inline:
     def __init__(self) -> None:
         self._ends: dict[int, Ended] = {}
         self._firsts: dict[bytes, int] = {}
+        self._queues = {DEFAULT: QueueInfo(DEFAULT)}
+        """Those that somebody has made; a submit may name any."""
 
     def connect(self, _socket: str, _timeout_s: float) -> tuple[InlineTransport, Welcome]:
         """Stand in for ``jobd.client.link.connect``."""
@@ -83,7 +91,24 @@ class Inline:
                 ids = [n for n in self._ends if any(a <= n <= b for a, b in selector.ranges)]
                 return [Answers(rid, [(n, "already finished") for n in ids], more=False)]
         what = f"{type(request).__name__.lower()!r} has no answer where jobs run inline"
-        return [Refused(request.rid, "usage", what, "use jobd.testing.daemon()")]
+        refusal = Refused(request.rid, "usage", what, "use jobd.testing.daemon()")
+        return self._about_queues(request) or [refusal]
+
+    def _about_queues(self, request: Any) -> list[Message]:
+        """Take note of what is said of queues, which changes nothing here."""
+        match request:
+            case SetQueue(rid, name):
+                info = self._queues.setdefault(name, QueueInfo(name))
+                for key in ("slots", "rate", "paused"):
+                    if (said := getattr(request, key)) is not None:
+                        setattr(info, key, said)
+                return [QueueInfos(rid, [info])]
+            case RemoveQueue(rid, name):
+                self._queues.pop(name, None)
+                return [Accepted(rid)]
+            case Queues(rid):
+                return [QueueInfos(rid, [*self._queues.values()])]
+        return []
 
     def _fetched(self, rid: int, number: int) -> Message:
         end = self._ends.get(number)

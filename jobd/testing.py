@@ -17,7 +17,7 @@ With pytest, ask for the fixture ``jobd_daemon``, which installing jobd brings:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -51,7 +51,10 @@ class Daemon:
 
 @contextmanager
 def daemon(
-    workers: int = 2, path: Sequence[str] | None = None, **settings: object
+    workers: int = 2,
+    path: Sequence[str] | None = None,
+    queues: Iterable[str] = (),
+    **settings: object,
 ) -> Iterator[Daemon]:
     """Give a running daemon; at the end of the block, or of this process, nothing of it is left.
 
@@ -61,6 +64,8 @@ def daemon(
         workers: how many jobs run at once.
         path: directories in which the workers look for modules first; None: where this
             process finds its own.
+        queues: names of queues that jobs may be in, beside ``default``; ``Client.set_queue``
+            gives them limits.
         settings: more settings, with ``__`` for the dot: ``jobs__max_crashes=0``.
 
     Raises:
@@ -71,7 +76,12 @@ def daemon(
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = private.socket
     try:
-        yield Daemon(private)
+        running = Daemon(private)
+        if names := [*queues]:
+            with running.client() as client:
+                for name in names:
+                    client.set_queue(name)
+        yield running
     finally:
         if before is None:
             del os.environ[VARIABLE]
@@ -86,7 +96,8 @@ def inline() -> Iterator[None]:
 
     ``Client``, ``AsyncClient`` and ``Executor()`` then need no daemon, and a debugger or a mock
     reaches the jobs.  Arguments and results are encoded and decoded as ever: what could not
-    travel fails here too.  Streams, listings and what else only a daemon can do are refused.
+    travel fails here too.  A submit may name any queue.  Streams, listings and what else only a daemon
+    can do are refused.
     """
     here = Inline()
     with patch.object(sync, "connect", here.connect), patch.object(aio, "connect", here.connect):

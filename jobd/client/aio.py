@@ -40,6 +40,7 @@ from jobd.model.errors import DaemonUnreachable, JobdError, JobError
 from jobd.model.job import JobInfo
 from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said
+from jobd.model.queues import QueueInfo
 from jobd.model.selector import Selection
 from jobd.zmtp import Disconnected, ProtocolError, Transport
 
@@ -486,6 +487,66 @@ class AsyncClient(AsyncSubmitter):
         while not reader.over:
             if data := await self._run(reader.read()):
                 yield data
+
+    # -- queues --
+
+    async def queues(self, *names: str) -> list[QueueInfo]:
+        """Return how these queues are, or all of them: their rules, and how many jobs run and wait.
+
+        Raises:
+            NotFound: one of them is not there.
+        """
+        return await self._run(verbs.queues(self._core, names))
+
+    async def set_queue(
+        self,
+        name: str,
+        *,
+        slots: int | str | None = None,
+        rate: str | int | None = None,
+        reset: bool = False,
+    ) -> QueueInfo:
+        """Change a queue for good, or make it; what runs goes on.  Returns how it is then.
+
+        Args:
+            name: the queue.
+            slots: how many of its jobs may run at once; 0: no limit, None: as it is.
+            rate: how many may start in a time: ``"10/s"``; 0: no limit, None: as it is.
+            reset: first forget the slots and the rate that were set before; the settings hold again.
+
+        Raises:
+            UsageError: a value cannot be used.
+        """
+        change = verbs.set_queue(self._core, name, slots, rate, reset=reset)
+        return await self._run(change)
+
+    async def pause(self, name: str) -> QueueInfo:
+        """Start no more jobs of this queue, also after a restart; what runs goes on.
+
+        Raises:
+            NotFound: there is no such queue.
+        """
+        return await self._run(verbs.pause(self._core, name, paused=True))
+
+    async def resume(self, name: str) -> QueueInfo:
+        """Start jobs of this queue again.
+
+        Raises:
+            NotFound: there is no such queue.
+        """
+        return await self._run(verbs.pause(self._core, name, paused=False))
+
+    async def remove_queue(self, name: str) -> None:
+        """Forget a queue that ``set_queue`` has made.
+
+        Raises:
+            NotFound: there is no such queue.
+            UsageError: the settings have it, or it is ``default``.
+            QueueBusy: jobs of it have not ended.
+        """
+        await self._run(verbs.remove_queue(self._core, name))
+
+    # -- the daemon --
 
     async def ping(self) -> float:
         """Return how many seconds the daemon takes to answer."""

@@ -33,8 +33,12 @@ from jobd.model.messages import (
     Offered,
     Ping,
     Pong,
+    QueueInfos,
+    Queues,
     Reload,
+    RemoveQueue,
     Retry,
+    SetQueue,
     Status,
     StatusInfo,
     Stop,
@@ -44,7 +48,8 @@ from jobd.model.messages import (
     Watching,
     encode,
 )
-from jobd.model.options import OPTIONS
+from jobd.model.options import OPTIONS, check_queue_name, parse_queue
+from jobd.model.queues import QueueInfo
 from jobd.model.selector import Selection, one, select
 from jobd.model.states import NAMES, State
 
@@ -303,6 +308,39 @@ def retry(core: AnyCore, selection: Selection, args: bytes = b"") -> Steps[list[
 def status(core: AnyCore) -> Steps[StatusInfo]:
     """Return how the daemon is."""
     return _ask(Status(core.next_rid()), StatusInfo)
+
+
+def queues(core: AnyCore, names: Sequence[str]) -> Steps[list[QueueInfo]]:
+    """Return how these queues are, or all."""
+    reply = yield from _ask(Queues(core.next_rid(), [*names]), QueueInfos)
+    return reply.queues
+
+
+def set_queue(
+    core: AnyCore,
+    name: str,
+    slots: int | str | None,
+    rate: str | int | None,
+    *,
+    reset: bool = False,
+) -> Steps[QueueInfo]:
+    """Change a queue, or make it; return how it is then."""
+    said = parse_queue({"slots": slots, "rate": rate})
+    request = SetQueue(core.next_rid(), check_queue_name(name), said.slots, said.rate, reset=reset)
+    reply = yield from _ask(request, QueueInfos)
+    return reply.queues[0]
+
+
+def pause(core: AnyCore, name: str, *, paused: bool) -> Steps[QueueInfo]:
+    """Let no job of a queue start any more, or let them start again; return how it is then."""
+    request = SetQueue(core.next_rid(), name, paused=paused, known=True)
+    reply = yield from _ask(request, QueueInfos)
+    return reply.queues[0]
+
+
+def remove_queue(core: AnyCore, name: str) -> Steps[None]:
+    """Forget a queue that has no jobs."""
+    yield from _ask(RemoveQueue(core.next_rid(), name), Message)
 
 
 def ping(core: AnyCore) -> Steps[Pong]:

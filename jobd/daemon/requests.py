@@ -16,6 +16,7 @@ import msgspec
 from jobd._version import __version__
 from jobd.daemon import logs
 from jobd.daemon.allowed import AllowList
+from jobd.daemon.queues import QueueDesk
 from jobd.failpoints import hit
 from jobd.model.errors import (
     JobdError,
@@ -45,10 +46,13 @@ from jobd.model.messages import (
     Pong,
     Progressed,
     Put,
+    Queues,
     Refused,
     Reload,
+    RemoveQueue,
     Request,
     Retry,
+    SetQueue,
     Status,
     StatusInfo,
     Stop,
@@ -110,6 +114,7 @@ class Requests:
         self._allowed = AllowList(daemon.settings.security.allow)
         self._layers = Layers.of(daemon.settings.rules)
         self._policies: dict[tuple[str, bytes], Policy | None] = {}
+        self.queues = QueueDesk(daemon)
         self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
         self.followers: list[Follower] = []
         self._progress: dict[str, Progressing] = {}
@@ -139,6 +144,9 @@ class Requests:
             Follow: daemon.streams.follow,
             More: daemon.streams.more,
             Unfollow: daemon.streams.unfollow,
+            Queues: self.queues.tell,
+            SetQueue: self.queues.change,
+            RemoveQueue: self.queues.remove,
         }
 
     def take(self, peer: bytes, frame: bytes) -> None:
@@ -190,9 +198,12 @@ class Requests:
         self._allowed.refuse_foreign(request)
         self._refuse_large(request)
         daemon = self._daemon
-        self.policy(request)  # refuses what is wrong, before anybody is asked
+        policy = self.policy(request)  # refuses what is wrong, before anybody is asked
         if not self._is_new(peer, request):
             return
+        self.queues.refuse_unknown(
+            policy
+        )  # not sooner: what came before its queue was removed is known
         if request.check and not request.by_value and not daemon.checks.passes(request):
             daemon.checks.ask(peer, request)
         else:
@@ -208,6 +219,7 @@ class Requests:
     def accept(self, peer: bytes, request: Submit) -> None:
         """Queue a submit that has been checked."""
         try:
+            self.queues.refuse_unknown(self.policy(request))
             self._queue(peer, request)
         except JobdError as error:
             self.refuse(peer, request, error)
@@ -336,7 +348,7 @@ class Requests:
         if job is None:
             raise no_such_job(request.id)
         state = job.state
-        if state is State.QUEUED and request.id in self._running():
+        if state is State.QUEUED and request.id in self.running():
             state = State.RUNNING
         reply = Fetched(request.rid, job.id, state, job.value, job.error, job.cause, job.root)
         self._daemon.clients.reply(peer, reply, len(job.value or b""))
@@ -354,7 +366,7 @@ class Requests:
         """Tell a client of the progress of jobs from now on, and how far they are."""
         watched = self._onlookers.setdefault(peer, set())
         watched.update(numbers)
-        for number, (uid, now) in self._running().items():
+        for number, (uid, now) in self.running().items():
             progress = self._progress_of(uid, now) if number in watched else None
             if progress is not None:
                 self._daemon.clients.reply(peer, Progressed(number, progress))
@@ -371,7 +383,7 @@ class Requests:
 
     # -- looking --
 
-    def _running(self) -> dict[int, tuple[str, Now]]:
+    def running(self) -> dict[int, tuple[str, Now]]:
         """Return the jobs that run at this moment, as (worker, what it is at)."""
         daemon, found = self._daemon, {}
         for worker in daemon.scheduler.workers.values():
@@ -410,7 +422,7 @@ class Requests:
 
     def _matching(self, selector: Selector, page: int) -> Iterator[list[JobInfo]]:
         """Yield the jobs that are selected, page by page; a page may be empty."""
-        running = self._running()
+        running = self.running()
         wanted = selector.states
         if selector.ranges:
             selector = self._settled(selector)
@@ -421,7 +433,7 @@ class Requests:
         elif State.RUNNING in wanted and State.QUEUED not in wanted:
             selector = msgspec.structs.replace(selector, states=[*wanted, State.QUEUED])
         for jobs in walk(self._daemon.store, selector, page):
-            running = self._running()  # anew: turns of the loop lie between two pages
+            running = self.running()  # anew: turns of the loop lie between two pages
             infos = [self._info(job, running) for job in jobs]
             yield [info for info in infos if not wanted or info.state in wanted]
 
@@ -481,7 +493,7 @@ class Requests:
 
     def _status(self, peer: bytes, request: Status) -> None:
         daemon = self._daemon
-        running = self._running()
+        running = self.running()
         jobs = {NAMES[state]: daemon.scheduler.ledger.counts[state] for state in State}
         jobs["running"] = len(running)
         jobs["queued"] = max(0, jobs["queued"] - len(running))
@@ -509,7 +521,7 @@ class Requests:
             workers,
             jobs,
             linux.rss_bytes(os.getpid()),
-            daemon.trouble(),
+            daemon.trouble() + self.queues.trouble(),
         )
         daemon.clients.reply(peer, reply)
 
@@ -619,7 +631,7 @@ class Requests:
             raise no_such_job(number)
         limit = max(1, min(request.limit, LOG_CHUNK))
         live = daemon.scheduler.window.jobs.get(number)
-        running = self._running().get(number)
+        running = self.running().get(number)
         attempt = request.attempt or (live or job).attempt
         if running and running[1].attempt == attempt:
             piece = self._read_running(*running, request.offset, limit)

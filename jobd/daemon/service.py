@@ -28,12 +28,14 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
 from jobd.failpoints import hit
 from jobd.model.blob import Place
-from jobd.model.errors import StoreFailed
+from jobd.model.errors import ConfigError, StoreFailed
 from jobd.model.job import Lease
+from jobd.model.queues import DEFAULT, Rule, unknown_queue
 from jobd.pool import cgroup
 from jobd.pool.protocol import Settings as PoolSettings
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
+from jobd.scheduler.queues import Queues
 from jobd.store import Store
 from jobd.wire.router import Router
 
@@ -196,13 +198,42 @@ def _scheduler(settings: Settings, boot: str, store: Store) -> Scheduler:
         max_jobs_per_worker=settings.pool.max_jobs_per_worker,
     )
     leases = store.leases()
+    queues = Queues(rules_of(settings), store.queues())
+    _refuse_unknown_queues(settings, queues)
     return Scheduler(
         boot,
         options,
         next_id=store.next_id(),
         counts=store.counts(),
         next_lease=leases[0].id + 1 if leases else 1,
+        queues=queues,
+        queued=store.queued(),
     )
+
+
+def rules_of(settings: Settings) -> dict[str, Rule]:
+    """Return the queues that the settings have."""
+    return {
+        name: Rule(said.get("slots", 0), said.get("rate", ""))
+        for table, said in settings.rules.items()
+        if (name := table.removeprefix("queues.")) != table
+    }
+
+
+def _refuse_unknown_queues(settings: Settings, queues: Queues) -> None:
+    """Refuse defaults that would have every submit refused.
+
+    Here, and not where the settings are read: only the store knows the queues that were made
+    by hand, and a client need not be kept from the daemon by a table that is not for it.
+
+    Raises:
+        ConfigError: a default names a queue that nobody has made.
+    """
+    for table, said in settings.rules.items():
+        name = said.get("queue", DEFAULT)
+        if not queues.is_known(name):
+            error = unknown_queue(name, queues.rules)
+            raise ConfigError(f"[{table}] names a queue, and {error.message}", error.hint)
 
 
 def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:

@@ -148,6 +148,13 @@ class AlreadyRunning(JobdError):
     error = "already_running"
 
 
+class QueueBusy(JobdError):
+    """Jobs are in the queue that somebody wants to remove."""
+
+    code = 75
+    error = "queue_busy"
+
+
 class QueueFull(JobdError):
     """The queue holds as many jobs as it may."""
 

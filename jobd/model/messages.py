@@ -20,6 +20,7 @@ from jobd.model.durations import LONGEST_S
 from jobd.model.edges import When
 from jobd.model.errors import JobdError
 from jobd.model.job import ErrorInfo, JobInfo, Progress
+from jobd.model.queues import QueueInfo
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
 
@@ -238,6 +239,36 @@ class Put(Message, tag=19):
     watch: bool = True
 
 
+class Queues(Message, tag=20):
+    """How queues are; no names: all of them."""
+
+    rid: int
+    names: list[str] = []
+
+
+class SetQueue(Message, tag=21):
+    """Change a queue from now on, and make it if there is none; what is None stays as it is.
+
+    ``known``: only if there is one already.  ``reset``: first forget the slots and the rate that were
+    said before, so that the settings hold again.
+    """
+
+    rid: int
+    name: str
+    slots: int | None = None
+    rate: str | None = None
+    paused: bool | None = None
+    known: bool = False
+    reset: bool = False
+
+
+class RemoveQueue(Message, tag=22):
+    """Forget a queue that was made by ``SetQueue`` and has no jobs."""
+
+    rid: int
+    name: str
+
+
 Request = (
     Hello
     | Submit
@@ -258,6 +289,9 @@ Request = (
     | More
     | Unfollow
     | Put
+    | Queues
+    | SetQueue
+    | RemoveQueue
 )
 
 
@@ -432,6 +466,13 @@ class Progressed(Message, tag=15):
     progress: Progress
 
 
+class QueueInfos(Message, tag=16):
+    """The answer to ``Queues`` and to ``SetQueue``."""
+
+    rid: int
+    queues: list[QueueInfo]
+
+
 Reply = (
     Welcome
     | Submitted
@@ -448,6 +489,7 @@ Reply = (
     | Offered
     | Items
     | Progressed
+    | QueueInfos
 )
 
 

@@ -26,6 +26,7 @@ from jobd.model.durations import LONGEST_S, parse_duration, parse_size
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.edges import When
 from jobd.model.errors import UsageError
+from jobd.model.queues import DEFAULT, Override, parse_rate
 from jobd.model.selector import MAX_ID
 
 Name = int | bytes
@@ -45,7 +46,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What holds for a job.  New fields need a default: policies are stored."""
 
-    queue: str = "default"
+    queue: str = DEFAULT
     name: str = ""
     bound: int = 100
     """Items that a stream may be ahead of its consumers."""
@@ -281,6 +282,14 @@ def _job(text: str) -> int:
     return int(text)
 
 
+def _rate(said: Any) -> str:
+    text = str(said).strip()
+    if isinstance(said, bool) or text in ("", "0", "none"):
+        return ""
+    parse_rate(text)
+    return text
+
+
 _AGAIN = "When it fails"
 _ORDER = "After other jobs"
 _TIME = "Time"
@@ -288,9 +297,7 @@ _LIMITS = "Limits"
 _JOB = "The job"
 
 OPTIONS: dict[str, Option] = {
-    "queue": Option(
-        _name, "NAME", "A queue by name; its jobs share defaults in the settings.", _JOB
-    ),
+    "queue": Option(_name, "NAME", "The queue that it waits in: 'jobd queue --help'.", _JOB),
     "name": Option(_name, "TEXT", "A name for people, beside the function's.", _JOB),
     "bound": Option(
         _whole(1, MOST), "N", "Items that a stream may be ahead of its consumers.", _JOB
@@ -349,6 +356,19 @@ OPTIONS: dict[str, Option] = {
 }
 """All options, in the order of the help."""
 
+OF_QUEUE: dict[str, Option] = {
+    "slots": Option(
+        _whole(0, MOST), "N", "No more than N of its jobs run at once; 0: no limit.", "The queue"
+    ),
+    "rate": Option(
+        _rate,
+        "N/TIME",
+        "No more than N of its jobs start in any such time: 10/s, 100/m, 3/10s; 0: no limit.",
+        "The queue",
+    ),
+}
+"""What concerns a queue, and not each of its jobs: in ``[queues.NAME]``, and with ``jobd queue set``."""
+
 ONCE = frozenset({"in", "at", "name", *AFTER})
 """Options of one submit, which make no sense as a default."""
 
@@ -359,6 +379,8 @@ def check_default(name: str, value: object, *, of_queue: bool = False) -> Value:
     Raises:
         UsageError: it is none, or cannot be a default.
     """
+    if of_queue and name in OF_QUEUE:
+        return OF_QUEUE[name].parse(value)
     if name in ONCE or (of_queue and name == "queue"):
         raise UsageError(f"{name!r} cannot be a default", "give it with the submit")
     return parse_options({name: value})[name]
@@ -387,6 +409,32 @@ def parse_options(given: Mapping[str, object]) -> Said:
     if "in" in said and "at" in said:
         raise UsageError("'in' and 'at' exclude each other", "give one of them")
     return said
+
+
+def check_queue_name(name: object) -> str:
+    """Return the name of a queue.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
+    return _name(name)
+
+
+def parse_queue(given: Mapping[str, object]) -> Override:
+    """Check what a person says of a queue; None is "not given".
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be used.
+    """
+    said: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            said[name] = OF_QUEUE[name].parse(value)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error.message}", error.hint) from None
+    return Override(**said)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -449,7 +497,7 @@ class Layers(msgspec.Struct, frozen=True):
         found: dict[str, dict[str, Said]] = {"defaults": {}, "queues": {}, "functions": {}}
         for table, said in rules.items():
             kind, _, name = table.partition(".")
-            found[kind][name] = said
+            found[kind][name] = {key: v for key, v in said.items() if key not in OF_QUEUE}
         return cls(found["defaults"].get("", {}), found["queues"], found["functions"])
 
     def policy(self, function: str, said: Said | None) -> Policy | None:

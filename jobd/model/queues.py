@@ -9,13 +9,14 @@ A rate is exact: at most so many jobs start in any window of that length.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 from jobd.model.durations import UNITS, parse_duration
-from jobd.model.errors import UsageError
+from jobd.model.errors import NotFound, UsageError
 
 DEFAULT = "default"
 """The queue of jobs that name none; it is always there."""
@@ -23,12 +24,10 @@ DEFAULT = "default"
 MOST_STARTS = 10_000
 """The largest count of a rate: as many starts are remembered."""
 
-MOST_SLOTS = 1_000_000
-
 LONGEST_PER_S = 366 * UNITS["d"]
 
-NO_LIMIT = ("", "0", "none")
-"""How to say that there is no rate."""
+BY_HAND = "jobd queue set"
+"""The origin of what was said while the daemon runs."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -44,6 +43,46 @@ class Rule(msgspec.Struct, frozen=True):
     def limits(self) -> bool:
         """Whether anything keeps a job of the queue from being started."""
         return bool(self.slots or self.rate or self.paused)
+
+
+class Override(msgspec.Struct, frozen=True):
+    """What was said of a queue while the daemon runs; None: nothing, as the settings have it."""
+
+    slots: int | None = None
+    rate: str | None = None
+    paused: bool | None = None
+
+    def over(self, rule: Rule) -> Rule:
+        """Return what holds where the settings have this rule."""
+        return Rule(
+            rule.slots if self.slots is None else self.slots,
+            rule.rate if self.rate is None else self.rate,
+            rule.paused if self.paused is None else self.paused,
+        )
+
+    def then(self, later: Override) -> Override:
+        """Return what has been said once that was said too."""
+        return Override(
+            self.slots if later.slots is None else later.slots,
+            self.rate if later.rate is None else later.rate,
+            self.paused if later.paused is None else later.paused,
+        )
+
+
+class QueueInfo(msgspec.Struct, array_like=True):
+    """A queue as ``jobd queue ls`` shows it."""
+
+    name: str
+    slots: int = 0
+    """0: no limit."""
+    rate: str = ""
+    """Empty: no limit."""
+    paused: bool = False
+    running: int = 0
+    waiting: int = 0
+    """Jobs that will run some time: for a worker, for their time, for their inputs."""
+    origins: dict[str, str] = {}
+    """Where ``slots``, ``rate``, ``paused`` and the queue itself (``name``) come from."""
 
 
 class Rate(NamedTuple):
@@ -73,3 +112,29 @@ def parse_rate(text: str) -> Rate:
             "name a shorter time, such as 500/s instead of 30000/m",
         )
     return Rate(int(found[1]), round(per_s * 1e6))
+
+
+def no_such_queue(name: str, known: Collection[str]) -> NotFound:
+    """Return the error of a command that is about a queue which nobody has made."""
+    return NotFound(f"there is no queue {name!r}", f"{_nearest(name, known)}see 'jobd queue ls'")
+
+
+def unknown_queue(name: str, known: Collection[str]) -> UsageError:
+    """Return the error of a submit to a queue that nobody has made."""
+    return UsageError(f"there is no queue {name!r}", _nearest(name, known) + how_to_make(name))
+
+
+def how_to_make(name: str) -> str:
+    """Tell how a queue is made."""
+    import shlex  # noqa: PLC0415  # only an error needs it
+
+    return (
+        f"make it with 'jobd queue set {shlex.quote(name)}', or as [queues.{name}] in the settings"
+    )
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    import difflib  # noqa: PLC0415  # takes 3 ms, and only an error needs it
+
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {found[0]!r}? Else " if found else ""

@@ -14,6 +14,7 @@ from jobd.model.job import Job, Lease, Parcel, Record
 from jobd.model.messages import Reply
 from jobd.model.options import Policy
 from jobd.model.orders import Run
+from jobd.model.queues import DEFAULT, Override
 from jobd.model.states import State
 
 PARCEL_JOBS = 1_000
@@ -27,6 +28,7 @@ class Submission(msgspec.Struct):
     first: int
     count: int
     tell: list[tuple[bytes, int]]
+    queue: str = DEFAULT
     has_rows: bool = False
     """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
 
@@ -79,10 +81,13 @@ class Batch:
         """The references to files among these; told once, whatever becomes of this batch."""
         self.sessions: dict[bytes, bytes] = {}
         """The highest key of each client's session: its last 8 bytes, by its first 8."""
+        self.queues: dict[str, Override | None] = {}
+        """What has been said of queues, all of it; None: nothing any more."""
         self.urgent = False
         self.patient_until = 0
         """µs; until then an unurgent batch waits for the outcomes of jobs that are about to end."""
         self.counts: list[int] = []
+        self.queued: dict[str, int] = {}
         self.next_id = 0
         self._room_jobs = self._room_bytes = 0
 
@@ -98,6 +103,7 @@ class Batch:
             or self.recorded
             or self.items
             or self.settled
+            or self.queues
         )
 
     def pack(  # noqa: PLR0913, PLR0917  # all that a record is made of

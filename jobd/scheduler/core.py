@@ -47,7 +47,7 @@ from jobd.model.orders import (
     Run,
     Task,
 )
-from jobd.model.queues import DEFAULT, Rule
+from jobd.model.queues import DEFAULT, Override
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending, timers
 from jobd.scheduler.aftermath import Aftermath, attempt_of
@@ -108,7 +108,7 @@ class Effects(msgspec.Struct):
 class Scheduler:
     """All jobs that are not at rest, all workers, and the rules."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what the store tells
         self,
         boot: str,
         options: Options,
@@ -117,11 +117,12 @@ class Scheduler:
         counts: dict[State, int] | None = None,
         next_lease: int = 1,
         queues: Queues | None = None,
+        queued: dict[str, int] | None = None,
     ) -> None:
         self.boot = boot
         self.options = options
         self.queues = queues or Queues()
-        self.ledger = Ledger(next_id, counts or {}, next_lease)
+        self.ledger = Ledger(next_id, counts or {}, next_lease, queued)
         # One more than there are: the store is looked through once, for parcels that are over.
         self.window = Window(
             self.ledger.counts[State.QUEUED] + (next_id > 1),
@@ -348,6 +349,8 @@ class Scheduler:
         first = ledger.next_id
         ledger.next_id += count
         submission = Submission(uid, first, count, [(peer, request.rid)])
+        if policy is not None:
+            submission.queue = policy.queue
         ledger.submissions[uid] = submission
         batch.submissions.append(submission)
         batch.submitted += count
@@ -504,11 +507,11 @@ class Scheduler:
 
     # -- queues --
 
-    def set_queue(self, name: str, rule: Rule) -> None:
-        """Let this hold for a queue from now on; what runs goes on."""
+    def set_queue(self, name: str, said: Override) -> None:
+        """Let this hold for a queue from now on, and make it if there is none; what runs goes on."""
         queues = self.queues
         counted = queues.counts
-        queues.set(name, rule)
+        self.ledger.batch.queues[name] = queues.override(name, said)
         if queues.counts and not counted:
             queues.recount(
                 queue_of(job)
@@ -516,6 +519,11 @@ class Scheduler:
                 for job in worker.assigned.values()
                 if job is not worker.waiting
             )
+
+    def forget_queue(self, name: str) -> None:
+        """Let the settings hold again for a queue, or have no such queue if they do not have it."""
+        self.queues.restore(name)
+        self.ledger.batch.queues[name] = None
 
     def answer(self, peer: bytes, reply: Reply) -> None:
         """Send this reply once all that was decided so far is durable."""

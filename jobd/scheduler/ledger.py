@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from jobd.model.job import Job, Lease, Record
-from jobd.model.states import WIDTH, State
+from jobd.model.queues import DEFAULT
+from jobd.model.states import ENDED, WIDTH, State
 from jobd.scheduler.batch import Batch, Change, Submission
 
 RECENT = 64
@@ -20,7 +21,13 @@ RECENT = 64
 class Ledger:
     """Batches, and the number of jobs in each state."""
 
-    def __init__(self, next_id: int, counts: dict[State, int], next_lease: int) -> None:
+    def __init__(
+        self,
+        next_id: int,
+        counts: dict[State, int],
+        next_lease: int,
+        queued: dict[str, int] | None = None,
+    ) -> None:
         self.batch = Batch()
         self.in_flight: Batch | None = None
         self.next_id = next_id
@@ -30,6 +37,8 @@ class Ledger:
         """Jobs up to this id are durable, or will be with the commit in flight."""
         self.counts = [counts.get(State(n), 0) if n in set(State) else 0 for n in range(WIDTH)]
         """How many jobs are in each state, by its number; running ones count as queued."""
+        self.queued = queued or {}
+        """How many jobs of each queue but the default one have not ended."""
         self.submissions: dict[bytes, Submission] = {}
         """Those that are not durable yet, by key."""
         self.recent: deque[list[Submission]] = deque(maxlen=RECENT)
@@ -72,12 +81,26 @@ class Ledger:
         """Return how many these are."""
         return len(self.batch.jobs) + (0 if self.in_flight is None else len(self.in_flight.jobs))
 
+    def unended_in(self, queue: str) -> int:
+        """Return how many durable jobs of a queue have not ended."""
+        if queue != DEFAULT:
+            return self.queued.get(queue, 0)
+        return sum(self.counts[:ENDED]) - sum(self.queued.values())
+
+    def _count(self, queue: str, more: int) -> None:
+        """Count the jobs of a queue that have not ended; the default one has what is left of all."""
+        if queue != DEFAULT:
+            left = self.queued[queue] = self.queued.get(queue, 0) + more
+            if not left:
+                del self.queued[queue]
+
     def take(self) -> Batch:
         """Close the open batch, whose commit is in flight from now on."""
         batch, self.batch = self.batch, Batch()
         counts = self.counts
         for submission in batch.submissions:
             counts[State.QUEUED] += submission.count
+            self._count(submission.queue, submission.count)
         changes, ended = batch.changes, batch.ended_parcels
         for job in batch.jobs.values():
             record = job.record
@@ -86,6 +109,8 @@ class Ledger:
             if state is not job.stored:
                 counts[job.stored] -= 1
                 counts[state] += 1
+                if job.policy is not None:
+                    self._count(job.policy.queue, (state < ENDED) - (job.stored < ENDED))
                 job.stored = state
             job.row = True
             if record is not None:
@@ -96,6 +121,7 @@ class Ledger:
         for lease in batch.leases.values():
             lease.stored = True
         batch.counts = counts.copy()
+        batch.queued = self.queued.copy()
         batch.next_id = self.next_id
         self.taken_high = self.next_id - 1
         self.in_flight = batch
@@ -133,12 +159,15 @@ class Ledger:
             job = change.job
             counts[job.stored] -= 1
             counts[change.was_stored] += 1
+            if job.policy is not None:
+                self._count(job.policy.queue, (change.was_stored < ENDED) - (job.stored < ENDED))
             job.stored, job.row = change.was_stored, change.had_row
             if change.record is not None:
                 _reopen(change.record)
                 job.record = change.record
         for submission in failed.submissions:
             counts[State.QUEUED] -= submission.count
+            self._count(submission.queue, -submission.count)
             del self.submissions[submission.uid]
         for lease in failed.leases.values():
             lease.stored = False
@@ -180,6 +209,7 @@ class Ledger:
             first for first in failed.ended_parcels if first <= self.stored_high
         ]
         batch.spill |= failed.spill
+        batch.queues = {**failed.queues, **batch.queues}
         batch.edited = {**failed.edited, **batch.edited}
         batch.settled[:0] = failed.settled
         batch.orders[:0] = failed.orders

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
-from jobd.model.queues import DEFAULT, Rule, parse_rate
+from jobd.model.queues import DEFAULT, Override, Rule, parse_rate
 
-__all__ = ["Queues", "Rule"]
+__all__ = ["Override", "Queues", "Rule"]
 
 FREE = Rule()
 
@@ -24,34 +24,55 @@ FREE = Rule()
 class Queues:
     """The known queues, how many jobs of each run, and when the last ones started."""
 
-    def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
-        self.rules: dict[str, Rule] = {DEFAULT: FREE, **(rules or {})}
-        """By name; to be changed by ``set`` and ``remove`` only."""
+    def __init__(
+        self,
+        settings: Mapping[str, Rule] | None = None,
+        overrides: Mapping[str, Override] | None = None,
+    ) -> None:
+        self.settings: dict[str, Rule] = {DEFAULT: FREE, **(settings or {})}
+        """What the settings have; ``default`` is always there."""
+        self.overrides: dict[str, Override] = {}
+        """What was said since, and outranks that."""
+        self.rules: dict[str, Rule] = {}
+        """What holds, by name; to be changed by ``override`` and ``restore`` only."""
         self._running: Counter[str] = Counter()
         self._starts: dict[str, deque[int]] = {}
         """When the last jobs of a queue with a rate were started, µs; as many as may be in a window."""
         self.counts = False
         """Whether jobs are counted: not as long as there is nothing but an unlimited ``default``."""
-        for name, rule in list(self.rules.items()):
-            self.set(name, rule)
+        for name, rule in self.settings.items():
+            self._set(name, rule)
+        for name, said in (overrides or {}).items():
+            self.override(name, said)
 
     def is_known(self, name: str) -> bool:
         """Whether there is such a queue."""
         return name in self.rules
 
-    def set(self, name: str, rule: Rule) -> None:
-        """Let this hold for the queue from now on, and make it if there is none; jobs that run go on."""
+    def override(self, name: str, said: Override) -> Override:
+        """Add to what was said of a queue, and make it if there is none; jobs that run go on.
+
+        Returns all that has been said of it.
+        """
+        said = self.overrides[name] = self.overrides.get(name, Override()).then(said)
+        self._set(name, said.over(self.settings.get(name, FREE)))
+        return said
+
+    def restore(self, name: str) -> None:
+        """Forget what was said of a queue, and the queue if the settings do not have it."""
+        self.overrides.pop(name, None)
+        if name in self.settings:
+            self._set(name, self.settings[name])
+        else:
+            self.rules.pop(name, None)
+            self._starts.pop(name, None)
+
+    def _set(self, name: str, rule: Rule) -> None:
         self.rules[name] = rule
         starts = self._starts.pop(name, ())
         if rule.rate:
             self._starts[name] = deque(starts, maxlen=parse_rate(rule.rate).starts)
         self.counts = self.counts or rule.limits or len(self.rules) > 1
-
-    def remove(self, name: str) -> None:
-        """Forget a queue; ``default`` only loses its rules."""
-        self.rules.pop(name, None)
-        self._starts.pop(name, None)
-        self.rules.setdefault(DEFAULT, FREE)
 
     def is_limited(self, name: str) -> bool:
         """Whether something may keep a job of this queue from being started."""

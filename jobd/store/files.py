@@ -29,7 +29,9 @@ A column or a table that an older version has not is empty, or has its default. 
 release had are not among them.
 """
 
-TABLES = frozenset({"parcels", "jobs", "sessions", "attempts", "items", "edges", "leases", "meta"})
+TABLES = frozenset(
+    {"parcels", "jobs", "sessions", "attempts", "items", "edges", "leases", "queues", "meta"}
+)
 
 
 def connect(path: Path) -> sqlite3.Connection:

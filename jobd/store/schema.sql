@@ -89,9 +89,18 @@ CREATE TABLE leases (
     attempts BLOB NOT NULL
 ) STRICT;
 
+-- What was said of queues while the daemon ran; NULL: nothing, as the settings have it.
+CREATE TABLE queues (
+    name   TEXT PRIMARY KEY,
+    slots  INTEGER CHECK (slots >= 0),       -- 0: no limit
+    rate   TEXT,                             -- '': no limit
+    paused INTEGER CHECK (paused IN (0, 1))
+) STRICT, WITHOUT ROWID;
+
 -- How many jobs are in each state, and the next id: one row.
 CREATE TABLE meta (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
     counts  BLOB    NOT NULL,
-    next_id INTEGER NOT NULL
+    next_id INTEGER NOT NULL,
+    queued  BLOB    NOT NULL DEFAULT x'80'   -- msgpack: jobs that have not ended, by queue but 'default'
 ) STRICT;

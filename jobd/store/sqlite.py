@@ -22,6 +22,7 @@ from jobd.model.edges import When, success_of
 from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record, Usage
 from jobd.model.options import Policy
+from jobd.model.queues import Override
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import WIDTH, Event, State
 from jobd.scheduler.batch import Batch, Change
@@ -55,6 +56,7 @@ _unpack_records = msgspec.msgpack.Decoder(list[Packed]).decode
 _unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
 _unpack_attempts = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 _unpack_counts = msgspec.msgpack.Decoder(list[int]).decode
+_unpack_queued = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
@@ -206,14 +208,24 @@ class Store:
             many("DELETE FROM items WHERE job = ?", [(n,) for n in batch.cleared])
             many("REPLACE INTO items VALUES (?, ?, ?)", batch.items)
             many(_DROP_ITEMS, list(batch.dropped.items()))
+            self._write_queues(batch.queues)
             if any(
                 parcel.open for parcel in batch.parcels
             ):  # else the index of submits has them all
                 many(_SESSION, list(batch.sessions.items()))
-            execute("REPLACE INTO meta VALUES (1, ?, ?)", (_pack(batch.counts), batch.next_id))
+            meta = _pack(batch.counts), batch.next_id, _pack(batch.queued)
+            execute("REPLACE INTO meta VALUES (1, ?, ?, ?)", meta)
         except sqlite3.Error as error:
             self.rollback()
             raise _translate(error) from error
+
+    def _write_queues(self, queues: dict[str, Override | None]) -> None:
+        for name, said in queues.items():
+            if said is None:
+                self._writer.execute("DELETE FROM queues WHERE name = ?", (name,))
+            else:
+                row = name, said.slots, said.rate, said.paused
+                self._writer.execute("REPLACE INTO queues VALUES (?, ?, ?, ?)", row)
 
     def _write_jobs(self, changes: list[Change]) -> None:
         plain: list[Job] = []
@@ -289,6 +301,19 @@ class Store:
         """Return the lowest id that was never used."""
         row = self._one("SELECT next_id FROM meta")
         return int(row[0]) if row else 1
+
+    def queued(self) -> dict[str, int]:
+        """Return how many jobs of each queue but the default one have not ended."""
+        row = self._one("SELECT queued FROM meta")
+        return _unpack_queued(row[0]) if row else {}
+
+    def queues(self) -> dict[str, Override]:
+        """Return what was said of queues."""
+        rows = self._all("SELECT name, slots, rate, paused FROM queues")
+        return {
+            name: Override(slots, rate, None if paused is None else bool(paused))
+            for name, slots, rate, paused in rows
+        }
 
     def leases(self) -> list[Lease]:
         """Return the leases on record, the newest first."""

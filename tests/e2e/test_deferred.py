@@ -192,6 +192,7 @@ def test_with_an_allow_list_only_its_functions_run_and_nothing_is_unpickled(
 
 def test_what_concerns_the_job_goes_through_options(client: Client) -> None:
     """And what concerns the function never does; views are made of views."""
+    client.set_queue("etl")
     view = client.options(queue="etl")
     named = view.options(name="clean")
     deferreds = [

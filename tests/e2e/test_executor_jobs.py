@@ -66,6 +66,7 @@ def test_a_state_directory_keeps_the_jobs_of_an_executor_of_its_own(tmp_path: Pa
 
 def test_options_are_a_view_of_the_same_executor(executor: Executor) -> None:
     """What concerns the job does not get in the way of the function's own arguments."""
+    executor.client.set_queue("etl")
     view = executor.options(queue="etl", name="square")
     future = view.submit(jobs.square, 3)
     assert future.result(TIMEOUT_S) == 9

@@ -18,6 +18,7 @@ from simulation import Simulation
 
 from jobd.model.edges import When
 from jobd.model.job import Attempt, Job, Lease, Parcel
+from jobd.model.queues import Override
 from jobd.model.selector import Selector
 from jobd.model.states import State
 from jobd.scheduler.batch import Batch
@@ -55,6 +56,14 @@ class BothStores(FakeStore):
     def counts(self) -> dict[State, int]:
         """Compare the counts."""
         return self._same(super().counts(), self.real.counts() or dict.fromkeys(State, 0))
+
+    def queued(self) -> dict[str, int]:
+        """Compare the counts by queue."""
+        return self._same(super().queued(), self.real.queued())
+
+    def queues(self) -> dict[str, Override]:
+        """Compare what was said of queues."""
+        return self._same(super().queues(), self.real.queues())
 
     def next_id(self) -> int:
         """Compare the next id."""

@@ -8,6 +8,7 @@ whoever watches what each commit has changed.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from jobd.model.edges import When, success_of
 from jobd.model.errors import DiskFull, StoreBusy
 from jobd.model.job import Attempt, Job, Lease, Parcel, Record
 from jobd.model.options import Policy
+from jobd.model.queues import DEFAULT, Override
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, WIDTH, State
 from jobd.scheduler.batch import Batch
@@ -63,6 +65,8 @@ class Pending(NamedTuple):
     next_id: int
     edges: list[tuple[int, int, When, bool]]
     settled: list[int]
+    queues: dict[str, Override | None]
+    queued: dict[str, int]
 
 
 class Commit(NamedTuple):
@@ -91,6 +95,10 @@ class FakeStore:
         self.edges: dict[tuple[int, int], tuple[When, bool]] = {}
         """Who comes after whom: when, and whether that is open, by (source, job)."""
         self.tally = [0] * WIDTH
+        self.unended: dict[str, int] = {}
+        """Jobs that have not ended, by queue, as the last batch said."""
+        self.said: dict[str, Override] = {}
+        """What was said of queues."""
         self.next = 1
         self.is_full = False
         """The disk: whether the next write, or the commit under way, fails."""
@@ -130,6 +138,8 @@ class FakeStore:
             batch.next_id,
             edges=list(batch.edges),
             settled=list(batch.settled),
+            queues=dict(batch.queues),
+            queued=dict(batch.queued),
         )
 
     def commit(self) -> None:
@@ -151,7 +161,12 @@ class FakeStore:
         self._put_edges(pending)
         for session, high in pending.sessions.items():
             self.sessions[session] = max(high, self.sessions.get(session, high))
+        for name, said in pending.queues.items():
+            self.said.pop(name, None)
+            if said is not None:
+                self.said[name] = said
         self.tally, self.next = pending.counts, pending.next_id
+        self.unended = pending.queued
         self.landed(Commit(changed, replaced, pending.parcels, [p for p in ended if p]))
 
     def rollback(self) -> None:
@@ -246,6 +261,14 @@ class FakeStore:
     def next_id(self) -> int:
         """Return the lowest id that was never used."""
         return self.next
+
+    def queued(self) -> dict[str, int]:
+        """Return how many jobs of each queue have not ended, as the last batch said."""
+        return dict(self.unended)
+
+    def queues(self) -> dict[str, Override]:
+        """Return what was said of queues."""
+        return dict(self.said)
 
     def leases(self) -> list[Lease]:
         """Return the leases on record, the newest first."""
@@ -402,6 +425,19 @@ class FakeStore:
             tally[row.state] += 1
         tally[State.QUEUED] += len(self.packed.keys() - self.rows.keys())
         return tally
+
+    def recount_queues(self) -> dict[str, int]:
+        """Count the jobs that have not ended by their queues, all but the default one."""
+        policies = [row.policy for row in self.rows.values() if row.state < ENDED]
+        packed = self.packed.keys() - self.rows.keys()
+        policies += [self.packed[number].record[6] for number in packed]
+        found = Counter(map(_queue_of, policies))
+        del found[DEFAULT]
+        return dict(found)
+
+
+def _queue_of(policy: Policy | None) -> str:
+    return DEFAULT if policy is None else policy.queue
 
 
 def _as_row(job: Job) -> Job:

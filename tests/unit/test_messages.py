@@ -14,6 +14,7 @@ from jobd.model import messages, orders
 from jobd.model.job import Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Progress, Verdict
 from jobd.model.messages import FrameError, Message, decode_replies, encode
 from jobd.model.orders import decode_orders, decode_reports
+from jobd.model.queues import QueueInfo
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import State
 
@@ -46,6 +47,9 @@ REQUESTS: list[Message] = [
     messages.More(1, 2, 3, 4),
     messages.Unfollow(1, 2, close=True),
     messages.Put(1, b"u" * 16, b"j5", watch=False),
+    messages.Queues(1, ["etl"]),
+    messages.SetQueue(1, "etl", 2, "10/s", paused=True, known=True, reset=True),
+    messages.RemoveQueue(1, "etl"),
 ]
 REPLIES: list[Message] = [
     messages.Welcome(1, 1, "0.1", 2, "boot", "/state", 3, 4, 5),
@@ -67,6 +71,7 @@ REPLIES: list[Message] = [
     messages.Offered(1, 2, State.SUCCEEDED, b"j5", None, "", 0),
     messages.Items(1, 2, 3, 4, [b"j1", b"j2"], over=True),
     messages.Progressed(1, Progress(2.0, 3.0, "text")),
+    messages.QueueInfos(1, [QueueInfo("etl", 2, "10/s", True, 3, 4, {"slots": "built in"})]),
 ]
 ORDERS: list[Message] = [
     orders.Run("boot", [TASK], 7),

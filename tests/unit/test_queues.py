@@ -8,7 +8,7 @@ import pytest
 
 from jobd.model.errors import UsageError
 from jobd.model.queues import parse_rate
-from jobd.scheduler.queues import Queues, Rule
+from jobd.scheduler.queues import Override, Queues, Rule
 
 SECOND = 1_000_000
 
@@ -56,8 +56,9 @@ def test_there_is_always_a_default_queue_without_limits() -> None:
     assert queues.is_known("default")
     assert not queues.is_known("etl")
     assert queues.opens_at("default", 0) == 0
-    queues.set("default", Rule(paused=True))
-    queues.remove("default")
+    queues.override("default", Override(paused=True))
+    assert queues.opens_at("default", 0) is None
+    queues.restore("default")
     assert queues.rules == {"default": Rule()}
 
 
@@ -67,17 +68,17 @@ def test_as_long_as_there_is_only_a_free_default_nothing_is_counted() -> None:
     assert Queues({"etl": Rule()}).counts
     assert Queues({"default": Rule(slots=1)}).counts
     queues = Queues()
-    queues.set("etl", Rule())
+    queues.override("etl", Override())
     assert queues.counts
-    queues.remove("etl")
+    queues.restore("etl")
     assert queues.counts  # what was counted must be counted to its end
 
 
 def test_a_queue_that_is_not_known_any_more_meets_no_limit() -> None:
     """Its jobs still wait in the store: they must not wait for ever."""
-    queues = Queues({"etl": Rule(slots=1, paused=True)})
+    queues = Queues(overrides={"etl": Override(slots=1, paused=True)})
     queues.started("etl", 0)
-    queues.remove("etl")
+    queues.restore("etl")
     assert not queues.is_known("etl")
     assert not queues.is_limited("etl")
     assert queues.opens_at("etl", 0) == 0
@@ -91,7 +92,7 @@ def test_slots_a_rate_and_a_pause_are_limits(rule: Rule) -> None:
     """Each of them may keep a job from being started."""
     queues = Queues({"etl": rule})
     assert queues.is_limited("etl")
-    queues.set("etl", Rule())
+    queues.override("etl", Override(0, "", paused=False))
     assert not queues.is_limited("etl")
 
 
@@ -99,7 +100,7 @@ def test_a_paused_queue_opens_by_an_event_only() -> None:
     """Whatever its slots and its rate would allow."""
     queues = Queues({"etl": Rule(slots=2, rate="5/s", paused=True)})
     assert queues.opens_at("etl", 0) is None
-    queues.set("etl", Rule(slots=2, rate="5/s"))
+    queues.override("etl", Override(paused=False))
     assert queues.opens_at("etl", 0) == 0
 
 
@@ -150,20 +151,42 @@ def test_other_rules_hold_at_once_and_remember_what_has_started() -> None:
     queues = Queues({"etl": Rule(slots=3, rate="3/s")})
     for at in (0, 1, 2):
         queues.started("etl", at)
-    queues.set("etl", Rule(slots=1, rate="2/s"))
+    queues.override("etl", Override(slots=1, rate="2/s"))
     queues.ended("etl")
     queues.ended("etl")
     assert queues.opens_at("etl", 10) is None
     queues.ended("etl")
     assert queues.opens_at("etl", 10) == SECOND + 1  # of the last two starts the older one
-    queues.set("etl", Rule())
+    queues.override("etl", Override(rate=""))
     assert queues.opens_at("etl", 10) == 0
+
+
+def test_what_is_said_outranks_the_settings_value_by_value() -> None:
+    """What was not said stays as the settings have it; forgetting what was said brings that back."""
+    queues = Queues({"etl": Rule(slots=3, rate="9/s")}, {"etl": Override(slots=1)})
+    assert queues.rules["etl"] == Rule(slots=1, rate="9/s")
+    assert queues.override("etl", Override(paused=True)) == Override(slots=1, paused=True)
+    assert queues.override("etl", Override(slots=0)) == Override(slots=0, paused=True)
+    assert queues.rules["etl"] == Rule(0, "9/s", paused=True)
+    queues.restore("etl")
+    assert queues.rules["etl"] == Rule(slots=3, rate="9/s")
+    assert queues.is_known("etl")
+
+
+def test_a_queue_may_be_made_while_the_daemon_runs_and_forgotten() -> None:
+    """By saying anything of it, or nothing."""
+    queues = Queues()
+    queues.override("etl", Override())
+    assert queues.is_known("etl")
+    assert queues.rules["etl"] == Rule()
+    queues.restore("etl")
+    assert not queues.is_known("etl")
 
 
 def test_a_recount_takes_what_runs_as_it_is() -> None:
     """For the moment at which the first rule is made, and jobs run that nobody has counted."""
     queues = Queues()
-    queues.set("default", Rule(slots=2))
+    queues.override("default", Override(slots=2))
     queues.recount(["default", "default"])
     assert queues.opens_at("default", 0) is None
     queues.ended("default")

@@ -17,7 +17,7 @@ from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
 from jobd.model.messages import Accepted, Ended, Put, Refused, Reply, Submit, Submitted
 from jobd.model.options import Policy
 from jobd.model.orders import GiveBack, Lent, Order, Recorded, Retire, Run, StopJob
-from jobd.model.queues import Rule
+from jobd.model.queues import Override, Rule
 from jobd.model.states import Event, State
 from jobd.scheduler import (
     Death,
@@ -286,11 +286,11 @@ def test_a_worker_that_starts_or_retires_gets_no_job() -> None:
 
 def test_a_paused_queue_starts_nothing(desk: Desk) -> None:
     """Its jobs wait until it is resumed, and then they start in their order."""
-    desk.scheduler.set_queue("default", Rule(paused=True))
+    desk.scheduler.set_queue("default", Override(paused=True))
     numbers = desk.submit(3)
     desk.act()
     assert not any(desk.holder(number) for number in numbers)
-    desk.scheduler.set_queue("default", Rule())
+    desk.scheduler.set_queue("default", Override(paused=False))
     desk.act()
     assert [bool(desk.holder(number)) for number in numbers] == [True, True, False]
 
@@ -299,7 +299,7 @@ def test_what_runs_goes_on_while_its_queue_is_paused(desk: Desk) -> None:
     """A pause is about what starts; the worker that becomes free stays idle."""
     first, second, third = desk.submit(3)
     desk.act()
-    desk.scheduler.set_queue("default", Rule(paused=True))
+    desk.scheduler.set_queue("default", Override(paused=True))
     desk.end(first)
     assert not desk.holder(third)
     assert desk.holder(second)
@@ -310,7 +310,7 @@ def test_a_queue_has_no_more_jobs_running_than_slots() -> None:
     desk = Desk(workers=3)
     desk.hire()
     desk.learn("m:short", SHORT)
-    desk.scheduler.set_queue("default", Rule(slots=2))
+    desk.scheduler.set_queue("default", Override(slots=2))
     numbers = desk.submit(5, "m:short")
     desk.act()
     assert [bool(desk.holder(number)) for number in numbers] == [True, True, False, False, False]
@@ -323,7 +323,7 @@ def test_slots_that_are_set_while_jobs_run_count_these(desk: Desk) -> None:
     first, second, third = desk.submit(3)
     desk.act()
     desk.wait(first, third)
-    desk.scheduler.set_queue("default", Rule(slots=1))
+    desk.scheduler.set_queue("default", Override(slots=1))
     desk.act()
     assert desk.holder(second)
     assert not desk.holder(third)
@@ -334,7 +334,7 @@ def test_slots_that_are_set_while_jobs_run_count_these(desk: Desk) -> None:
 def test_a_job_that_waits_for_others_lends_also_the_slot_of_its_queue() -> None:
     """Else a queue with one slot could not have a job that waits for a job of the same queue."""
     desk = Desk(workers=1)
-    desk.scheduler.set_queue("default", Rule(slots=1))
+    desk.scheduler.set_queue("default", Override(slots=1))
     desk.hire()
     (parent,) = desk.submit()
     desk.act()
@@ -356,7 +356,7 @@ def test_a_rate_lets_jobs_start_when_it_is_time() -> None:
     """The scheduler says when; nobody has to ask again and again."""
     desk = Desk(workers=1)
     desk.hire()
-    desk.scheduler.set_queue("default", Rule(rate="2/s"))
+    desk.scheduler.set_queue("default", Override(rate="2/s"))
     numbers = desk.submit(3)
     began = desk.now_us
     desk.act()

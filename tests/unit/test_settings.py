@@ -16,7 +16,10 @@ import pytest
 import jobd.config
 from jobd.config import KEYS, Loaded, Settings, env_name, flag_name, values
 from jobd.config import load as load_settings
+from jobd.daemon import service
 from jobd.model.errors import ConfigError
+from jobd.model.options import Layers
+from jobd.model.queues import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -514,3 +517,32 @@ def test_a_pattern_that_is_none_of_references_is_refused(user: User, pattern: st
     """A list that was split at the wrong place would allow more than was meant."""
     error = user.refused(environ={"JOBD_SECURITY_ALLOW": f"mytasks:ok,{pattern}"})
     assert "JOBD_SECURITY_ALLOW must be patterns of references" in str(error)
+
+
+# -- queues --
+
+
+def test_a_table_makes_a_queue_with_or_without_rules(user: User) -> None:
+    """Its rules are checked as those of ``jobd queue set``, and are no defaults of its jobs."""
+    text = '[queues.etl]\nslots = 2\nrate = "100/m"\nretries = 3\n[queues.mail]\n'
+    user.write(user.own_file, text)
+    settings = user.load().settings
+    assert service.rules_of(settings) == {"etl": Rule(2, "100/m"), "mail": Rule()}
+    assert Layers.of(settings.rules).queues == {"etl": {"retries": 3}, "mail": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[queues.etl]\nslots = -1", "queues.etl.slots: -1 is out of range"),
+        ("[queues.etl]\nrate = 10", "queues.etl.rate: '10' is not a rate"),
+        ("[queues.etl]\npaused = true", "queues.etl.paused: there is no option 'paused'"),
+        ('[queues.""]', "queues.: '' is no name here"),
+        ("[defaults]\nslots = 1", "defaults.slots: there is no option 'slots'"),
+        ("[queues]\netl = 2", "queues.etl must be a table"),
+    ],
+)
+def test_bad_rules_of_queues_are_refused(user: User, text: str, sentence: str) -> None:
+    """With the file and the key."""
+    user.write(user.own_file, text)
+    assert f"{user.own_file}: {sentence}" in user.refused().message

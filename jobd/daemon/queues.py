@@ -1,0 +1,181 @@
+"""What clients ask about queues, and change of them.
+
+The scheduler has the queues and their rules; here is what is said to people: where each
+value comes from, how many jobs run and wait, and why something is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from jobd.model.errors import QueueBusy, UsageError
+from jobd.model.messages import Accepted, QueueInfos, RemoveQueue, SetQueue
+from jobd.model.messages import Queues as Ask
+from jobd.model.options import Policy, check_queue_name, parse_queue
+from jobd.model.queues import (
+    BY_HAND,
+    DEFAULT,
+    Override,
+    QueueInfo,
+    Rule,
+    no_such_queue,
+    unknown_queue,
+)
+from jobd.scheduler.core import queue_of
+
+if TYPE_CHECKING:
+    from jobd.daemon.loop import Daemon
+
+BUILT_IN = "built in"
+GONE = "nowhere any more"
+"""The origin of a queue that was taken out of the settings while jobs of it wait."""
+
+
+class QueueDesk:
+    """Answers what is asked about queues."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._queues = daemon.scheduler.queues
+
+    # -- requests --
+
+    def tell(self, peer: bytes, request: Ask) -> None:
+        """Tell how queues are.
+
+        Raises:
+            NotFound: one that is named is not there.
+        """
+        names = list(dict.fromkeys(request.names)) or self._names()
+        self._daemon.clients.reply(peer, QueueInfos(request.rid, self._infos(names)))
+
+    def change(self, peer: bytes, request: SetQueue) -> None:
+        """Change or make a queue; answered once that is durable.
+
+        Raises:
+            NotFound: there is none, and none is to be made.
+            UsageError: the name or a value cannot be used.
+        """
+        name = check_queue_name(request.name)
+        if request.known:
+            self._refuse_missing(name)
+        rules = parse_queue({"slots": request.slots, "rate": request.rate})
+        scheduler, paused = self._daemon.scheduler, request.paused
+        if request.reset and name in self._queues.overrides:
+            paused = self._queues.overrides[name].paused if paused is None else paused
+            scheduler.forget_queue(name)
+        scheduler.set_queue(name, Override(rules.slots, rules.rate, paused))
+        scheduler.answer(peer, QueueInfos(request.rid, self._infos([name])))
+
+    def remove(self, peer: bytes, request: RemoveQueue) -> None:
+        """Forget a queue; answered once that is durable.
+
+        Raises:
+            NotFound: there is none.
+            UsageError: it is always there, or the settings have it.
+            QueueBusy: jobs of it have not ended.
+        """
+        name, scheduler = request.name, self._daemon.scheduler
+        self._refuse_missing(name)
+        if name == DEFAULT:
+            raise UsageError(
+                "the queue 'default' is always there",
+                "'jobd queue set default --reset' takes its limits away",
+            )
+        for table, said in self._daemon.settings.rules.items():
+            if table == f"queues.{name}" or said.get("queue") == name:
+                raise UsageError(
+                    f"[{table}] of the settings has the queue {name!r}",
+                    "take it out there, and start the daemon again",
+                )
+        left = self._unended(name)
+        if left:
+            raise QueueBusy(
+                f"the queue {name!r} has {left} job{'s' * (left > 1)} that did not end",
+                "wait for them, or cancel them",
+            )
+        scheduler.forget_queue(name)
+        scheduler.answer(peer, Accepted(request.rid))
+
+    # -- for submits, and for the status --
+
+    def refuse_unknown(self, policy: Policy | None) -> None:
+        """Refuse jobs of a queue that nobody has made.
+
+        Raises:
+            UsageError: they are.
+        """
+        name = DEFAULT if policy is None else policy.queue
+        if not self._queues.is_known(name):
+            raise unknown_queue(name, self._queues.rules)
+
+    def trouble(self) -> list[str]:
+        """Return a sentence about each queue that is not as somebody may expect."""
+        found = [
+            f"the queue {name!r} is paused, until 'jobd queue resume {name}'"
+            for name, rule in self._queues.rules.items()
+            if rule.paused
+        ]
+        return found + [
+            f"the queue {name!r} is not in the settings any more: its jobs run without limits"
+            for name in self._gone()
+        ]
+
+    # -- what holds --
+
+    def _refuse_missing(self, name: str) -> None:
+        if not self._queues.is_known(name):
+            raise no_such_queue(name, self._queues.rules)
+
+    def _gone(self) -> list[str]:
+        return [n for n in self._daemon.scheduler.ledger.queued if not self._queues.is_known(n)]
+
+    def _names(self) -> list[str]:
+        others = [*self._queues.rules, *self._gone()]
+        return [DEFAULT, *sorted(name for name in others if name != DEFAULT)]
+
+    def _unended(self, name: str) -> int:
+        """Return how many jobs of a queue have not ended; those on their way to the disk too."""
+        ledger = self._daemon.scheduler.ledger
+        underway = (s.count for s in ledger.batch.submissions if s.queue == name)
+        return ledger.unended_in(name) + sum(underway)
+
+    def _infos(self, names: Iterable[str]) -> list[QueueInfo]:
+        workers = self._daemon.scheduler.workers
+        running = Counter(
+            queue_of(workers[uid].assigned[number])
+            for number, (uid, _) in self._daemon.requests.running().items()
+        )
+        gone = self._gone()
+        found = []
+        for name in names:
+            if name not in gone:
+                self._refuse_missing(name)
+            rule = self._queues.rules.get(name, Rule())
+            waiting = max(0, self._unended(name) - running[name])
+            counts = running[name], waiting
+            origins = self._origins(name)
+            found.append(QueueInfo(name, rule.slots, rule.rate, rule.paused, *counts, origins))
+        return found
+
+    def _origins(self, name: str) -> dict[str, str]:
+        table = f"queues.{name}"
+        settled = self._daemon.settings.rules.get(table)
+        said = self._queues.overrides.get(name, Override())
+        origins = dict.fromkeys(("slots", "rate", "paused"), BUILT_IN)
+        origins |= dict.fromkeys(origins.keys() & (settled or {}).keys(), f"[{table}]")
+        for key in origins:
+            if getattr(said, key) is not None:
+                origins[key] = BY_HAND
+        origins["name"] = (
+            BUILT_IN
+            if name == DEFAULT
+            else f"[{table}]"
+            if settled is not None
+            else BY_HAND
+            if self._queues.is_known(name)
+            else GONE
+        )
+        return origins
