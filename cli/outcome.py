@@ -20,6 +20,7 @@ from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
 if TYPE_CHECKING:
     from jobd.cli.session import Session
     from jobd.client import Client
+    from jobd.model.job import AtBound
 
 
 def fetch(client: Client, number: int) -> Ended:
@@ -62,16 +63,31 @@ def wait_all(
     """
     session.attached = numbers
     try:
+        told = _TellStuck(session)
         if not session.watched:
-            return client.wait(numbers, timeout_s)
+            return client.wait(numbers, timeout_s, stuck=told)
         with Bars() as bars:
-            return client.wait(numbers, timeout_s, progress=bars.show)
+            return client.wait(numbers, timeout_s, progress=bars.show, stuck=told)
     except WaitTimeout:
         if timeout_s is None:  # it is the daemon that does not answer
             raise
         who = f"job {numbers[0]} has" if len(numbers) == 1 else f"the {len(numbers)} jobs have"
         problem = f"{who} not ended within {show_duration(timeout_s)}"
         raise WaitTimeout(problem, "nothing was stopped; wait again or leave it") from None
+
+
+class _TellStuck:
+    """Says once of each job that it waits for a consumer."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._told: set[int] = set()
+
+    def __call__(self, number: int, at_bound: AtBound) -> None:
+        """Say so."""
+        if number not in self._told:
+            self._told.add(number)
+            self._session.note(f"jobd: job {number} {render.at_bound_text(number, at_bound)}")
 
 
 def tell(session: Session, ended: Ended) -> int:

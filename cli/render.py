@@ -16,10 +16,10 @@ import msgspec
 
 from jobd import payload
 from jobd.cli.durations import show_duration
-from jobd.cli.text import first_line, harmless, one_line
+from jobd.cli.text import counted, first_line, harmless, one_line
 from jobd.model import edges
 from jobd.model.edges import When
-from jobd.model.job import Attempt, ErrorInfo, JobInfo, Progress, Usage
+from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, Progress, Usage
 from jobd.model.messages import Ended, StatusInfo
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.queues import QueueInfo
@@ -54,6 +54,11 @@ def progress_json(progress: Progress | None) -> dict[str, Any] | None:
     return {"done": progress.done, "total": progress.total, "text": progress.text}
 
 
+def at_bound_json(at_bound: AtBound | None) -> dict[str, int] | None:
+    """Return the stream at its bound that a job waits for, or None."""
+    return None if at_bound is None else {"job": at_bound.job, "bound": at_bound.bound}
+
+
 def job_json(info: JobInfo) -> dict[str, Any]:
     """Return a job: ``jobd.job/1``.
 
@@ -80,6 +85,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "output_bytes": info.log_bytes,
         "usage": usage_json(info.usage),
         "progress": progress_json(info.progress),
+        "at_bound": at_bound_json(info.at_bound),
     }
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
@@ -276,6 +282,13 @@ def progress_text(progress: Progress | None) -> str:
     return one_line(f"{done} {progress.text}".rstrip())
 
 
+def at_bound_text(number: int, at_bound: AtBound) -> str:
+    """Return what a job waits for that waits for somebody to consume a stream."""
+    where = "" if at_bound.job == number else f"for job {at_bound.job}, which waits "
+    consume = f"'jobd follow {at_bound.job}' consumes them"
+    return f"waits {where}at its bound of {counted(at_bound.bound, 'item')}: {consume}"
+
+
 def bytes_text(count: int) -> str:
     """Return a size as people read it: ``512 B``, ``1.5 MiB``."""
     size = float(count)
@@ -320,6 +333,7 @@ def job_details(info: JobInfo) -> list[Row]:
         *after_rows(info),
         ("error", reason_text("", info.error)),
         ("progress", progress_text(info.progress)),
+        ("note", at_bound_text(info.id, info.at_bound) if info.at_bound else ""),
         ("used", usage_text(info.usage)),
         ("output", bytes_text(info.log_bytes) if info.log_bytes else ""),
         ("uid", info.uid.hex()),

@@ -20,13 +20,14 @@ from jobd.client.deferred import DeferredBase
 from jobd.client.files import Files
 from jobd.client.waiting import Farewell, Pending, Submission
 from jobd.model.errors import JobdError, UsageError
-from jobd.model.job import PUT, Progress
+from jobd.model.job import PUT, AtBound, Progress
 from jobd.model.messages import (
     Ended,
     Ping,
     Pong,
     Progressed,
     Put,
+    Stuck,
     Submit,
     Submitted,
     Watch,
@@ -43,6 +44,7 @@ ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
 
 
 Onlooker = Callable[[int, Progress], object]
+OnStuck = Callable[[int, AtBound], object]
 """Called with a job's id and how far it is, by the thread that reads; may not use the client."""
 
 
@@ -66,6 +68,7 @@ class Core(Generic[D]):
         self.welcome: Welcome
         self.farewell: Farewell | None = None
         self.onlooker: Onlooker | None = None
+        self.on_stuck: OnStuck | None = None
         """Who wants to be told how far the jobs are that are waited for."""
 
     # -- asking --
@@ -208,9 +211,8 @@ class Core(Generic[D]):
             submission.fire()
 
     def _answered(self, reply: Any) -> None:
-        if type(reply) is Progressed:
-            if self.onlooker is not None:
-                self.onlooker(reply.id, reply.progress)
+        if type(reply) in (Progressed, Stuck):
+            self._seen(reply)
             return
         pending = self.pending.get(reply.rid)
         if pending is None:
@@ -224,6 +226,14 @@ class Core(Generic[D]):
                 self._failed.append(pending)
                 for deferred in pending.deferreds:
                     deferred.fire()
+
+    def _seen(self, reply: Progressed | Stuck) -> None:
+        """Tell whoever looks on while he waits."""
+        if isinstance(reply, Stuck):
+            if self.on_stuck is not None:
+                self.on_stuck(reply.id, reply.at_bound)
+        elif self.onlooker is not None:
+            self.onlooker(reply.id, reply.progress)
 
     def _drop(self, number: int) -> Callable[[object], None]:
         """Return what forgets an attached deferred result once nobody holds it."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from jobd import context
 from jobd.client import verbs
 from jobd.client.calls import in_bulks, many_calls, one_call, put_call, with_options
-from jobd.client.core import PING_S, Core, Onlooker
+from jobd.client.core import PING_S, Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.functions import Function, Shape
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
@@ -413,22 +413,26 @@ class Client(Submitter):
         timeout_s: float | None = None,
         *,
         progress: Onlooker | None = None,
+        stuck: OnStuck | None = None,
     ) -> dict[int, Ended]:
         """Wait until these jobs have ended, and return how; told by the daemon, never polled.
 
         ``progress`` is called with the id and the progress (``done``, ``total``, ``text``) of a
         job that says how far it is (``jobd.progress``); it may not ask this client for anything.
 
+        ``stuck`` is called likewise, with the id and an ``AtBound``, if a job (or an input of it)
+        is a stream that waits at its bound, and goes on only once somebody consumes it.
+
         Raises:
             NotFound: one of them does not exist.
             WaitTimeout: one has not ended in time.
         """
         deferreds = [self.attach(number) for number in numbers]
-        self._core.onlooker = progress
+        self._core.onlooker, self._core.on_stuck = progress, stuck
         try:
             return self._run(verbs.ends(self._core, deferreds), timeout_s)
         finally:
-            self._core.onlooker = None
+            self._core.onlooker = self._core.on_stuck = None
 
     def as_completed(
         self, deferreds: Iterable[Deferred[T]], timeout: float | None = None

@@ -56,6 +56,7 @@ from jobd.model.messages import (
     Status,
     StatusInfo,
     Stop,
+    Stuck,
     Submit,
     Submitted,
     Take,
@@ -339,9 +340,17 @@ class Requests:
             elif job.state >= ENDED and number not in scheduler.window.jobs:
                 clients.reply(peer, ended_message(job))
             else:
-                scheduler.window.watch(peer, number)
+                self._watch_one(peer, number)
         if request.rid:
             clients.reply(peer, Watching(request.rid, unknown))
+
+    def _watch_one(self, peer: bytes, number: int) -> None:
+        """Tell a client of the end of a job that has not ended, and if it waits for a consumer."""
+        scheduler = self._daemon.scheduler
+        scheduler.window.watch(peer, number)
+        at_bound = scheduler.at_bound(number)
+        if at_bound is not None:
+            self._daemon.clients.reply(peer, Stuck(number, at_bound))
 
     def _fetch(self, peer: bytes, request: Fetch) -> None:
         job = self._daemon.store.job(request.id)
@@ -413,6 +422,7 @@ class Requests:
         if job.policy is not None:
             info.queue, info.name = job.policy.queue, job.policy.name
         info.root, info.usage, info.due_at = job.root, job.usage, job.due_at
+        info.at_bound = self._daemon.scheduler.at_bound(job.id)
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at

@@ -221,6 +221,13 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
     text: str = ""
 
 
+class AtBound(msgspec.Struct, frozen=True, array_like=True):
+    """A stream that waits at its bound because nobody consumes it."""
+
+    job: int
+    bound: int
+
+
 class JobInfo(msgspec.Struct, array_like=True):
     """A job as people see it: what ``show`` and ``ls`` carry."""
 
@@ -257,3 +264,5 @@ class JobInfo(msgspec.Struct, array_like=True):
     """By what each of its limits is enforced."""
     after: list[tuple[int, When]] = []
     """The jobs that it comes after, but for the inputs."""
+    at_bound: AtBound | None = None
+    """What it waits for until somebody consumes that: itself, or an input, at once or by way of others."""

@@ -19,7 +19,7 @@ from jobd.model.blob import Place
 from jobd.model.durations import LONGEST_S
 from jobd.model.edges import When
 from jobd.model.errors import JobdError
-from jobd.model.job import ErrorInfo, JobInfo, Progress
+from jobd.model.job import AtBound, ErrorInfo, JobInfo, Progress
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
@@ -473,6 +473,13 @@ class QueueInfos(Message, tag=16):
     queues: list[QueueInfo]
 
 
+class Stuck(Message, tag=19):
+    """A watched job, or an input of it, waits until somebody consumes a stream; told once."""
+
+    id: int
+    at_bound: AtBound
+
+
 Reply = (
     Welcome
     | Submitted
@@ -490,6 +497,7 @@ Reply = (
     | Items
     | Progressed
     | QueueInfos
+    | Stuck
 )
 
 

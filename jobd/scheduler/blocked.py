@@ -36,6 +36,8 @@ SLICE = 2_000
 
 BLAME_CHARACTERS = 300
 
+MOST_DOWNSTREAM = 1_000
+
 Edge = tuple[int, int, When, bool]
 """The source, the job that comes after it, and whether that may still matter to it."""
 
@@ -160,6 +162,17 @@ class Blocked:
             self._edges -= 1
             if not dependants:
                 del self._dependants[source]
+
+    def downstream(self, number: int) -> list[int]:
+        """Return this job and the residents that wait for it, by way of others too; not all, if many."""
+        found = {number: None}
+        ahead = [number]
+        while ahead and len(found) < MOST_DOWNSTREAM:
+            for dependant in sorted(self._dependants.get(ahead.pop(), ())):
+                if dependant not in found:
+                    found[dependant] = None
+                    ahead.append(dependant)
+        return list(found)
 
     def ready(self, job: Job, *, at_once: bool = False) -> None:
         """Queue a job that is in memory, or leave it to the store if there is no room, or it is too early."""

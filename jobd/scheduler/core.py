@@ -30,12 +30,13 @@ from jobd.model.errors import JobdError, QueueFull, Stopping
 from jobd.model.job import (
     NO_ARGS,
     PUT,
+    AtBound,
     Job,
     Lease,
     Outcome,
     Parcel,
 )
-from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Submit, Submitted, refusal
+from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Stuck, Submit, Submitted, refusal
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.orders import (
     GiveBack,
@@ -178,6 +179,8 @@ class Scheduler:
             effects.kill += stops.kill
             stops.orders, stops.kill = [], []
         streams = self.streams
+        if streams.stuck:
+            self._tell_stuck()
         if streams.orders or streams.replies:
             effects.orders += streams.orders
             effects.replies += streams.replies
@@ -721,6 +724,25 @@ class Scheduler:
         left = self.streams.unfollow(peer, rid, number)
         if close and left is not None:
             self.stops.close(left, self.window.jobs.get(left.job))
+
+    def _tell_stuck(self) -> None:
+        """Tell those who wait for a stream that it waits for somebody to consume it."""
+        stuck, self.streams.stuck = self.streams.stuck, []
+        for stream in stuck:
+            at_bound = AtBound(stream.job, stream.bound)
+            for number in self.blocked.downstream(stream.job):
+                job = self.window.jobs.get(number)
+                for peer in (job.watchers if job else None) or ():
+                    self.streams.replies.append((peer, Stuck(number, at_bound)))
+
+    def at_bound(self, number: int) -> AtBound | None:
+        """Return the stream at its bound that a job waits for: itself, or an input, also of an input."""
+        live = self.streams.live
+        for other in lending.with_inputs([number], self.blocked.missing) if live else ():
+            stream = live.get(other)
+            if stream is not None and stream.is_stuck:
+                return AtBound(stream.job, stream.bound)
+        return None
 
     # -- the end of the daemon --
 

@@ -63,6 +63,8 @@ class Stream(msgspec.Struct):
     over: bool = False
     """The job has ended, durably."""
     followers: dict[tuple[bytes, int], Follower] = {}
+    is_known_stuck: bool = False
+    """Those who wait for the job were told that it waits for a follower."""
     files: dict[int, bytes] = {}
     """Kept items that are references to files, by number.
 
@@ -73,6 +75,11 @@ class Stream(msgspec.Struct):
     def granted(self) -> int:
         """The last item that may be produced."""
         return self.consumed + self.bound
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits at its bound, and nobody is there to consume anything."""
+        return bool(self.worker) and self.made >= self.granted and not self.followers
 
 
 class Streams:
@@ -86,6 +93,8 @@ class Streams:
         self.orders: list[tuple[str, Order]] = []
         """To be taken by the scheduler."""
         self.replies: list[tuple[bytes, Reply]] = []
+        self.stuck: list[Stream] = []
+        """Those that have come to wait for a follower; to be taken by the scheduler."""
         self._ledger = ledger
 
     def has_items(self, number: int) -> bool:
@@ -116,6 +125,7 @@ class Streams:
         self._trim(stream, batch)
         if first + len(values) - 1 <= stream.stored:  # sent again: it need not be kept any longer
             self._grant(stream)
+        self._look(stream)
 
     def resume(self, uid: str, job: Job, kept: tuple[int, int] | None) -> None:
         """At start: this job may still be produced; ``kept`` are its first and last stored items."""
@@ -201,6 +211,7 @@ class Streams:
         key = (peer, request.rid)
         follower = Follower(*key, request.id, start, consumed, consumed + request.credit)
         stream.followers[key] = self.due[key] = follower
+        stream.is_known_stuck = False
         self._advance(stream)
 
     def more(self, peer: bytes, rid: int, number: int, seq: int, credit: int) -> None:
@@ -221,6 +232,7 @@ class Streams:
             return None
         self.due.pop((peer, rid), None)
         self._advance(stream)
+        self._look(stream)
         self._forget_if_idle(stream)
         is_last = not stream.followers and stream.worker and stream.made != NOT_OPEN
         return stream if is_last else None
@@ -269,6 +281,12 @@ class Streams:
         if consumed > stream.consumed:
             stream.consumed = consumed
             self._grant(stream)
+
+    def _look(self, stream: Stream) -> None:
+        """Take note of a stream that has come to wait for a follower."""
+        if not stream.is_known_stuck and stream.is_stuck:
+            stream.is_known_stuck = True
+            self.stuck.append(stream)
 
     def _grant(self, stream: Stream) -> None:
         if stream.worker:

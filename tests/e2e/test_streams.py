@@ -477,6 +477,49 @@ def test_the_bound_can_be_given_in_the_shell(shared: DaemonUnderTest, trace: Tra
     assert shared.cli("follow", told.stdout.strip()).stdout.split() == ["0", "1", "2", "3", "4"]
 
 
+def test_who_waits_for_a_stream_that_nobody_consumes_is_told_so(
+    shared: DaemonUnderTest, client: Client, trace: Trace
+) -> None:
+    """Once, by every command that waits; and so is who waits for a job that has it as an input."""
+    stream = client.options(bound=2).submit("streams:count", 5, str(trace.path)).id
+    dependant = client.submit("work:echo", client.attach(stream)).id
+    what = f"at its bound of 2 items: 'jobd follow {stream}' consumes them"
+    early = waiting(shared, "result", "--wait", str(stream))
+    told = [
+        f"jobd: job {stream} waits {what}",
+        f"jobd: job {dependant} waits for job {stream}, which waits {what}",
+    ]
+    assert early.stderr is not None
+    assert early.stderr.readline().decode().rstrip() == told[0]
+    late = waiting(shared, "wait", str(stream), str(dependant))
+    assert late.stderr is not None
+    assert sorted(late.stderr.readline().decode().rstrip() for _ in told) == sorted(told)
+    shown = shared.cli("show", str(stream), str(dependant)).stdout.splitlines()
+    assert [line for line in shown if line.startswith("note")] == [
+        "note\t" + line.partition(": ")[2].partition(" ")[2].partition(" ")[2] for line in told
+    ]
+    listed = json.loads(shared.cli("ls", str(dependant), "--json").stdout)
+    assert listed["jobs"][0]["at_bound"] == {"job": stream, "bound": 2}
+    followed = shared.cli("follow", str(stream))
+    assert followed.stdout.split() == ["0", "1", "2", "3", "4"]
+    for command in (early, late):
+        assert command.wait(20) == 0
+        assert command.stderr is not None
+        assert command.stderr.read() == b""
+        command.stderr.close()
+    assert json.loads(shared.cli("show", str(stream), "--json").stdout)["at_bound"] is None
+
+
+def waiting(daemon: DaemonUnderTest, *words: str) -> subprocess.Popen[bytes]:
+    """Start a command that waits."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "jobd", *words],
+        env=daemon.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
 def test_ctrl_c_detaches(shared: DaemonUnderTest, client: Client, tmp_path: Path) -> None:
     """The generator waits for the next one who follows."""
     deferred = client.submit("streams:step", 4, f"{tmp_path}/")

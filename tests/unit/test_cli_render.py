@@ -117,6 +117,7 @@ def test_a_job_as_json() -> None:
         "usage": None,
         "output_tail": "",
         "progress": None,
+        "at_bound": None,
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
         "inputs": [],

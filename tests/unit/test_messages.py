@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobd.daemon.requests import decode as decode_requests
 from jobd.model import messages, orders
-from jobd.model.job import Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Progress, Verdict
+from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Progress, Verdict
 from jobd.model.messages import FrameError, Message, decode_replies, encode
 from jobd.model.orders import decode_orders, decode_reports
 from jobd.model.queues import QueueInfo
@@ -72,6 +72,7 @@ REPLIES: list[Message] = [
     messages.Items(1, 2, 3, 4, [b"j1", b"j2"], over=True),
     messages.Progressed(1, Progress(2.0, 3.0, "text")),
     messages.QueueInfos(1, [QueueInfo("etl", 2, "10/s", True, 3, 4, {"slots": "built in"})]),
+    messages.Stuck(1, AtBound(2, 100)),
 ]
 ORDERS: list[Message] = [
     orders.Run("boot", [TASK], 7),

@@ -263,3 +263,31 @@ class TestFailedSubmit:
         ]
         assert not desk.streams.live
         assert not desk.streams.due
+
+
+# -- a stream that nobody consumes --
+
+
+def test_a_stream_at_its_bound_is_stuck_until_somebody_follows(desk: Desk) -> None:
+    """That is told once, and again when the last one has gone."""
+    stream = desk.streams.live[JOB]
+    stuck = []
+    for seq in (1, 2, 3, 3):
+        desk.produce(seq)
+        stuck.append(stream.is_stuck)
+    assert stuck == [False, False, True, True]
+    assert desk.streams.stuck == [stream]
+    anne = desk.follow(ANNE)
+    stuck.append(stream.is_stuck)
+    assert not stuck[-1]
+    desk.streams.unfollow(ANNE, anne.rid, JOB)
+    assert desk.streams.stuck == [stream, stream]
+
+
+def test_a_stream_that_has_ended_is_not_stuck(desk: Desk) -> None:
+    """Nothing more is to come of it."""
+    desk.produce(1, 2, 3)
+    desk.commit()
+    stream = desk.streams.live[JOB]
+    desk.streams.ended(JOB)
+    assert not stream.is_stuck
