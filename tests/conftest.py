@@ -10,12 +10,17 @@ from pathlib import Path
 import blocking
 import pytest
 from harness import DaemonUnderTest
+from hypothesis import HealthCheck, settings
 
 from jobd.client import Client
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and every process of a test would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The machine may be busy with something else: no timing decides a test.
+settings.register_profile("jobd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("jobd")
 
 MODULES = Path(__file__).parent / "support" / "jobs"
 

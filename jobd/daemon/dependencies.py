@@ -112,6 +112,7 @@ class Dependencies:
 
         after = [(resolved(name), when) for name, when in request.after]
         inputs = [[resolved(name) for name in names] for names in request.inputs]
+        self._daemon.retention.names(set().union(*inputs))
         every = [joined(numbers, after) for numbers in inputs or [[]]]
         states = self._states(sorted(set().union(*every)))
         never: dict[int, Job] = {}

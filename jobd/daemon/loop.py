@@ -125,7 +125,7 @@ class Daemon:
         self.payloads = payloads
         self.dependencies = Dependencies(self)
         self.takes = Takes(self)
-        self._retention = Retention(self)
+        self.retention = Retention(self)
         self.requests = Requests(self)
         self.committer = Committer(store.commit)
         self.checks = Checks(
@@ -579,7 +579,7 @@ class Daemon:
         self.takes.probe()
         self._end_the_stuck()
         self.pool.sweep()
-        for steps in (self.payloads.look(self.now_s), self._retention.look(self.now_s)):
+        for steps in (self.payloads.look(self.now_s), self.retention.look(self.now_s)):
             if steps is not None:
                 self.tasks.append(steps)
 

@@ -1,9 +1,14 @@
-"""How long results are kept: older ones are replaced by a tombstone, a slice in each turn of the loop."""
+"""How long results are kept: older ones are replaced by a tombstone, a slice in each turn of the loop.
+
+A value is spared while a job that has not ended has it as an input.  Who has which is read from the
+store when there is something to expire; what a submit names meanwhile may not be stored yet,
+so it is remembered until the pass after that is over.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from jobd.model.job import EXPIRED
@@ -13,6 +18,9 @@ if TYPE_CHECKING:
 
 SLICE = 2_000
 """Ids that are looked at in one turn of the loop."""
+
+MOST = 50_000
+"""Values that are expired together: for these one look goes through all jobs with inputs."""
 
 LEAST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -26,6 +34,13 @@ class Retention:
         self._daemon = daemon
         self._keep_s = daemon.settings.results.keep_s
         self._next_s = 0.0
+        self._named: set[int] = set()
+        """Jobs that submits have named as inputs since the last pass began."""
+
+    def names(self, inputs: Iterable[int]) -> None:
+        """A submit has these as inputs."""
+        if self._keep_s:
+            self._named.update(inputs)
 
     def look(self, now_s: float) -> Iterator[None] | None:
         """Return the steps of a pass if it is time for one."""
@@ -37,11 +52,29 @@ class Retention:
     def _pass(self) -> Iterator[None]:
         daemon = self._daemon
         before_us = time.time_ns() // 1000 - int(self._keep_s * 1e6)
+        named, self._named = self._named, set()
+        old: set[int] = set()
         for low in range(0, daemon.scheduler.ledger.stored_high, SLICE):
-            for number in daemon.store.old_values(low, low + SLICE, before_us):
-                self._expire(number)
+            old.update(daemon.store.old_values(low, low + SLICE, before_us))
+            if len(old) >= MOST:
+                yield from self._expire_all(old - named)
+                old = set()
             yield
+        yield from self._expire_all(old - named)
         self._next_s = daemon.now_s + min(LONGEST_PAUSE_S, max(LEAST_PAUSE_S, self._keep_s / 10))
+
+    def _expire_all(self, old: set[int]) -> Iterator[None]:
+        """Expire those of these values that nobody needs."""
+        after = 0
+        while old and (found := self._daemon.store.inputs_in_use(after, SLICE)):
+            for after, inputs in found:  # noqa: B007  # the last one is where it goes on
+                old.difference_update(inputs)
+            yield
+        for index, number in enumerate(sorted(old), 1):
+            if number not in self._named:
+                self._expire(number)
+            if index % SLICE == 0:
+                yield
 
     def _expire(self, number: int) -> None:
         scheduler = self._daemon.scheduler

@@ -46,6 +46,9 @@ CREATE INDEX queued ON jobs (id) WHERE state = 3;
 CREATE INDEX due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX blocked ON jobs (id) WHERE state = 2;
 
+-- Whose inputs' values must not be deleted yet.
+CREATE INDEX needy ON jobs (id) WHERE inputs IS NOT NULL AND state < 10;
+
 -- Who comes after whom: a source, and a job that may start once that has succeeded (kind 1), ended (2),
 -- or failed (3).  One that is met for good, as its source has succeeded, is closed some time.
 CREATE TABLE edges (

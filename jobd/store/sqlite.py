@@ -514,6 +514,14 @@ class Store:
         )
         return [row[0] for row in self._all(sql, (low, high, before_us))]
 
+    def inputs_in_use(self, after: int, limit: int) -> list[tuple[int, list[int]]]:
+        """Return jobs above the id ``after`` that have not ended and have inputs, with these."""
+        sql = (
+            "SELECT id, inputs FROM jobs WHERE inputs IS NOT NULL AND state < 10 AND id > ? "
+            "ORDER BY id LIMIT ?"
+        )
+        return [(number, _unpack_inputs(blob)) for number, blob in self._all(sql, (after, limit))]
+
     # -- listing --
 
     def page(self, selector: Selector, before: int, limit: int) -> tuple[list[Job], int]:

@@ -536,6 +536,20 @@ class TestEdges:
         assert states == {1: State.QUEUED, 2: State.SUCCEEDED, 3: State.QUEUED}
         assert store.values([2, 3]) == {2: jobs[1].value}
 
+    def test_the_inputs_of_jobs_that_have_not_ended_are_listed(
+        self, store: Store, writer: Writer
+    ) -> None:
+        """Page by page, by an index of their own."""
+        waiting, over, running, _ = writer.submit(4)
+        for job in (waiting, over, running):
+            job.inputs = [job.id + 10]
+        waiting.state = State.BLOCKED
+        writer.change(waiting, end(over, State.FAILED), running)
+        writer.commit()
+        assert store.inputs_in_use(0, 9) == [(1, [11]), (3, [13])]
+        assert store.inputs_in_use(1, 9) == [(3, [13])]
+        assert store.inputs_in_use(0, 1) == [(1, [11])]
+
     def test_blocked_and_aborted_jobs_are_listed(self, store: Store, writer: Writer) -> None:
         """The aborted ones with the job that is to blame, if it can be mended; a blocked one is no backlog."""
         blocked, aborted, for_good = writer.submit(3)

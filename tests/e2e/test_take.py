@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness import DaemonUnderTest, eventually
@@ -14,6 +15,8 @@ from harness import DaemonUnderTest, eventually
 from jobd.client import Client, verbs
 from jobd.model.errors import AlreadyTaken, JobFailed, NotFound, NotReady, ResultExpired
 from jobd.model.messages import Ended
+from jobd.model.selector import one
+from jobd.model.states import State
 
 MakeDaemon = Callable[..., DaemonUnderTest]
 
@@ -142,6 +145,32 @@ def test_a_result_that_was_kept_long_enough_has_expired(make_daemon: MakeDaemon)
     with pytest.raises(JobFailed, match=f"result of job {number} has expired"):
         client.submit("work:add", client.attach(number)).result(20)
     assert daemon.cli("show", str(number)).returncode == 0
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["one daemon", "the next daemon"])
+def test_a_result_that_a_job_waits_to_be_given_is_kept(
+    make_daemon: MakeDaemon, gate: Path, mark: Path, *, restarts: bool
+) -> None:
+    """While a job is blocked, or queued, that has it as an input; later it expires as others do."""
+    daemon = make_daemon(results__keep_s=0.01).start()
+    client = daemon.client()
+    wanted = client.submit("work:add", 1)
+    slow = client.submit("work:mark_and_wait", str(mark), str(gate))
+    blocked = client.submit("work:echo", wanted, slow)
+    later = client.options(in_="1h").submit("work:echo", wanted)
+    client.wait([wanted.id], 20)
+    client.flush()
+    eventually(mark.exists)
+    if restarts:
+        daemon.kill()
+        client = daemon.start().client()
+    other = client.submit("work:nothing").id
+    eventually(lambda: daemon.cli("result", str(other)).returncode == 4)
+    assert client.result(wanted.id, 20) == 2
+    gate.touch()
+    assert client.wait([blocked.id], 20)[blocked.id].state is State.SUCCEEDED
+    client.cancel(one(later.id))
+    eventually(lambda: daemon.cli("result", str(wanted.id)).returncode == 4)
 
 
 def test_who_has_the_value_when_the_daemon_dies_keeps_it(make_daemon: MakeDaemon) -> None:
