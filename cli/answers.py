@@ -1,4 +1,4 @@
-"""What became of each job of a command that changes jobs: ``cancel`` and ``retry``."""
+"""What became of each job of a command that changes jobs: ``cancel``, ``retry``, ``hold``, ``release``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ CODES = {
     "has not ended": NotReady.code,
     "it comes after": NotReady.code,
     "it waits for a failure": JobAborted.code,
+    "is running": NotReady.code,
 }
 """Exit codes of the answers that are refusals; all others mean that the job is as it was asked."""
 

@@ -26,6 +26,8 @@ VERBS: dict[str, dict[str, str]] = {
         "ls": "List jobs, the newest first.",
         "show": "Show all that is known of jobs.",
         "cancel": "Cancel jobs that wait or run.",
+        "hold": "Set jobs aside that have not started, until they are released.",
+        "release": "Let jobs go that are held.",
         "failed": "Group the jobs that failed by what they died of.",
         "retry": "Queue jobs again that ended without a result.",
     },

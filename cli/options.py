@@ -218,14 +218,17 @@ def job_options(function: Any) -> Any:
     """Add all options of jobs, as text: `parse_options` checks them."""
     for name, told in reversed(OPTIONS.items()):
         flag = "--" + name.replace("_", "-")
+        more: dict[str, Any] = {"metavar": told.metavar}
+        if not told.metavar:
+            more = {"is_flag": True, "default": None}
         function = click.option(
             flag,
             name,
             cls=JobOption,
             group=told.group,
-            metavar=told.metavar,
             help=told.help,
             multiple=name in AFTER,
+            **more,
         )(function)
     return function
 

@@ -125,6 +125,14 @@ class AsyncDeferred(DeferredBase[T]):
         steps = verbs.cancel_one(self._client._core, self, reason, grace, now=now)  # noqa: SLF001  # as above
         return await self._client._run(steps)  # noqa: SLF001  # as above
 
+    async def hold(self) -> bool:
+        """Set the job aside until it is released; return False if it has started already, or is over."""
+        return await self._client._run(verbs.hold_one(self._client._core, self))  # noqa: SLF001  # as above
+
+    async def release(self) -> bool:
+        """Let the job go; return False if it is not held."""
+        return await self._client._run(verbs.release_one(self._client._core, self))  # noqa: SLF001  # as above
+
 
 class AsyncStream(AsyncIterator[Any]):
     """A pass over the items of a stream.
@@ -471,6 +479,14 @@ class AsyncClient(AsyncSubmitter):
         ``grace`` and ``now`` as for ``jobd.Client.cancel``.
         """
         return await self._run(verbs.cancel(self._core, selection, reason, grace, now=now))
+
+    async def hold(self, selection: Selection) -> list[tuple[int, str]]:
+        """Set jobs aside until they are released; see ``jobd.Client.hold``."""
+        return await self._run(verbs.hold(self._core, selection))
+
+    async def release(self, selection: Selection) -> list[tuple[int, str]]:
+        """Let jobs go that are held; see ``jobd.Client.release``."""
+        return await self._run(verbs.release(self._core, selection))
 
     async def retry(self, selection: Selection, args: bytes = b"") -> list[tuple[int, str]]:
         """Queue jobs again that ended without a result; return what became of each.

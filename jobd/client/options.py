@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     queue: str
     name: str
     bound: int
+    hold: bool
     retries: int
     backoff: str | float | Sequence[float]
     jitter: float

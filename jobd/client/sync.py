@@ -102,6 +102,14 @@ class Deferred(DeferredBase[T]):
         steps = verbs.cancel_one(self._client._core, self, reason, grace, now=now)  # noqa: SLF001  # as above
         return self._client._run(steps)  # noqa: SLF001  # as above
 
+    def hold(self) -> bool:
+        """Set the job aside until it is released; return False if it has started already, or is over."""
+        return self._client._run(verbs.hold_one(self._client._core, self))  # noqa: SLF001  # as above
+
+    def release(self) -> bool:
+        """Let the job go; return False if it is not held."""
+        return self._client._run(verbs.release_one(self._client._core, self))  # noqa: SLF001  # as above
+
     def __iter__(self) -> Stream:
         """Consume what a generator function produces while it runs; at the end raises as ``result``.
 
@@ -539,6 +547,20 @@ class Client(Submitter):
             self._core, selection, reason, grace, now=now, only_waiting=only_waiting
         )
         return self._run(cancel)
+
+    def hold(self, selection: Selection) -> list[tuple[int, str]]:
+        """Set jobs aside until they are released; those that have started go on.
+
+        Returns for each ``held``, ``is running`` or ``already finished``.
+        """
+        return self._run(verbs.hold(self._core, selection))
+
+    def release(self, selection: Selection) -> list[tuple[int, str]]:
+        """Let jobs go that are held; each waits then for what it would have waited for.
+
+        Returns for each ``released``, ``is not held``, ``is running``, ``already finished`` or ``has expired``.
+        """
+        return self._run(verbs.release(self._core, selection))
 
     def retry(self, selection: Selection, args: bytes = b"") -> list[tuple[int, str]]:
         """Queue jobs again that ended without a result; return what became of each.

@@ -25,6 +25,7 @@ from jobd.model.messages import (
     Fetch,
     Fetched,
     Find,
+    Hold,
     Jobs,
     List,
     LogData,
@@ -35,6 +36,7 @@ from jobd.model.messages import (
     Pong,
     QueueInfos,
     Queues,
+    Release,
     Reload,
     RemoveQueue,
     Retry,
@@ -195,6 +197,20 @@ def cancel_one(
     return answer != "already finished"
 
 
+def hold_one(core: AnyCore, deferred: AnyDeferred) -> Steps[bool]:
+    """Set one job aside; return whether it had not started."""
+    number = yield from identify(deferred)
+    ((_, answer),) = yield from hold(core, one(number))
+    return answer == "held"
+
+
+def release_one(core: AnyCore, deferred: AnyDeferred) -> Steps[bool]:
+    """Let one job go; return whether it was held."""
+    number = yield from identify(deferred)
+    ((_, answer),) = yield from release(core, one(number))
+    return answer == "released"
+
+
 # -- several of them ----------------------------------------------------------
 
 
@@ -303,6 +319,16 @@ def cancel(
 def retry(core: AnyCore, selection: Selection, args: bytes = b"") -> Steps[list[tuple[int, str]]]:
     """Queue jobs again, or one with another call (encoded); return what became of each."""
     return _answers(Retry(core.next_rid(), select(selection), args))
+
+
+def hold(core: AnyCore, selection: Selection) -> Steps[list[tuple[int, str]]]:
+    """Set jobs aside that have not started; return what became of each."""
+    return _answers(Hold(core.next_rid(), select(selection)))
+
+
+def release(core: AnyCore, selection: Selection) -> Steps[list[tuple[int, str]]]:
+    """Let jobs go that are held; return what became of each."""
+    return _answers(Release(core.next_rid(), select(selection)))
 
 
 def status(core: AnyCore) -> Steps[StatusInfo]:

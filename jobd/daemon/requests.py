@@ -37,6 +37,7 @@ from jobd.model.messages import (
     Follow,
     FrameError,
     Hello,
+    Hold,
     Jobs,
     List,
     LogData,
@@ -48,6 +49,7 @@ from jobd.model.messages import (
     Put,
     Queues,
     Refused,
+    Release,
     Reload,
     RemoveQueue,
     Request,
@@ -77,6 +79,7 @@ from jobd.pool import linux
 from jobd.pool.restrict import means
 from jobd.pool.scoreboard import Now
 from jobd.scheduler import Phase, ended_message
+from jobd.scheduler.timers import expires_at
 from jobd.store.sqlite import walk
 
 if TYPE_CHECKING:
@@ -135,6 +138,8 @@ class Requests:
             List: self._list,
             Cancel: self._cancel,
             Retry: self._retry,
+            Hold: self._hold,
+            Release: self._release,
             Status: self._status,
             Logs: self._logs,
             Stop: self._stop,
@@ -423,6 +428,8 @@ class Requests:
             info.queue, info.name = job.policy.queue, job.policy.name
         info.root, info.usage, info.due_at = job.root, job.usage, job.due_at
         info.at_bound = self._daemon.scheduler.at_bound(job.id)
+        if job.state is State.HELD:
+            info.due_at = expires_at(job)
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
@@ -550,6 +557,29 @@ class Requests:
                 only_waiting=request.only_waiting,
                 grace_us=grace_us,
             )
+
+        yield from self._change(peer, request.rid, request.selector, change)
+
+    def _hold(self, peer: bytes, request: Hold) -> Steps:
+        scheduler = self._daemon.scheduler
+
+        def change(job: Job) -> str:
+            if job.id not in scheduler.window.jobs:
+                if job.state >= ENDED:
+                    return "already finished"
+                if job.state is State.HELD:
+                    return "held"
+            return scheduler.hold(scheduler.window.load(job))
+
+        yield from self._change(peer, request.rid, request.selector, change)
+
+    def _release(self, peer: bytes, request: Release) -> Steps:
+        scheduler = self._daemon.scheduler
+
+        def change(job: Job) -> str:
+            if job.id not in scheduler.window.jobs and job.state is not State.HELD:
+                return "already finished" if job.state >= ENDED else "is not held"
+            return scheduler.release(scheduler.window.load(job))
 
         yield from self._change(peer, request.rid, request.selector, change)
 
@@ -719,7 +749,7 @@ def _is_open(job: Job, attempt: int) -> bool:
     if any(past.number == attempt for past in job.earlier or ()):
         return True
     if attempt == job.attempt > 0:
-        return job.state not in (State.QUEUED, State.SCHEDULED)
+        return job.state not in (State.HELD, State.SCHEDULED, State.QUEUED)
     return attempt >= job.attempt
 
 

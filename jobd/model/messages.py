@@ -269,6 +269,20 @@ class RemoveQueue(Message, tag=22):
     name: str
 
 
+class Hold(Message, tag=25):
+    """Set jobs aside that have not started, until they are released."""
+
+    rid: int
+    selector: Selector
+
+
+class Release(Message, tag=26):
+    """Let jobs go that are held."""
+
+    rid: int
+    selector: Selector
+
+
 Request = (
     Hello
     | Submit
@@ -292,6 +306,8 @@ Request = (
     | Queues
     | SetQueue
     | RemoveQueue
+    | Hold
+    | Release
 )
 
 
@@ -372,7 +388,7 @@ class Jobs(Message, tag=7):
 
 
 class Answers(Message, tag=8):
-    """What became of each job of a ``Cancel`` or ``Retry``; ``more`` says that the answer goes on."""
+    """What became of each job that was to be changed; ``more`` says that the answer goes on."""
 
     rid: int
     answers: list[tuple[int, str]]

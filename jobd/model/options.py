@@ -74,6 +74,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires: float = 0.0
     """How long after its submit it is of no use any more if it has not started; 0: never."""
 
+    hold: bool = False
+    """It was held from the start."""
+
     mem: int = 0
     cpus: float = 0.0
     nproc: int = 0
@@ -147,7 +150,7 @@ class Option(NamedTuple):
 
     Attributes:
         parse: makes a plain value of what was said; raises UsageError.
-        metavar: what stands for a value in the help.
+        metavar: what stands for a value in the help; empty: it is a flag.
         help: one line.
         group: the heading in the help.
     """
@@ -168,6 +171,12 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
         return int(text)
 
     return parse
+
+
+def _flag(said: Any) -> bool:
+    if not isinstance(said, bool):
+        raise UsageError(f"{said!r} is neither true nor false", "give True or False")
+    return said
 
 
 def _number(low: float, high: float) -> Callable[[Any], float]:
@@ -302,6 +311,7 @@ OPTIONS: dict[str, Option] = {
     "bound": Option(
         _whole(1, MOST), "N", "Items that a stream may be ahead of its consumers.", _JOB
     ),
+    "hold": Option(_flag, "", "Hold it until somebody releases it.", _JOB),
     "retries": Option(_whole(0, MOST), "N", "Run it again up to N times when it fails.", _AGAIN),
     "backoff": Option(
         _backoff,
@@ -369,7 +379,7 @@ OF_QUEUE: dict[str, Option] = {
 }
 """What concerns a queue, and not each of its jobs: in ``[queues.NAME]``, and with ``jobd queue set``."""
 
-ONCE = frozenset({"in", "at", "name", *AFTER})
+ONCE = frozenset({"in", "at", "name", "hold", *AFTER})
 """Options of one submit, which make no sense as a default."""
 
 

@@ -15,6 +15,7 @@ from enum import IntEnum
 class State(IntEnum):
     """Where a job is in its life."""
 
+    HELD = 0  # a person has set it aside, until a person releases it
     SCHEDULED = 1  # its time has not come: a start that was asked for, or the next attempt
     BLOCKED = 2  # some of its inputs have not ended yet
     QUEUED = 3
@@ -53,15 +54,24 @@ class Event(IntEnum):
     POSTPONE = 13  # it has to wait for its time
     DUE = 14  # that has come
     EXPIRE = 15
+    HOLD = 16  # a person sets it aside
+    LET_GO = 17  # and lets it go: it is what its inputs and its time make it
 
 
 TABLE: dict[State, dict[Event, State]] = {
+    State.HELD: {
+        Event.LET_GO: State.BLOCKED,
+        Event.CANCEL: State.CANCELLED,
+        Event.EXPIRE: State.EXPIRED,
+    },
     State.SCHEDULED: {
+        Event.HOLD: State.HELD,
         Event.DUE: State.QUEUED,
         Event.CANCEL: State.CANCELLED,
         Event.EXPIRE: State.EXPIRED,
     },
     State.BLOCKED: {
+        Event.HOLD: State.HELD,
         Event.RELEASE: State.QUEUED,
         Event.CANCEL: State.CANCELLED,
         Event.ABORT: State.ABORTED,
@@ -69,6 +79,7 @@ TABLE: dict[State, dict[Event, State]] = {
     },
     State.QUEUED: {
         Event.ASSIGN: State.RUNNING,
+        Event.HOLD: State.HELD,
         Event.POSTPONE: State.SCHEDULED,
         Event.EXPIRE: State.EXPIRED,
         Event.PUT: State.SUCCEEDED,
@@ -100,8 +111,8 @@ class IllegalTransition(Exception):
 
 _NEXT: list[list[State | None]] = [
     [
-        TABLE[State(state)].get(Event(event)) if state in TABLE and event else None
-        for event in range(len(Event) + 1)
+        TABLE[State(state)].get(Event(event)) if state in TABLE and event in set(Event) else None
+        for event in range(max(Event) + 1)
     ]
     for state in range(WIDTH)
 ]
@@ -122,6 +133,7 @@ NAMES: dict[State, str] = {state: state.name.lower() for state in State}
 BY_NAME: dict[str, State] = {name: state for state, name in NAMES.items()}
 
 EXIT_CODES: dict[State, int] = {
+    State.HELD: 3,
     State.SCHEDULED: 3,
     State.BLOCKED: 3,
     State.QUEUED: 3,

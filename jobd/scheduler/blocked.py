@@ -111,7 +111,10 @@ class Blocked:
         self._window.jobs[job.id] = job
         self._ledger.store(job)
         if job.policy is not None:
-            self._timers.watch(job, job.policy)
+            self._timers.watch(job)
+            if job.policy.hold:
+                job.state = transition(job.state, Event.HOLD)
+                return
         if not waits and never is None:
             if not self._window.is_full:
                 self._window.cursor = max(self._window.cursor, job.id)
@@ -177,7 +180,7 @@ class Blocked:
     def ready(self, job: Job, *, at_once: bool = False) -> None:
         """Queue a job that is in memory, or leave it to the store if there is no room, or it is too early."""
         self._ledger.store(job)
-        if job.policy is not None and not at_once and self._timers.postpone(job, job.policy):
+        if not at_once and self._timers.postpone(job):
             return
         if self._window.is_full:
             self._ledger.batch.spill.add(job.id)
@@ -203,6 +206,23 @@ class Blocked:
         """A blocked job is stored as it is: it leaves memory unless it is resident."""
         if job.id not in self.missing:
             self._window.unload(job)
+
+    def hold(self, job: Job) -> None:
+        """Set a job aside that is in memory and has not started; it leaves memory once that is stored."""
+        if job.state is State.BLOCKED:
+            self.leave(job)
+        job.state = transition(job.state, Event.HOLD)
+        self._ledger.store(job)
+
+    def let_go(self, job: Job) -> None:
+        """Make a held job what its edges, and then its time, make it; the edges are looked at later."""
+        job.state = transition(job.state, Event.LET_GO)
+        self.spilled += 1
+        if job.edges() and not job.attempt:  # who has started once does not wait again
+            self._ledger.store(job)
+            self.fresh[job.id] = None
+        else:
+            self.release(job)
 
     # -- what an end means for others --
 

@@ -276,7 +276,7 @@ class Scheduler:
         """Leave a job to the store, where it is now, if there is no room for it."""
         if job.state is State.BLOCKED:
             self.blocked.unload(job)
-        elif job.state is State.SCHEDULED:
+        elif job.state in (State.SCHEDULED, State.HELD):
             self.window.unload(job)
         elif job.id in batch.spill:
             self.window.spill(job)
@@ -340,7 +340,7 @@ class Scheduler:
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
         counts = ledger.counts
-        waiting = counts[State.QUEUED] + counts[State.BLOCKED] + counts[State.SCHEDULED]
+        waiting = sum(counts[: State.QUEUED + 1])
         if waiting + ledger.batch.submitted + count > self.options.max_queued:
             raise QueueFull(
                 f"the queue is full ({self.options.max_queued} jobs)",
@@ -359,7 +359,7 @@ class Scheduler:
         batch.submitted += count
         batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
         watcher = peer if request.watch else None
-        if sources is None and is_timed(policy):
+        if sources is None and policy is not None and has_own_row(policy):
             sources = NO_SOURCES
         if sources is not None:
             submission.has_rows = True
@@ -424,7 +424,7 @@ class Scheduler:
             waiting = sum(s.count for s in submissions if not s.has_rows)
             self.window.unspill(self.window.spilled - waiting)
 
-    # -- cancel and retry --
+    # -- cancel and retry, hold and release --
 
     def cancel(
         self, job: Job, reason: str, *, only_waiting: bool = False, grace_us: int | None = None
@@ -468,6 +468,29 @@ class Scheduler:
         self.blocked.ready(job, at_once=True)  # whatever its time was: somebody wants it now
         return "queued again"
 
+    def hold(self, job: Job) -> str:
+        """Set a job aside that is in memory; return the answer."""
+        if job.state >= ENDED:
+            return "already finished"
+        if job.state is State.RUNNING:
+            return "is running"
+        if job.state is not State.HELD:
+            self.blocked.hold(job)
+        return "held"
+
+    def release(self, job: Job) -> str:
+        """Let a job go that is in memory; return the answer."""
+        if job.state >= ENDED:
+            return "already finished"
+        if job.state is not State.HELD:
+            return "is running" if job.state is State.RUNNING else "is not held"
+        if 0 < job.due_at <= self._wall:
+            self.fire(job)
+        if job.state >= ENDED:
+            return "has expired"
+        self.blocked.let_go(job)
+        return "released"
+
     def due(self) -> list[int]:
         """Return jobs whose time has come, as it seems; each is to be loaded, for ``fire``."""
         return [] if self.draining else self.timers.due()
@@ -477,15 +500,19 @@ class Scheduler:
         if not 0 < job.due_at <= self._wall or job.state is State.RUNNING:
             return
         job = self.window.load(job)
-        expires_at = timers.expires_at(job, job.policy or BUILT_IN) if not job.attempt else 0
-        if job.state is not State.SCHEDULED or 0 < expires_at <= self._wall:
+        expires_at = timers.expires_at(job)
+        can_wait = job.state in (State.SCHEDULED, State.HELD)
+        if not can_wait or 0 < expires_at <= self._wall:
             self._expire(job)
             return
-        job.state = transition(job.state, Event.DUE)
         job.due_at = expires_at
         if expires_at:
             self.timers.add(job)
-        self.blocked.ready(job)
+        if job.state is State.HELD:
+            self.ledger.store(job)
+        else:
+            job.state = transition(job.state, Event.DUE)
+            self.blocked.ready(job)
 
     def _expire(self, job: Job) -> None:
         if job.state is State.BLOCKED:
@@ -931,6 +958,11 @@ class Scheduler:
         job.lease = None
         if lease is not None:
             self.ledger.close_lease(lease)
+
+
+def has_own_row(policy: Policy) -> bool:
+    """Whether a new job with this policy is never in the backlog: it has a row of its own at once."""
+    return is_timed(policy) or policy.hold
 
 
 def queue_of(job: Job) -> str:

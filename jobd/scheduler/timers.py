@@ -3,7 +3,8 @@
 ``Job.due_at`` is the next such instant (0: there is none), of a scheduled job the one at
 which it becomes ready, or expires if that is earlier; of one that is blocked or queued the
 one at which it expires.  It is the wall clock's, in UTC, as a job may wait for longer than
-the machine runs.  Whatever happens then changes ``due_at``, so that a clock which is put
+the machine runs.  A job that is held keeps the instant that it had, of which only its expiry
+is of effect before it is released.  Whatever happens then changes ``due_at``, so that a clock which is put
 back makes nothing happen twice.
 
 The store has an index of all of them; here is a heap of the soonest ones, ids only.  An
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
 from jobd.model.job import Job
-from jobd.model.options import Policy
+from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import Event, transition
 
 ENTRIES = 65_536
@@ -89,16 +90,17 @@ class Timers:
 
     # -- what a policy says --
 
-    def watch(self, job: Job, policy: Policy) -> None:
+    def watch(self, job: Job) -> None:
         """Take note of when a new job expires, if ever."""
-        job.due_at = expires_at(job, policy)
+        job.due_at = expires_at(job)
         if job.due_at:
             self.add(job)
 
-    def postpone(self, job: Job, policy: Policy) -> bool:
+    def postpone(self, job: Job) -> bool:
         """Let a queued job wait that may not start yet; return whether it does."""
-        start = starts_at(job, policy)
-        if job.attempt or start <= self.wall:
+        # With an attempt behind it, it was held while it waited for the next one, or waits for nothing.
+        start = job.due_at if job.attempt else starts_at(job, job.policy or BUILT_IN)
+        if start <= self.wall:
             return False
         job.state = transition(job.state, Event.POSTPONE)
         job.due_at = min(start, job.due_at or start)
@@ -106,9 +108,9 @@ class Timers:
         return True
 
 
-def is_timed(policy: Policy | None) -> bool:
+def is_timed(policy: Policy) -> bool:
     """Whether the clock has a say in the life of a new job."""
-    return policy is not None and bool(policy.at or policy.delay or policy.expires)
+    return bool(policy.at or policy.delay or policy.expires)
 
 
 def starts_at(job: Job, policy: Policy) -> int:
@@ -116,6 +118,9 @@ def starts_at(job: Job, policy: Policy) -> int:
     return policy.at or (job.created_at + round(policy.delay * 1e6) if policy.delay else 0)
 
 
-def expires_at(job: Job, policy: Policy) -> int:
-    """Return from which instant on a job that has not started is of no use; 0: never."""
+def expires_at(job: Job) -> int:
+    """Return from which instant on a job is of no use if it has not started; 0: never, or it has."""
+    policy = job.policy or BUILT_IN
+    if job.attempt:
+        return 0
     return job.created_at + round(policy.expires * 1e6) if policy.expires else 0

@@ -168,6 +168,16 @@ def _blames_the_nearest(failed: Job) -> int:
     return failed.id
 
 
+def _lets_go_at_once(blocked: Blocked, job: Job) -> None:
+    attempt, job.attempt = job.attempt, 1
+    blocked_let_go(blocked, job)
+    job.attempt = attempt
+
+
+def _holds_in_name_only(_: Blocked, job: Job) -> None:
+    pass
+
+
 def _gives_no_values(_: Dependencies, run: Run) -> None:
     for task in run.tasks:
         task.inputs = [b"" for _ in task.inputs]
@@ -232,6 +242,7 @@ ledger_lease = Ledger.lease
 clocks_start = Clocks.start
 blocked_ended = Blocked.ended
 blocked_tell = Blocked._tell
+blocked_let_go = Blocked.let_go
 scheduler_send = Scheduler._send
 scheduler_take = Scheduler._take
 daemon_bury = loop.Daemon._bury
@@ -269,6 +280,8 @@ daemon_bury = loop.Daemon._bury
         (Blocked, "changed", _revives_nobody),
         (Blocked, "ended", _tells_only_residents),
         (Blocked, "_tell", _waits_for_one_input),
+        (Blocked, "let_go", _lets_go_at_once),
+        (Blocked, "hold", _holds_in_name_only),
         (blocked, "root_of", _blames_the_nearest),
         (Dependencies, "feed", _gives_no_values),
         (Dependencies, "_reviewing", _reviews_nothing),

@@ -17,6 +17,7 @@ from jobd.model.messages import (
     Ended,
     Find,
     Follow,
+    Hold,
     Items,
     Jobs,
     List,
@@ -26,6 +27,7 @@ from jobd.model.messages import (
     Pong,
     Put,
     Refused,
+    Release,
     Reload,
     Retry,
     Stop,
@@ -52,6 +54,8 @@ Asked = (
     | List
     | Cancel
     | Retry
+    | Hold
+    | Release
     | Ping
     | Stop
     | Reload
@@ -94,12 +98,13 @@ class FakeClient:
         limited: float = 0.0,
         retries: float = 0.0,
         timed: float = 0.0,
+        held: float = 0.0,
     ) -> None:
         self.number = number
         self.depends = depends
         self.limited = limited
         """How often it submits jobs that have others for inputs."""
-        self.retries, self.timed = retries, timed
+        self.retries, self.timed, self.held = retries, timed, held
         """How often the jobs have options of the kind."""
         self.nests = nests
         """How often it submits a job that itself submits jobs, and waits for them."""
@@ -206,6 +211,8 @@ class FakeClient:
             said["in"] = int(dice() * 4) * 0.1
         if dice() < self.timed:
             said["expires"] = dice() * 0.4 + 0.01
+        if dice() < self.held:
+            said["hold"] = True
         return said
 
     def resend(self, uid: bytes) -> None:
@@ -285,6 +292,18 @@ class FakeClient:
         """Queue some jobs again."""
         self.ask(Retry(self.rid(), self._selector()))
 
+    def hold(self) -> None:
+        """Set some jobs aside."""
+        self.ask(Hold(self.rid(), self._selector()))
+
+    def release(self) -> None:
+        """Let some jobs go."""
+        self.ask(Release(self.rid(), self._selector()))
+
+    def release_all(self) -> None:
+        """Let all jobs go."""
+        self.ask(Release(self.rid(), Selector([], 0, True, [State.HELD])))
+
     def retry_all(self) -> None:
         """Queue all jobs again that have failed by themselves."""
         failed = [State.FAILED, State.CRASHED, State.CANCELLED]
@@ -313,7 +332,8 @@ class FakeClient:
     def _selector(self) -> Selector:
         dice = self._rng.random
         if not self.known or dice() < 0.2:
-            states = [[], [State.QUEUED], [State.FAILED, State.CRASHED], [State.RUNNING]]
+            failed = [State.FAILED, State.CRASHED]
+            states = [[], [State.QUEUED], failed, [State.RUNNING], [State.HELD]]
             chosen = states[int(dice() * len(states))]
             return Selector([], 0, True, chosen) if dice() < 0.6 else Selector([], 3, False, chosen)
         number = self.known[int(dice() * len(self.known))]

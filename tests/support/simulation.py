@@ -79,6 +79,8 @@ class Weights(NamedTuple):
     watch: float = 2
     cancel: float = 1.5
     retry: float = 1.5
+    hold: float = 1.0
+    release: float = 1.0
     look: float = 0.5
     ping: float = 0.5
     vanish: float = 0.3
@@ -203,6 +205,7 @@ class Simulation:
         self._limited = (0.0, 0.3)[int(self._dice() * 2)]
         self._retries = (0.0, 0.3, 0.8)[int(self._dice() * 3)]
         self._timed = (0.0, 0.2, 0.7)[int(self._dice() * 3)]
+        self._held = (0.0, 0.0, 0.2)[int(self._dice() * 3)]
         self._jump_us = 0
         self.truth.times.wall_us = self._wall_us
         self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
@@ -458,6 +461,7 @@ class Simulation:
             limited=self._limited,
             retries=self._retries,
             timed=self._timed,
+            held=self._held,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
@@ -582,7 +586,8 @@ class Simulation:
             span = client.answers.get(order.uid)
             if span is None:
                 return order.uid not in client.open or self._clients.get(client.peer) is not client
-            return (self.store.state_of(span[0]) or State.FAILED) >= ENDED
+            state = self.store.state_of(span[0])
+            return state is None or state >= ENDED
 
         return Nested(is_over, lambda: client.answers.get(order.uid, (0, 0))[0])
 
@@ -623,6 +628,15 @@ class Simulation:
     def _do_retry(self) -> None:
         self._note("retry")
         self._any_client().retry()
+
+    def _do_hold(self) -> None:
+        self._note("hold")
+        self._any_client().hold()
+
+    def _do_release(self) -> None:
+        self._note("release")
+        self.truth.has_released = True
+        self._any_client().release()
 
     def _do_look(self) -> None:
         self._any_client().look()
@@ -720,6 +734,7 @@ class Simulation:
             if rounds % 30 == 1:
                 self._remind_all()
                 self._follow_all()
+                self._release_all()
             for client in self._clients.values():
                 while (found := client.consume()) is not None:
                     self.truth.streams.consumed(*found)
@@ -778,6 +793,12 @@ class Simulation:
             waits = job is not None and job.function == STREAM and job.state < ENDED
             if waits and number not in followed:
                 client.follow(number)
+
+    def _release_all(self) -> None:
+        """Have somebody release all that is held."""
+        if self.store.tally[State.HELD]:
+            self.truth.has_released = True
+            next(iter(self._clients.values())).release_all()
 
     def _remind_all(self) -> None:
         for client in self._clients.values():

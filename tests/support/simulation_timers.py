@@ -84,7 +84,9 @@ class RetryTruth:
 
     def judge_change(self, old: Job, new: Job) -> None:
         """Judge what has become of a row."""
-        if old.state is not State.SCHEDULED or self.has_jumped:
+        # One that is held after an attempt has the time of the next one; before, that of its expiry.
+        waits = old.state is State.SCHEDULED or (old.state is State.HELD and old.attempt > 0)
+        if not waits or self.has_jumped:
             return
         if new.state in (State.QUEUED, State.SUCCEEDED) and old.due_at > self.wall_us():
             raise Broken(f"job {new.id} is {new.state.name} before {old.due_at}")

@@ -65,6 +65,8 @@ class Truth(Witness):
         """The arguments of the jobs of each submit, by its key."""
         self._pledged: dict[bytes, int] = {}
         """The first id of each submit that the daemon has taken in and not stored."""
+        self.has_released = False
+        """Somebody has let jobs go: one of which it is told that it is held may not be any more."""
         self.limits = TimeTruth()
         self.starts = 0
         self.commits = 0
@@ -399,6 +401,7 @@ class Truth(Witness):
             # revived it.
             again = number in self.reopened or bool(row and row.edges())
             fits = fits or (answer in _MAY_BE_OVER and again)
+            fits = fits or (answer == "held" and self.has_released)
         if not fits:
             raise Broken(f"4: {answer!r} is told of {_brief(row) if row else number}")
 
@@ -413,6 +416,10 @@ _FITS: dict[str, Callable[[Job], bool]] = {
     "it comes after": lambda row: row.state is not State.SUCCEEDED,
     "it waits for a failure": lambda row: row.state is not State.SUCCEEDED,
     "has not ended": lambda _: True,
+    "held": lambda row: row.state in (State.HELD, State.CANCELLED, State.EXPIRED),
+    "released": lambda _: True,
+    "is not held": lambda _: True,
+    "has expired": lambda row: row.state is State.EXPIRED,
 }
 
 

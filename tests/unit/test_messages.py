@@ -35,6 +35,8 @@ REQUESTS: list[Message] = [
     messages.List(1, SELECTOR, 9, 100),
     messages.Cancel(1, SELECTOR, "a reason"),
     messages.Retry(1, SELECTOR),
+    messages.Hold(1, SELECTOR),
+    messages.Release(1, SELECTOR),
     messages.Status(1),
     messages.Logs(1, 2, 3, 4, 5, follow=True),
     messages.Stop(1, 2.5),

@@ -17,6 +17,12 @@ from jobd.model.states import (
 )
 
 LEGAL = {
+    (State.HELD, Event.LET_GO): State.BLOCKED,
+    (State.HELD, Event.CANCEL): State.CANCELLED,
+    (State.HELD, Event.EXPIRE): State.EXPIRED,
+    (State.SCHEDULED, Event.HOLD): State.HELD,
+    (State.BLOCKED, Event.HOLD): State.HELD,
+    (State.QUEUED, Event.HOLD): State.HELD,
     (State.SCHEDULED, Event.DUE): State.QUEUED,
     (State.SCHEDULED, Event.CANCEL): State.CANCELLED,
     (State.SCHEDULED, Event.EXPIRE): State.EXPIRED,
@@ -85,6 +91,7 @@ def test_every_live_state_can_be_cancelled_and_leads_to_an_end() -> None:
 def test_the_numbers_that_are_stored_never_change() -> None:
     """A database of an older jobd must mean the same."""
     assert {state.name: state.value for state in State} == {
+        "HELD": 0,
         "SCHEDULED": 1,
         "BLOCKED": 2,
         "QUEUED": 3,
