@@ -591,7 +591,9 @@ class FakePool:
 
     def __init__(self, machine: Machine, boot: str, boards_dir: str) -> None:
         self.machine = machine
-        self.settings = SimpleNamespace(boot=boot, boards_dir=boards_dir, logs_dir=boards_dir)
+        self.settings = SimpleNamespace(
+            boot=boot, boards_dir=boards_dir, logs_dir=boards_dir, cgroup=None
+        )
         self.processes: dict[str, FakeWorker] = {}
         self.trouble = ""
         self.is_late = False
