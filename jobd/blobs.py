@@ -223,6 +223,10 @@ class Spot:
         return self.blobs.write(self.name, payload, buffers, text=text, versions=versions)
 
 
+MARK = ".owner"
+"""What the name of the file ends with that lies beside a directory in memory and tells whose that is."""
+
+
 def memory_directory(state_dir: str) -> str:
     """Return where in memory the payloads of the daemon with this state directory are."""
     import hashlib  # noqa: PLC0415  # a millisecond that only a daemon has to pay
@@ -235,7 +239,9 @@ def remove_memory(state_dir: str) -> None:
     """Remove whatever a daemon that is gone, and its state directory too, has left in memory."""
     import shutil  # noqa: PLC0415  # as above
 
-    shutil.rmtree(memory_directory(state_dir), ignore_errors=True)
+    directory = memory_directory(state_dir)
+    shutil.rmtree(directory, ignore_errors=True)
+    unlink(directory + MARK)
 
 
 def unlink(path: str) -> None:

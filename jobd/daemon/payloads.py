@@ -15,12 +15,14 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 import msgspec
 
-from jobd.blobs import memory_directory, remove_if_dead, unlink
+from jobd.blobs import remove_if_dead, unlink
 from jobd.config.settings import Settings
 from jobd.daemon.lock import private_directory
+from jobd.daemon.memory import Memory
 from jobd.model.blob import (
     BY_VALUE,
     CODEC,
@@ -51,22 +53,24 @@ _MAY_REFER = (CODEC, BY_VALUE)
 LOW_BYTES = 4 * 1024 * 1024
 
 
-def prepare(settings: Settings) -> Place:
-    """Make the directories, and tell where large payloads go.
+def prepare(settings: Settings, stack: ExitStack) -> Place:
+    """Make the directories, and tell where large payloads go; ``stack`` lets go of them.
 
     Raises:
         JobdError: there can be none in the state directory.
     """
     disk = os.path.join(settings.state_dir, "blobs")
     private_directory(disk)
-    kind, memory = settings.payloads.place, memory_directory(settings.state_dir)
+    kind, memory = settings.payloads.place, ""
     try:
-        private_directory(os.path.dirname(memory))
-        private_directory(memory)
-    except JobdError as error:
+        held = Memory(settings.state_dir)
+    except (JobdError, OSError) as error:
         if kind == "memory":
-            log.warning("%s: large payloads are kept in %s instead", error.message, disk)
-        memory = ""
+            why = error.message if isinstance(error, JobdError) else error
+            log.warning("%s: large payloads are kept in %s instead", why, disk)
+    else:
+        stack.callback(held.release)
+        memory = held.directory
     return Place(
         memory,
         disk,
@@ -222,13 +226,8 @@ class Payloads:
     # -- the end --
 
     def close(self) -> None:
-        """Remove what is still to be removed, and the directory in memory if nothing is in it."""
+        """Remove what is still to be removed."""
         self._remover.close()
-        if self.place.memory:
-            try:
-                os.rmdir(self.place.memory)
-            except OSError:
-                pass  # there are payloads of jobs in it
 
 
 def _refers(job: Job, name: str) -> bool:

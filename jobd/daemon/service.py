@@ -110,7 +110,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     ):
         stack.callback(Lock(path, what).release)
     hit("start.locked")
-    place = payloads.prepare(settings)
+    place = payloads.prepare(settings, stack)
     pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
     for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
         private_directory(directory)

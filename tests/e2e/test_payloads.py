@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import operator
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,8 @@ def test_a_kill_of_everything_leaves_no_file_without_an_owner(make_daemon: Make)
     assert len(files(daemon)) == 5
     daemon.kill()
     for pid in daemon.processes():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(pid, signal.SIGKILL)
     eventually(lambda: not daemon.processes())
     daemon.start()
     eventually(lambda: len(files(daemon)) == 1)
@@ -288,6 +290,33 @@ def test_on_disk_files_are_where_the_jobs_are(make_daemon: Make) -> None:
     assert not os.path.exists(memory_directory(str(daemon.state_dir)))
     daemon.start()
     assert (daemon.client().result(number, 20) == ARRAY).all()
+
+
+def test_what_a_deleted_state_directory_has_left_in_memory_goes_with_the_next_start(
+    make_daemon: Make,
+) -> None:
+    """Of any daemon of the user."""
+    lost, other = make_daemon(), make_daemon()
+    client = lost.start().client()
+    number = client.submit("arrays:echo", ARRAY).id
+    client.wait([number], 20)
+    directory = Path(memory_directory(str(lost.state_dir)))
+    lost.kill()
+    eventually(lambda: not lost.processes())
+    shutil.rmtree(lost.state_dir)
+    assert any(directory.iterdir())
+    other.start()
+    assert not directory.exists()
+
+
+def test_a_start_that_is_refused_leaves_nothing_in_memory(make_daemon: Make) -> None:
+    """Its database is none."""
+    daemon = make_daemon()
+    daemon.state_dir.mkdir(mode=0o700)
+    (daemon.state_dir / "jobd.db").write_bytes(b"this is no database" * 100)
+    daemon.start(wait=False)
+    assert daemon.wait() == 78
+    assert not os.path.exists(memory_directory(str(daemon.state_dir)))
 
 
 # -- what goes wrong ----------------------------------------------------------

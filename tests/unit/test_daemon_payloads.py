@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -234,13 +235,8 @@ def test_without_a_directory_in_memory_the_disk_is_used(
     """Where there is no /dev/shm, or somebody else has taken our name there."""
     monkeypatch.setattr("jobd.blobs.SHM", str(tmp_path / "file" / "shm"))
     (tmp_path / "file").touch()
-    place = prepare(Settings(state_dir=str(tmp_path / "state")))
+    with ExitStack() as stack:
+        place = prepare(Settings(state_dir=str(tmp_path / "state")), stack)
     assert (place.memory, place.kind) == ("", "disk")
     assert place.disk == str(tmp_path / "state" / "blobs")
     assert os.stat(place.disk).st_mode & 0o777 == 0o700
-
-
-def test_the_directory_in_memory_goes_when_nothing_is_in_it(world: World) -> None:
-    """A daemon that ends with no payloads leaves none."""
-    world.payloads.close()
-    assert not os.path.exists(world.place.memory)
