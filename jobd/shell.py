@@ -16,8 +16,22 @@ def run(argv: list[str], cwd: str) -> int:
         CommandFailed: it ended otherwise; the message tells how.
         OSError: it cannot be started.
     """
-    status = subprocess.run(argv, cwd=cwd, check=False).returncode
+    status = _run(argv, cwd)
     if status:
         how = f"signal {-status}" if status < 0 else f"exit code {status}"
         raise CommandFailed(f"{how} from: {' '.join(argv)}")
     return 0
+
+
+def _run(argv: list[str], cwd: str) -> int:
+    """As ``subprocess.run``, which would kill the command at once when the job is stopped."""
+    process = subprocess.Popen(argv, cwd=cwd)
+    try:
+        return process.wait()
+    except Exception:  # the soft limit, of which the command knows nothing
+        process.kill()
+        process.wait()
+        raise
+    except BaseException:  # a stop: the command was sent the same SIGTERM, and SIGKILL will follow
+        process.wait()
+        raise

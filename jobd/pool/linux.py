@@ -93,6 +93,32 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the pids of a process's children, their children, and so on."""
+    found = children(pid)
+    for child in found:  # which grows meanwhile
+        found += children(child)
+    return found
+
+
+def process_group(pid: int) -> int:
+    """Return the process group of a process; 0 if there is none with this pid."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Whether a process ignores a signal (one that has a handler for it does not)."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            masks = [line.split()[1] for line in file if line.startswith("SigIgn:")]
+    except OSError:
+        return False
+    return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
+
+
 def has_children() -> bool:
     """Whether this process has any child, dead or alive; one system call."""
     try:
@@ -120,6 +146,18 @@ def kill_children(spare: frozenset[int] | set[int] = frozenset()) -> int:
                 killed += 1
             except ChildProcessError:
                 pass  # somebody else has reaped it
+
+
+def await_children() -> None:
+    """Wait for the end of all children, which were sent SIGTERM; those that ignore it are killed."""
+    while has_children():
+        for pid in children(os.getpid()):
+            if ignores(pid, signal.SIGTERM):
+                signal_quietly(pid, signal.SIGKILL)
+        try:
+            os.wait()
+        except ChildProcessError:
+            pass  # somebody else has reaped it
 
 
 def reap(pid: int) -> None:

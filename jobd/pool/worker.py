@@ -108,6 +108,8 @@ class Worker:
 
     def __init__(self, uid: str, settings: Settings) -> None:
         self.uid = uid
+        self._pid = os.getpid()
+        """Who has another one is a fork of ours, with our signal handler."""
         self._settings = settings
         self._boot = settings.boot
         self._blobs = Blobs(settings.place)
@@ -130,6 +132,8 @@ class Worker:
         self._in_job = False
         self._idle = False
         self._told_to_stop = False
+        self._stop_ordered = False
+        """By the daemon, which will kill us if it takes too long; nothing else runs here then."""
         self._sent_at = 0.0
         self._functions: dict[str, Callable[..., object]] = {}
         self._took_s: dict[str, float] = {}
@@ -427,6 +431,8 @@ class Worker:
         self._told_to_stop = True
         if self._in_job:
             self._in_job = False
+            if os.getpid() == self._pid and not self._stop_ordered:
+                os.killpg(self._pid, signal.SIGTERM)  # what the job has started was not told
             raise Stopped
         if self._idle:
             self._idle = False
@@ -467,6 +473,8 @@ class Worker:
     def _tidy(self) -> LogSpan | None:
         """Undo what a job may have left behind, and tell what it wrote."""
         if linux.has_children():
+            if self._stop_ordered:
+                linux.await_children()
             linux.kill_children()
         self._settle_streams()
         # Not signal.getsignal: it looks its answer up in an enum, for 2 µs instead of 0.06.
@@ -627,8 +635,9 @@ class Worker:
             self._leaving = (
                 True  # what a stopped job leaves behind is unknown: nothing else runs here
             )
+            self._stop_ordered = True
             self._give_back()
-            os.killpg(os.getpgrp(), signal.SIGTERM)
+            self._end_processes()
             return
         for task in self._pending:
             if (task.id, task.attempt) == (number, attempt):
@@ -636,6 +645,14 @@ class Worker:
                 self._control.send(encode([GivenBack([(number, attempt)])]))
                 return
         self._stop_early.append((number, attempt))
+
+    def _end_processes(self) -> None:
+        """Send SIGTERM to our process group, and to what the job has started that has left it."""
+        ours = os.getpgrp()
+        strays = [p for p in linux.descendants(os.getpid()) if linux.process_group(p) != ours]
+        os.killpg(ours, signal.SIGTERM)
+        for pid in strays:
+            linux.signal_quietly(pid, signal.SIGTERM)
 
     def _hand_over(self, boot: str) -> None:
         if boot == self._boot:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import DaemonUnderTest, eventually, is_alive
+from harness import DaemonUnderTest, eventually, is_alive, lines
 
 from jobd.client import Client
 from jobd.model.errors import JobFailed, JobTimedOut
@@ -64,6 +65,48 @@ def test_what_ignores_the_term_is_killed_with_its_children_and_its_strays(
     pids = [int(word) for word in mark.read_text(encoding="utf-8").split()]
     assert len(pids) == 3
     eventually(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_command_has_its_grace_to_clean_up(client: Client, mark: Path) -> None:
+    """It gets the SIGTERM itself, and is waited for."""
+    job = client.options(kill_grace=600).submit("limits:run_polite_command", str(mark))
+    eventually(lambda: lines(mark) == ["began"])
+    client.cancel(one(job.id))
+    assert client.wait([job.id], 20)[job.id].state is State.CANCELLED
+    assert lines(mark) == ["began", "ended"]
+
+
+def test_a_command_whose_worker_is_sent_a_sigterm_gets_one_too(client: Client, mark: Path) -> None:
+    """By whoever it was, and to that process alone."""
+    job = client.submit("limits:run_polite_command", str(mark))
+    eventually(lambda: lines(mark) == ["began"])
+    os.kill(info_of(client, job.id).pid, signal.SIGTERM)
+    eventually(lambda: lines(mark)[:2] == ["began", "ended"])
+    client.cancel(one(job.id))
+    client.wait([job.id], 20)
+
+
+def test_a_job_may_end_a_process_that_it_has_forked(client: Client, mark: Path) -> None:
+    """It has the worker's handler of SIGTERM, and is not the worker."""
+    assert client.submit("limits:end_a_forked_helper", str(mark)).result(20)
+
+
+def test_strays_are_told_and_have_their_grace_too(client: Client, mark: Path) -> None:
+    """Forked twice and in sessions of their own: they are the worker's all the same."""
+    job = client.options(kill_grace=600).submit("limits:leave_polite_ones", str(mark), 3)
+    eventually(lambda: lines(mark) == ["began"] * 3)
+    client.cancel(one(job.id))
+    assert client.wait([job.id], 20)[job.id].state is State.CANCELLED
+    assert lines(mark) == ["began"] * 3 + ["ended"] * 3
+
+
+def test_who_ignores_the_term_is_not_waited_for(client: Client, mark: Path) -> None:
+    """Else every job that uses multiprocessing would take all its grace to be stopped."""
+    job = client.options(kill_grace=600).submit("limits:leave_a_deaf_one", str(mark))
+    eventually(lambda: lines(mark))
+    client.cancel(one(job.id))
+    assert client.wait([job.id], 20)[job.id].state is State.CANCELLED
+    assert not is_alive(int(lines(mark)[0]))
 
 
 def test_a_limit_never_hits_the_next_job(client: Client) -> None:

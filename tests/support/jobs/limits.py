@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jobd
+from jobd import shell
 
 
 def sleep_long(mark: str = "") -> None:
@@ -129,6 +131,42 @@ def run_away(mark: str, gate: str) -> None:
     subprocess.run(["sh", "-c", '(setsid sh -c "$0" &) &', script], check=True)
     while not Path(gate).exists():
         time.sleep(0.005)
+
+
+def polite(mark: str) -> str:
+    """Return a script that takes a moment to end when it is told to; it writes a line at its begin and end."""
+    trap = f"trap 'sleep 0.2; echo ended >>{mark}; exit' TERM"
+    return f"{trap}; echo began >>{mark}; while :; do sleep 0.05; done"
+
+
+def run_polite_command(mark: str) -> int:
+    """As ``jobd run`` does."""
+    return shell.run(["sh", "-c", polite(mark)], "/")
+
+
+def leave_polite_ones(mark: str, count: int) -> None:
+    """Start such scripts in other sessions, without a parent here."""
+    for _ in range(count):
+        subprocess.run(["sh", "-c", '(setsid sh -c "$0" &) &', polite(mark)], check=True)
+    time.sleep(600)
+
+
+def leave_a_deaf_one(mark: str) -> None:
+    """Start a process that ignores SIGTERM, as the helpers of multiprocessing do."""
+    deaf = f"trap '' TERM; echo $$ >{mark}; while :; do sleep 1; done"
+    subprocess.run(["sh", "-c", '(setsid sh -c "$0" &) &', deaf], check=True)
+    time.sleep(600)
+
+
+def end_a_forked_helper(mark: str) -> int | None:
+    """Start a process as multiprocessing does by default, and end it as that does."""
+    helper = multiprocessing.get_context("fork").Process(target=sleep_long, args=(mark,))
+    helper.start()
+    while not Path(mark).exists():
+        time.sleep(0.005)
+    helper.terminate()
+    helper.join()
+    return helper.exitcode
 
 
 def die_of_hunger() -> None:
