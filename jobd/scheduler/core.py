@@ -6,9 +6,10 @@ what may be told and done once it is).  No I/O, no clock, no threads, no
 randomness: the same events give the same effects.
 
 Dispatch.  Each idle worker gets one job.  Jobs whose function is known to be
-short are handed out ahead of time, up to ``BUDGET_US`` of work for a worker.
-Should one of them turn out long, the worker is asked to give back the others
-``STALL_US`` later, so that no job waits for long behind another.
+short are handed out ahead of time, up to ``BUDGET_US`` of work for a worker and as
+much as it does while a commit lasts.  Should one of them turn out long, the worker is
+asked to give back the others ``STALL_US`` later, so that no job waits for long behind
+another.
 
 Lending.  A job that waits for others does not count: its slot is lent, another
 worker is started if none is idle, and what its own had been handed ahead is asked
@@ -66,9 +67,15 @@ from jobd.scheduler.timers import Timers, is_timed
 from jobd.scheduler.window import Window
 
 BUDGET_US = 2_000.0
-"""Work that is handed to a worker ahead of time; a little more than a commit takes."""
+"""Work that is handed to a worker ahead of time, beside what it does while a commit lasts."""
 
-CREDIT = 512
+SLOW_US = 8_000.0
+"""A commit that takes longer leaves workers without work: that much more would be too unfair."""
+
+REFILL = 0.75
+"""A worker that has less than this part of what it may have is handed more."""
+
+CREDIT = 2_048
 """Jobs that are handed to a worker ahead of time, at most."""
 
 SHORT_US = 500.0
@@ -148,6 +155,9 @@ class Scheduler:
         self._forecast = Forecast()
         self._effects = Effects()
         self._staff = Staff(boot, options, self.workers)
+        self._taken_at = 0
+        self._commit_us = 0.0
+        """What a commit takes, on average of the latest."""
         self._store_at = 0
         self._locked_at = 0
         self._try_at = 0
@@ -230,11 +240,13 @@ class Scheduler:
 
     def take_batch(self) -> Batch:
         """Close the open batch; its commit is in flight until ``committed`` or ``not_committed``."""
+        self._taken_at = self._now
         return self.ledger.take()
 
     def committed(self) -> None:
         """The batch in flight is durable: tell everybody, and start what waited for it."""
         batch = self.ledger.kept()
+        self._commit_us += (self._now - self._taken_at - self._commit_us) / 4
         self.degraded = False
         self._locked_at = 0
         self._store_at = 0
@@ -673,14 +685,17 @@ class Scheduler:
         ]
         for number, attempt in attempts + unread:
             job = worker.assigned.get(number)
-            if job is None or job.attempt != attempt:
-                continue
-            self._take(worker, job)
-            if job.stop is Event.CANCEL:
-                self.aftermath.finish(job, Event.CANCEL)
-            else:
-                job.attempt -= 1  # it never was one
-                self.aftermath.put_back(job)
+            if job is not None and job.attempt == attempt:
+                self._take_back(worker, job)
+
+    def _take_back(self, worker: Worker, job: Job) -> None:
+        """Take from a worker what it has not started and never will."""
+        self._take(worker, job)
+        if job.stop is Event.CANCEL:
+            self.aftermath.finish(job, Event.CANCEL)
+        else:
+            job.attempt -= 1  # it never was one
+            self.aftermath.put_back(job)
 
     def waits(self, uid: str, number: int, attempt: int, awaited: list[int]) -> None:
         """A job waits for others, which go first now, and lends its slot, if it may."""
@@ -822,16 +837,17 @@ class Scheduler:
                 break
             self._hand(worker, job)
             hands[worker.uid] = [job]
+        budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
         rooms = [
             w
             for w in ready
             if w.assigned
-            and w.load_us < BUDGET_US / 2
+            and w.load_us < REFILL * budget_us
             and not w.is_single_use
             and not self._is_stuck(w)
         ]
         if rooms and slots >= 0 and len(self.window) and not self.queues.is_limited(DEFAULT):
-            self._hand_ahead(rooms, hands)
+            self._hand_ahead(rooms, hands, budget_us)
         for uid, jobs in hands.items():
             self._send(uid, jobs)
         if len(self.window):
@@ -845,14 +861,16 @@ class Scheduler:
             self._expire(job)
         return job
 
-    def _hand_ahead(self, rooms: list[Worker], hands: dict[str, list[Job]]) -> None:
+    def _hand_ahead(
+        self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float
+    ) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
         window, expected_us = self.window, self._forecast.expected_us
         share = -(-len(window) // len(rooms))
         for worker in rooms:
             taken = hands.setdefault(worker.uid, [])
             for _ in range(min(share, self._room(worker))):
-                if worker.load_us > BUDGET_US:
+                if worker.load_us > budget_us:
                     break
                 job = window.pop()
                 if job is None:
@@ -932,6 +950,10 @@ class Scheduler:
         worker.unsent -= len(run.tasks)
         if len(worker.assigned) - worker.unsent == len(run.tasks):
             worker.stall_at = self._now + STALL_US  # it begins with these
+        elif worker.stalled:  # it was asked to give back what it has: others will run these sooner
+            for task in run.tasks:
+                self._take_back(worker, worker.assigned[task.id])
+            return
         self._issue(worker, run, worker.assigned[run.tasks[0].id])
 
     def _ask_back(self) -> None:

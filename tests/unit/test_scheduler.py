@@ -90,9 +90,10 @@ class Desk:
         self.scheduler.submit(PEER, request)
         return list(range(first, first + jobs))
 
-    def commit(self) -> None:
+    def commit(self, takes_us: int = 0) -> None:
         """Store the open batch, and act on it."""
         self.write()
+        self.act(takes_us)
         self.store.commit()
         self.scheduler.committed()
         self.act()
@@ -227,6 +228,24 @@ def test_short_jobs_are_handed_out_ahead_up_to_a_budget_of_work() -> None:
     held = [number for number in numbers if desk.holder(number)]
     assert held == numbers[: len(held)]
     assert core.BUDGET_US <= 400 * len(held) <= core.BUDGET_US + 2 * 400
+
+
+@pytest.mark.parametrize("commit_us", [4_000, 400_000])
+def test_the_longer_a_commit_lasts_the_more_is_handed_out_ahead(commit_us: int) -> None:
+    """The next order waits for a commit, and meanwhile the worker needs something to do."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", 400)
+    for _ in range(20):
+        (number,) = desk.submit(1, "m:short")
+        desk.act()
+        desk.end(number, took_us=400)
+        desk.commit(commit_us)
+    numbers = desk.submit(50, "m:short")
+    desk.act()
+    ahead_us = 400 * sum(bool(desk.holder(number)) for number in numbers)
+    enough = core.BUDGET_US + min(commit_us, core.SLOW_US)
+    assert 0.9 * enough <= ahead_us <= enough + 2 * 400
 
 
 def test_no_worker_is_handed_more_jobs_than_its_credit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -636,6 +655,30 @@ def test_an_order_that_waits_for_a_commit_is_not_asked_back(desk: Desk) -> None:
     assert [desk.told_to(uid, GiveBack) for uid in uids] == [[] for _ in uids]
     desk.act(1)
     assert all(desk.told_to(uid, GiveBack) for uid in uids)
+
+
+def test_an_order_that_leaves_too_late_goes_to_another_worker(desk: Desk) -> None:
+    """By the time that it is on record, its worker is found to be at a long job."""
+    desk.learn("m:short", SHORT)
+    ran = desk.submit(4, "m:short")
+    desk.act()
+    first, second = desk.spawned
+    late = desk.submit(8, "m:short")
+    desk.write()
+    desk.act()
+    held = [number for number in late if desk.holder(number) == first]
+    assert desk.scheduler.workers[first].unsent == len(held) == 4
+    desk.store.commit()
+    desk.scheduler.committed()
+    desk.end(*[number for number in ran if desk.holder(number) == second])
+    desk.act(core.STALL_US)
+    assert len(desk.told_to(first, GiveBack)) == 1
+    desk.commit()
+    desk.commit()
+    assert not set(held) & set(desk.runs(first))
+    assert set(held) < set(desk.runs(second))
+    assert {desk.holder(number) for number in held} == {second}
+    assert {desk.job(number).attempt for number in held} == {1}
 
 
 def test_a_stalled_worker_gets_nothing_ahead_until_it_makes_progress() -> None:
