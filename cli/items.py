@@ -37,14 +37,15 @@ def follow(session: Session, client: Client, number: int) -> int:
 
 
 def _write_lines(session: Session, stream: Stream) -> int:
-    warned = False
+    told_missed = told_repr = False
     while (item := stream.read_encoded()) is not None:
         text, is_json = payload.shown(item)
-        if stream.missed and not warned:
+        if stream.missed and not told_missed:
+            told_missed = True
             session.note(f"jobd: items 1 to {stream.missed} were consumed before, and are gone")
-        if not is_json and not warned:
+        if not is_json and not told_repr:
+            told_repr = True
             session.note("jobd: items that are not JSON-able are shown as their repr")
-        warned = warned or bool(stream.missed) or not is_json
         session.write_bytes(_line(session, text, is_json=is_json) + b"\n")
     ended = stream.ended
     assert ended is not None
@@ -59,14 +60,17 @@ def _line(session: Session, text: str, *, is_json: bool) -> bytes:
 def _write_json(session: Session, client: Client, stream: Stream, number: int) -> int:
     """Write ``jobd.items/1`` item by item: there may be no end of them."""
     separator = b'{"schema":"jobd.items/1","id":%d,"items":[' % number
+    count, reprs = 0, []
     while (item := stream.read_encoded()) is not None:
         text, is_json = payload.shown(item)
-        session.write_bytes(separator + _line(session, text, is_json=is_json))
-        session.streaming = True
+        if not is_json:
+            reprs.append(count)
+        count += 1
+        session.write_part(separator + _line(session, text, is_json=is_json), {"reprs": reprs})
         separator = b",\n"
     ended = stream.ended
     assert ended is not None
     end = render.result_json(ended if ended.inline else outcome.fetch(client, number))
-    rest = session.encode_json({name: end[name] for name in end if name not in {"schema", "id"}})
-    session.write_bytes((b"" if session.streaming else separator) + b"]," + rest[1:] + b"\n")
+    rest = {name: end[name] for name in end if name not in {"schema", "id"}} | {"reprs": reprs}
+    session.close_json(b"" if count else separator, rest)
     return EXIT_CODES[ended.state]

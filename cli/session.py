@@ -34,7 +34,7 @@ class Session:
         submitting: a submit is on its way, and its id not known yet.
         attached: the ids of the jobs that are being waited for.
         again: the command that goes on waiting for one of them after Ctrl-C.
-        streaming: a part of the JSON value is on stdout already.
+        open_end: what is to follow the array that is open on stdout, in a JSON value that has begun.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Session:
         self.submitting = False
         self.attached: list[int] = []
         self.again = "result --wait"
-        self.streaming = False
+        self.open_end: dict[str, object] | None = None
 
     # -- the daemon --
 
@@ -109,6 +109,23 @@ class Session:
         """Write one JSON value, and a newline."""
         self.write_bytes(self.encode_json(value) + b"\n")
 
+    def write_part(self, data: bytes, rest: dict[str, object]) -> None:
+        """Write a part of a JSON value up to somewhere in an array; ``rest`` is what follows that."""
+        from jobd.cli.undivided import Undivided  # noqa: PLC0415  # most commands need no signals
+
+        with Undivided():
+            self.open_end = rest
+            self.write_bytes(data)
+
+    def close_json(self, data: bytes, rest: dict[str, object]) -> None:
+        """Write the last part of a JSON value, close the array, and the value with these names."""
+        from jobd.cli.undivided import Undivided  # noqa: PLC0415  # as above
+
+        names = self.encode_json(rest)[1:]
+        with Undivided():
+            self.open_end = None
+            self.write_bytes(data + (b"]," if rest else b"]") + names + b"\n")
+
     def encode_json(self, value: object) -> bytes:
         """Return a value as JSON, fit for where stdout leads."""
         data = msgspec.json.encode(value)
@@ -142,7 +159,9 @@ class Session:
 
     def fail(self, error: JobdError) -> int:
         """Tell the error that ends the command, as JSON or in one line; return its exit code."""
-        if self.json and not self.streaming:
+        if self.json and self.open_end is not None:
+            self.close_json(b"", self.open_end | {"cut_short": error_json(error)})
+        elif self.json:
             self.write_json(error_json(error))
         else:
             text = f"{error.message}: {error.hint}" if error.hint else error.message

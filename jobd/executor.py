@@ -69,9 +69,13 @@ _NOT_OPEN = object()
 class WorkerDied(JobCrashed, BrokenExecutor):
     """The worker died while it ran this job; the others are not concerned."""
 
+    __module__ = "jobd"
+
 
 class PoolBroken(JobdError, BrokenExecutor):
     """The executor's own daemon is gone, or its initializer has failed: no job can run any more."""
+
+    __module__ = "jobd"
 
     code = 69
     error = "pool_broken"

@@ -8,6 +8,8 @@ import subprocess
 class CommandFailed(Exception):
     """The command ended with another exit code than 0, or by a signal."""
 
+    __module__ = "jobd"
+
 
 def run(argv: list[str], cwd: str) -> int:
     """Run a command to its end, its output into the job's; return 0.

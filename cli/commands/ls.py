@@ -79,13 +79,12 @@ def _stream_json(session: Session, client: Client, selector: Selector, most: int
     """Write ``jobd.jobs/1`` page by page: there may be a million jobs."""
     separator = b'{"schema":"jobd.jobs/1","jobs":['
     for jobs, _ in pages(client, selector, most):
-        if not session.streaming:
+        if session.open_end is None:
             _refuse_nothing(selector, jobs)
         for info in jobs:
-            session.write_bytes(separator + session.encode_json(render.job_json(info)))
-            session.streaming = True
+            session.write_part(separator + session.encode_json(render.job_json(info)), {})
             separator = b",\n"
-    session.write_bytes((b"" if session.streaming else separator) + b"]}\n")
+    session.close_json(b"" if session.open_end is not None else separator, {})
 
 
 def _refuse_nothing(selector: Selector, found: Sequence[JobInfo]) -> None:

@@ -7,6 +7,8 @@ the shell's exit code, so this table is the only place that knows them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class JobdError(Exception):
     """Base of all errors of jobd.
@@ -286,6 +288,32 @@ class JobCrashed(JobError):
 def no_such_job(number: int) -> NotFound:
     """Return the error that says that nobody has a job with this id."""
     return NotFound(f"there is no job {number}", "see 'jobd ls'")
+
+
+# -- what a job fails with because of what it has returned -------------------------
+
+
+class ResultNotSerialisable(TypeError):
+    """The function returned something that neither JSON nor pickle can say."""
+
+
+class ResultTooLarge(ValueError):
+    """The function returned more than the daemon takes."""
+
+
+class ResultNotStored(OSError):
+    """There is no room for what the function returned, or it cannot be written."""
+
+
+def _all(base: type[Exception]) -> Iterator[type[Exception]]:
+    yield base
+    for child in base.__subclasses__():
+        yield from _all(child)
+
+
+for _root in (JobdError, ResultNotSerialisable, ResultTooLarge, ResultNotStored):
+    for _public in _all(_root):  # the names that people meet, and that pickles find
+        _public.__module__ = "jobd"
 
 
 def _walk(base: type[JobdError]) -> dict[str, type[JobdError]]:

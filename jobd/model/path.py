@@ -33,6 +33,8 @@ _NUMBER = r"\d+"
 class NoSuchPart(LookupError):
     """A path leads to nothing."""
 
+    __module__ = "jobd"
+
 
 def parse_job(text: str) -> tuple[int, Path]:
     """Split ``@job:ID`` and what follows into the job's id and the path.

@@ -41,7 +41,14 @@ from jobd import context, payload
 from jobd.blobs import Blobs, Spot
 from jobd.failpoints import hit
 from jobd.model.blob import item_name, result_name
-from jobd.model.errors import DiskFull, PayloadNotStored, PayloadTooLarge
+from jobd.model.errors import (
+    DiskFull,
+    PayloadNotStored,
+    PayloadTooLarge,
+    ResultNotSerialisable,
+    ResultNotStored,
+    ResultTooLarge,
+)
 from jobd.model.job import ErrorInfo, LogSpan, Outcome, Raised, Verdict
 from jobd.model.messages import Message, encode
 from jobd.model.orders import (
@@ -676,15 +683,3 @@ _TO_RUN = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
 def _told(error: BaseException) -> ErrorInfo:
     """Describe an exception, and add it as it is if it can travel."""
     return msgspec.structs.replace(describe(error), pickled=payload.pickle_exception(error))
-
-
-class ResultNotSerialisable(TypeError):
-    """The function returned something that neither JSON nor pickle can say."""
-
-
-class ResultTooLarge(ValueError):
-    """The function returned more than the daemon takes."""
-
-
-class ResultNotStored(OSError):
-    """There is no room for what the function returned, or it cannot be written."""

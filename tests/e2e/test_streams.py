@@ -86,10 +86,10 @@ def trace(tmp_path: Path) -> Trace:
     return Trace(tmp_path / "trace")
 
 
-def follow(daemon: DaemonUnderTest, number: int) -> subprocess.Popen[str]:
+def follow(daemon: DaemonUnderTest, number: int, *options: str) -> subprocess.Popen[str]:
     """Follow a job from a shell."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "jobd", "follow", str(number)],
+        [sys.executable, "-P", "-m", "jobd", "follow", str(number), *options],
         env=daemon.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -466,6 +466,9 @@ def test_follow_prints_one_json_value_a_line_and_exits_as_the_job(shared: Daemon
     told = shared.cli("submit", "--follow", "streams:odd")
     assert told.stdout == '"{1, 2}"\n'
     assert "are shown as their repr" in told.stderr
+    told = shared.cli("submit", "--follow", "--json", "streams:odd")
+    value = json.loads(told.stdout)
+    assert (value["items"], value["reprs"], value["state"]) == (["{1, 2}"], [0], "failed")
     told = shared.cli("submit", "--follow", "streams:one_value")
     assert (told.returncode, told.stdout) == (2, "")
 
@@ -533,6 +536,25 @@ def test_ctrl_c_detaches(shared: DaemonUnderTest, client: Client, tmp_path: Path
     for number in range(1, 4):
         (tmp_path / str(number)).touch()
     assert list(deferred) == [0, 1, 2, 3]
+
+
+def test_ctrl_c_leaves_a_whole_json_value(
+    shared: DaemonUnderTest, client: Client, tmp_path: Path
+) -> None:
+    """It says that it was cut short, and by what."""
+    deferred = client.submit("streams:step", 2, f"{tmp_path}/")
+    (tmp_path / "0").touch()
+    with follow(shared, deferred.id, "--json") as process:
+        assert process.stdout is not None
+        head = f'{{"schema":"jobd.items/1","id":{deferred.id},"items":[0'
+        begun = process.stdout.read(len(head))
+        process.send_signal(signal.SIGINT)
+        rest, told = process.communicate(timeout=20)
+    value = json.loads(begun + rest)
+    assert (process.returncode, told, value["items"]) == (130, "", [0])
+    assert value["cut_short"]["error"] == "interrupted"
+    (tmp_path / "1").touch()
+    assert list(deferred) == [0, 1]
 
 
 def test_a_closed_pipe_closes_the_generator(

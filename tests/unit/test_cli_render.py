@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from jobd.cli.text import (
     home_shortened,
     one_line,
 )
+from jobd.cli.undivided import Undivided
 from jobd.model.errors import DaemonUnreachable, NotFound
 from jobd.model.job import Attempt, ErrorInfo, JobInfo, Usage
 from jobd.model.messages import Ended, StatusInfo, WorkerInfo
@@ -479,10 +481,40 @@ def test_an_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_an_error_after_half_a_value_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("rest", [{}, {"reprs": [1]}])
+def test_an_error_after_half_a_value_completes_that(
+    capsys: pytest.CaptureFixture[str], rest: dict[str, object]
+) -> None:
     """A second value on stdout would be worse than none."""
-    session(json=True, streaming=True).fail(DaemonUnreachable("gone"))
-    assert capsys.readouterr() == ("", "jobd: gone\n")
+    at = session(json=True)
+    at.write_part(b'{"items":[1', rest)
+    at.write_part(b",2", rest)
+    assert at.fail(DaemonUnreachable("gone")) == 69
+    out, err = capsys.readouterr()
+    assert err == ""
+    value = json.loads(out)
+    assert value.pop("cut_short")["error"] == "unreachable"
+    assert value == {"items": [1, 2], **rest}
+
+
+def test_a_ctrl_c_never_cuts_a_part(capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes when that is written; a second one at once, should the reader be stuck."""
+    at = session(json=True)
+    with pytest.raises(KeyboardInterrupt), Undivided():
+        signal.raise_signal(signal.SIGINT)
+        at.write_part(b'{"items":[1', {})
+    assert capsys.readouterr().out == '{"items":[1'
+    with pytest.raises(KeyboardInterrupt):
+        cut_twice()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def cut_twice() -> None:
+    """Do not come to the end of a part."""
+    with Undivided():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError
 
 
 def test_a_table_in_a_pipe_is_lines_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
