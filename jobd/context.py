@@ -96,13 +96,14 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
         text: what is being done.
 
     Raises:
-        ValueError: ``done`` or ``total`` is not finite.
+        ValueError: ``done`` or ``total`` is no number, or not finite.
     """
     if host is None:
         return
-    done = float(done)
-    if total is not None:
-        total = float(total)
+    try:
+        done, total = float(done), None if total is None else float(total)
+    except (TypeError, ValueError):
+        raise ValueError(f"progress of {done!r} of {total!r}: both must be numbers") from None
     if not (math.isfinite(done) and (total is None or math.isfinite(total))):
         raise ValueError(f"progress of {done} of {total}: both must be finite")
     if text:

@@ -427,13 +427,13 @@ class AsyncClient(AsyncSubmitter):
             WaitTimeout: ``timeout`` seconds after the call some are not done.
             NotFound: one that was attached does not exist.
         """
-        return self._arrivals(list(dict.fromkeys(deferreds)), deadline_of(timeout))
+        return self._arrivals(list(dict.fromkeys(deferreds)), deadline_of(timeout), timeout)
 
     async def _arrivals(
-        self, deferreds: list[AsyncDeferred[T]], deadline: float | None
+        self, deferreds: list[AsyncDeferred[T]], deadline: float | None, within_s: float | None
     ) -> AsyncIterator[AsyncDeferred[T]]:
         await self._run(verbs.watch(self._core, deferreds))
-        arrivals: Arrivals[AsyncDeferred[T]] = Arrivals()
+        arrivals: Arrivals[AsyncDeferred[T]] = Arrivals(within_s)
         for deferred in deferreds:
             arrivals.expect(deferred)
         for _ in deferreds:

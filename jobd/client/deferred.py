@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobd import payload
-from jobd.client.waiting import Submission, Waitable
+from jobd.client.waiting import Submission, Waitable, seconds
 from jobd.inputs import Input, Reference, refuse_gone
 from jobd.model.edges import success_of
 from jobd.model.errors import (
@@ -78,7 +78,7 @@ class DeferredBase(Waitable, Reference, Generic[T]):
     def late(self, timeout_s: float | None) -> WaitTimeout:
         """Return the error that says that the job has not ended."""
         who = self._id or "(not acknowledged yet)"
-        problem = f"job {who} has not ended within {timeout_s:g} s"
+        problem = f"job {who} has not ended within {seconds(timeout_s)} s"
         return WaitTimeout(problem, "it goes on; ask again later")
 
     def __repr__(self) -> str:

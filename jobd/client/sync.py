@@ -451,13 +451,13 @@ class Client(Submitter):
             WaitTimeout: ``timeout`` seconds after the call some are not done.
             NotFound: one that was attached does not exist.
         """
-        return self._arrivals(list(dict.fromkeys(deferreds)), deadline_of(timeout))
+        return self._arrivals(list(dict.fromkeys(deferreds)), deadline_of(timeout), timeout)
 
     def _arrivals(
-        self, deferreds: list[Deferred[T]], deadline: float | None
+        self, deferreds: list[Deferred[T]], deadline: float | None, within_s: float | None
     ) -> Iterator[Deferred[T]]:
         self._run(verbs.watch(self._core, deferreds))
-        arrivals: Arrivals[Deferred[T]] = Arrivals()
+        arrivals: Arrivals[Deferred[T]] = Arrivals(within_s)
         with self._condition:
             for deferred in deferreds:
                 arrivals.expect(deferred)

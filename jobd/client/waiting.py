@@ -22,6 +22,11 @@ and may not ask the client for anything.
 """
 
 
+def seconds(value: float | None) -> str:
+    """Return seconds as people write them: what is left of a time is rarely round."""
+    return f"{round(value or 0.0, 3):g}"
+
+
 class Waitable:
     """Something that is done some day."""
 
@@ -108,7 +113,7 @@ class Pending(Waitable):
 
     def late(self, timeout_s: float | None) -> WaitTimeout:
         """Return the error that says that there is no answer yet."""
-        problem = f"the daemon has not answered within {timeout_s:g} s"
+        problem = f"the daemon has not answered within {seconds(timeout_s)} s"
         return WaitTimeout(problem, "it may be busy: ask again")
 
     def take(self, reply: Message) -> None:
@@ -155,7 +160,7 @@ class Farewell(Pending):
     def late(self, timeout_s: float | None) -> WaitTimeout:
         """Return the error that says that the daemon is still there."""
         return WaitTimeout(
-            f"the daemon has not ended within {timeout_s:g} s", "it goes on draining"
+            f"the daemon has not ended within {seconds(timeout_s)} s", "it goes on draining"
         )
 
     def take(self, reply: Message) -> None:
@@ -167,11 +172,13 @@ class Farewell(Pending):
 class Arrivals(Waitable, Generic[D]):
     """Deferred results in the order in which they get done; it is done when there is one."""
 
-    __slots__ = ("_ready",)
+    __slots__ = ("_ready", "_within_s")
 
-    def __init__(self) -> None:
+    def __init__(self, within_s: float | None = None) -> None:
+        """Prepare; ``within_s`` is how long all of them may take together, if there is a limit."""
         self._waiters = None
         self._ready: deque[D] = deque()
+        self._within_s = within_s
 
     @property
     def awaited(self) -> Sequence[int]:
@@ -198,7 +205,8 @@ class Arrivals(Waitable, Generic[D]):
 
     def late(self, timeout_s: float | None) -> WaitTimeout:
         """Return the error that says that none of those left has ended."""
-        problem = f"none of the jobs left has ended within {timeout_s:g} s"
+        within_s = timeout_s if self._within_s is None else self._within_s
+        problem = f"some of the jobs have not ended within {seconds(within_s)} s"
         return WaitTimeout(problem, "they go on; ask again later")
 
     def _arrive(self, deferred: D) -> None:

@@ -29,6 +29,14 @@ SLICE = 500
 
 KEY_BYTES = 16
 
+WHAT_BECAME = {
+    State.CRASHED: "has crashed",
+    State.TIMED_OUT: "has timed out",
+    State.CANCELLED: "was cancelled",
+    State.EXPIRED: "has expired",
+}
+"""Of a job that did not succeed, if it has not just failed."""
+
 
 class Parked(msgspec.Struct):
     """A submit with a source whose own submit is still being checked."""
@@ -241,11 +249,21 @@ class Dependencies:
         if not job.started_at and job.state in (State.ABORTED, State.CANCELLED, State.EXPIRED):
             never = self._never_after(job)
             if never is not None:
-                return _refusal(never)
+                return self._refusal(never)
             is_waiting = self._is_waiting(job)
             if is_waiting or job.state is State.ABORTED:
                 return scheduler.revive(self._load(job), is_waiting=is_waiting)
         return scheduler.retry(self._load(job))
+
+    def _refusal(self, never: Job) -> str:
+        """Return the answer to a retry of a job that still can never start."""
+        cause, _ = blame(never)
+        root = root_of(never)
+        if cause == success_of(root):
+            return f"it waits for a failure of job {root}, which has succeeded"
+        found = self._daemon.job(root)
+        became = WHAT_BECAME[found.state] if found and found.state in WHAT_BECAME else "has failed"
+        return f"it comes after job {root}, which {became}: retry that"
 
     # -- what is so, in memory or else in the store --
 
@@ -319,12 +337,3 @@ class Dependencies:
                 return b"%s %d" % (EXPIRED if value is None else tombstone, number)
         assert value is not None
         return value
-
-
-def _refusal(never: Job) -> str:
-    """Return the answer to a retry of a job that still can never start."""
-    cause, _ = blame(never)
-    root = root_of(never)
-    if cause == success_of(root):
-        return f"it waits for a failure of job {root}, which has succeeded"
-    return f"it comes after job {root}, which has failed: retry that"

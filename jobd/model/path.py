@@ -121,7 +121,7 @@ def _kind(value: object) -> str:
 
 def _why(value: object, step: Step) -> str:
     if isinstance(step, int) and isinstance(value, list | tuple | str | bytes):
-        return f" of {len(value)} items"
+        return f" of {len(value)} item{'' if len(value) == 1 else 's'}"
     return ""
 
 

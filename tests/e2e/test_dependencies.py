@@ -178,6 +178,12 @@ def test_a_retry_of_the_root_revives_those_who_wait_for_it(
     (answer,) = client.retry(one(leaf.id))
     assert answer == (leaf.id, f"it comes after job {root.id}, which has failed: retry that")
     assert daemon.cli("retry", str(middle.id)).returncode == 3
+    later = client.options(in_="1h").submit("work:nothing")
+    after = client.submit("work:add", later)
+    client.cancel([later.id])
+    client.wait([after.id], 20)
+    (answer,) = client.retry(one(after.id))
+    assert answer == (after.id, f"it comes after job {later.id}, which was cancelled: retry that")
     gate.touch()
     assert client.retry(one(root.id)) == [(root.id, "queued again")]
     assert client.result(leaf.id, 20) == 3

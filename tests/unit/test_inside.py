@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,14 @@ def test_of_progress_the_latest_counts_and_not_too_often(worker: Worker) -> None
         Progressing(7, 2, Progress(3.0, 10.0, "text"))
     ]
     assert worker.inside.patience_s(200.0) is None
+
+
+@pytest.mark.parametrize(("done", "total"), [("a", None), (None, 3), (1, "b"), (1, [])])
+def test_progress_must_be_numbers(worker: Worker, done: Any, total: Any) -> None:
+    """What was given is in the sentence."""
+    with pytest.raises(ValueError, match=f"progress of {done!r} of .*: both must be numbers"):
+        context.progress(done, total)
+    assert worker.inside.take(0.0) == []
 
 
 @pytest.mark.parametrize(("done", "total"), [(float("nan"), None), (1, float("inf"))])

@@ -79,6 +79,7 @@ def test_a_path_leads_to_a_part(value: object, path: Path, part: object) -> None
     ("value", "path", "text"),
     [
         ([1, 2], (5,), "an input has no [5]: it is a list of 2 items"),
+        ([1], (5,), "an input has no [5]: it is a list of 1 item"),
         ({"rows": 3}, ("rows", "name"), "an input has no .rows.name: .rows is an int"),
         ({"a": {}}, ("a", ("b",)), 'an input has no .a["b"]: .a is a dict'),
         (None, (0,), "an input has no [0]: it is a NoneType"),
