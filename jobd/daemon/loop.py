@@ -59,7 +59,7 @@ from jobd.model.states import State
 from jobd.pool import linux
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Dead, Pool, tail_of
-from jobd.scheduler import Death, Phase, Scheduler, timers
+from jobd.scheduler import Death, Phase, Scheduler, lanes, timers
 from jobd.store import Store
 from jobd.wire.router import Router
 
@@ -255,9 +255,7 @@ class Daemon:
             self._obey_signals()
         self._step_tasks()
         self._keep_house()
-        if scheduler.wants_refill():
-            cursor, high = scheduler.window.cursor, scheduler.ledger.stored_high
-            scheduler.refill(*self.store.backlog(cursor, high, REFILL))
+        self._load_backlog()
         if self.dependencies.has_more:
             self.dependencies.step()
         self._look_at_the_clock()
@@ -265,6 +263,22 @@ class Daemon:
         self._write()
         self._flush()
         return self._is_over()
+
+    def _load_backlog(self) -> None:
+        """Load what waits in the store of the plain jobs and of lanes, and look for lanes; a slice of each."""
+        scheduler, store = self.scheduler, self.store
+        known, high = scheduler.lanes, scheduler.ledger.stored_high
+        if scheduler.wants_refill():
+            scheduler.refill(*store.backlog(scheduler.window.cursor, high, REFILL))
+        if not known.is_used:
+            return
+        between = known.next_scan()
+        if between is not None:
+            found = store.lanes(*between, lanes.SCAN)
+            known.scanned(found, is_all=len(found) < lanes.SCAN)
+        for line, wanted in scheduler.thirsty_lanes():
+            backlog = store.backlog(line.cursor, high, wanted, line.text)
+            scheduler.refill_lane(line, wanted, *backlog)
 
     def _look_at_the_clock(self) -> None:
         """Load timers from the store, and do what is due."""
@@ -314,7 +328,7 @@ class Daemon:
             times.append(self._ping_at)
         if scheduler.wants_refill() and not self.committer.busy:
             return 0
-        if scheduler.timers.wants_refill():
+        if scheduler.timers.wants_refill() or scheduler.lanes.wants_more:
             return 0
         wait_s = min(times) - time.monotonic()
         return max(0, -int(-wait_s * 1000 // 1))
@@ -365,7 +379,7 @@ class Daemon:
     def _load(self, numbers: list[int]) -> None:
         """Bring queued jobs into memory that are in the store only: they are wanted first."""
         window = self.scheduler.window
-        if not window.spilled:
+        if not (window.spilled or self.scheduler.lanes.is_used):
             return
         for number in numbers:
             job = None if number in window.jobs else self.store.job(number)

@@ -149,6 +149,7 @@ class Parcel(msgspec.Struct):
     records: list[Record]
     open: int = 0  # records with jobs that have no row of their own
     stored: bool = False
+    lane: str = ""  # of all its jobs (jobd.model.lane); "": they are plain
 
 
 class Record(msgspec.Struct):
@@ -197,6 +198,7 @@ class Job(msgspec.Struct, gc=False):
     usage: Usage | None = None  # of the latest attempt
     due_at: int = 0  # when the clock does something to it (scheduler.timers); 0: never
     failures: int = 0  # attempts of this round that have failed: the retries that are used up
+    lane: str = ""  # in which it waits (jobd.model.lane); "": it is plain
     grace_us: int | None = None  # it is being cancelled with this grace, instead of its own
     # What follows lives in memory only.
     row: bool = False  # it has a row of its own, or will with the commit in flight

@@ -40,6 +40,9 @@ Said = dict[str, Value]
 MOST = 1_000_000
 LONGEST_NAME = 200
 
+HIGHEST = 1000
+"""The highest priority; the lowest is as much under 0."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,6 +53,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str = ""
     bound: int = 100
     """Items that a stream may be ahead of its consumers."""
+
+    priority: int = 0
+    concurrency_key: str = ""
+    concurrency: int = 1
+    """At most so many jobs with that key run at the same time."""
+    fair_key: str = ""
+    """Jobs of one queue and priority take turns between these."""
 
     retries: int = 0
     backoff: str = "exponential:1"
@@ -302,6 +312,7 @@ def _rate(said: Any) -> str:
 _AGAIN = "When it fails"
 _ORDER = "After other jobs"
 _TIME = "Time"
+_TURN = "Order"
 _LIMITS = "Limits"
 _JOB = "The job"
 
@@ -339,6 +350,18 @@ OPTIONS: dict[str, Option] = {
     "in": Option(_duration, "DURATION", "Start it no sooner than in that time.", _TIME),
     "at": Option(_instant, "INSTANT", "Start it no sooner than then: 2026-12-24T18:00.", _TIME),
     "expires": Option(_duration, "DURATION", "Do not start it any more after that time.", _TIME),
+    "priority": Option(
+        _whole(-HIGHEST, HIGHEST), "N", "The higher, the sooner: -1000 to 1000, 0 is usual.", _TURN
+    ),
+    "concurrency_key": Option(
+        _name, "KEY", "Run at most --concurrency jobs with that key at once.", _TURN
+    ),
+    "concurrency": Option(
+        _whole(1, MOST), "N", "How many of its concurrency key; 1 if not said.", _TURN
+    ),
+    "fair_key": Option(
+        _name, "KEY", "Take turns with the jobs of other such keys: a tenant, say.", _TURN
+    ),
     "after": Option(_jobs, "IDS", "Start it once these have succeeded: 7,8 or last.", _ORDER),
     "after_any": Option(_jobs, "IDS", "Start it once these have ended, however.", _ORDER),
     "after_fail": Option(

@@ -31,6 +31,13 @@ class Submission(msgspec.Struct):
     queue: str = DEFAULT
     has_rows: bool = False
     """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
+    lane: str = ""
+    """The lane of its jobs, if they are in parcels; else ""."""
+
+    @property
+    def in_backlog(self) -> bool:
+        """Whether its jobs are plain, and may be in the store only."""
+        return not (self.has_rows or self.lane)
 
 
 class Change(msgspec.Struct):
@@ -115,12 +122,13 @@ class Batch:
         created_at: int,
         args: list[bytes],
         policy: Policy | None = None,
+        lane: str = "",
     ) -> Record:
-        """Add jobs to the parcel at hand, or to a new one when that is full."""
+        """Add jobs to the parcel at hand, or to a new one when that is full, or of another lane."""
         count = len(args)
-        if self._room_jobs <= 0 or self._room_bytes <= 0:
+        if self._room_jobs <= 0 or self._room_bytes <= 0 or self.parcels[-1].lane != lane:
             self._room_jobs, self._room_bytes = PARCEL_JOBS, PARCEL_BYTES
-            self.parcels.append(Parcel(first, first, []))
+            self.parcels.append(Parcel(first, first, [], lane=lane))
         parcel = self.parcels[-1]
         record = Record(first, uid, total, function, created_at, args, policy, parcel, count)
         parcel.records.append(record)

@@ -116,7 +116,7 @@ class Blocked:
                 job.state = transition(job.state, Event.HOLD)
                 return
         if not waits and never is None:
-            if not self._window.is_full:
+            if not (job.lane or self._window.is_full):
                 self._window.cursor = max(self._window.cursor, job.id)
             self.ready(job)
             return
@@ -182,10 +182,10 @@ class Blocked:
         self._ledger.store(job)
         if not at_once and self._timers.postpone(job):
             return
-        if self._window.is_full:
-            self._ledger.batch.spill.add(job.id)
-        else:
+        if self._window.has_room(job):
             self._window.push(job)
+        else:
+            self._ledger.batch.spill.add(job.id)
 
     def forget(self, first: int, count: int) -> None:
         """Drop jobs whose submit has failed."""

@@ -37,6 +37,7 @@ from jobd.model.job import (
     Outcome,
     Parcel,
 )
+from jobd.model.lane import lane_of
 from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Stuck, Submit, Submitted, refusal
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.orders import (
@@ -57,6 +58,7 @@ from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
 from jobd.scheduler.blocked import NO_SOURCES, Blocked, Sources
 from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
 from jobd.scheduler.forecast import Forecast
+from jobd.scheduler.lanes import Lanes, Line
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.queues import Queues
 from jobd.scheduler.roster import Death, Phase, Worker
@@ -98,6 +100,9 @@ LOCKED_US = 3_000_000
 
 RETRY_LOCKED_US = 20_000
 
+FEW = 100
+"""So many jobs of one submit that are not plain get rows of their own at once; more are packed in parcels."""
+
 
 class Effects(msgspec.Struct):
     """What is to be done now."""
@@ -136,6 +141,7 @@ class Scheduler:
             self.ledger.counts[State.QUEUED] + (next_id > 1),
             lambda number: lending.is_awaited(self.workers.values(), number),
         )
+        self.lanes = self.window.lanes = Lanes(self.queues, self.window, has_stored=next_id > 1)
         self.workers: dict[str, Worker] = {}
         self.timers = Timers(has_more=next_id > 1)
         self.blocked = Blocked(self.ledger, self.window, self.timers)
@@ -178,9 +184,10 @@ class Scheduler:
         if not self.draining:
             self._effects.spawn += self._staff.hire(self._now)
             self._effects.orders += self._staff.shed(self._now)
+            self.lanes.tick(self._now)
         stops = self.stops
         stops.stop_late()
-        if len(self.window):
+        if len(self.window) or self.lanes.is_used:
             self._dispatch()
         self._ask_back()
         effects, self._effects = self._effects, Effects()
@@ -201,10 +208,6 @@ class Scheduler:
         """Return when ``take_effects`` has to be called next without an event, or None."""
         times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
         times += self.stops.times()
-        if self.queues.counts and len(self.window):
-            opens_at = self.queues.opens_at(DEFAULT, self._now)
-            if opens_at:
-                times.append(opens_at)
         batch = self.ledger.batch
         if batch and not batch.urgent:
             times.append(max(batch.patient_until, self._try_at))
@@ -214,6 +217,9 @@ class Scheduler:
             times.append(self._try_at)
         if not self.draining:
             times += self._staff.times(self._now)
+            opens_at = self.lanes.next_at()
+            if opens_at is not None:
+                times.append(opens_at)
             due_at = self.timers.next_at()
             if due_at is not None:
                 times.append(self._now + max(0, due_at - self._wall))
@@ -255,6 +261,7 @@ class Scheduler:
             for peer, rid in submission.tell:
                 replies.append((peer, Submitted(rid, submission.first, submission.count)))
         self._tell_ends(batch)
+        self.lanes.stored(batch.submissions, self._settled_high)
         if batch.edges:
             self.blocked.stored(batch.edges)
         if batch.items:
@@ -299,11 +306,13 @@ class Scheduler:
         self._store_at = self._now + RETRY_STORE_US
         for submission in self.ledger.lost(self.window.jobs):
             self.blocked.forget(submission.first, submission.count)
-            self.window.drop(submission.first, submission.count)
+            in_backlog = submission.in_backlog
+            self.window.drop(submission.first, submission.count, in_backlog=in_backlog)
             self.ledger.forget_jobs(submission.first, submission.count)
             self.streams.void(range(submission.first, submission.first + submission.count))
             for peer, rid in submission.tell:
                 self._effects.replies.append((peer, refusal(rid, error)))
+        self.lanes.stored((), self._settled_high)
         self._recall()
 
     def _recall(self) -> None:
@@ -346,9 +355,7 @@ class Scheduler:
             Stopping: the daemon is ending.
             QueueFull: so many jobs are queued already.
         """
-        ledger, args, uid = self.ledger, request.args, request.uid
-        function = request.function
-        count = len(args)
+        ledger, uid, count = self.ledger, request.uid, len(request.args)
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
         counts = ledger.counts
@@ -370,18 +377,33 @@ class Scheduler:
         batch.submissions.append(submission)
         batch.submitted += count
         batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
-        watcher = peer if request.watch else None
-        if sources is None and policy is not None and has_own_row(policy):
-            sources = NO_SOURCES
-        if sources is not None:
+        if sources is not None or has_own_row(policy, count):
             submission.has_rows = True
-            self._submit_dependants(submission, request, policy, sources)
-            return
+            self._submit_rows(submission, request, policy, sources or NO_SOURCES)
+        else:
+            submission.lane = lane_of(policy)
+            self._submit_parcels(submission, request, policy)
+
+    def _submit_parcels(
+        self, submission: Submission, request: Submit, policy: Policy | None
+    ) -> None:
+        """Take in jobs as they came; each gets a row once it has something of its own to tell."""
+        batch, function, args, lane = (
+            self.ledger.batch,
+            request.function,
+            request.args,
+            submission.lane,
+        )
+        first, uid, count = submission.first, submission.uid, submission.count
+        watcher = submission.tell[0][0] if request.watch else None
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
             total = 0 if start else count
-            record = batch.pack(first + start, uid, total, function, self._wall, part, policy)
-            self.window.admit(record, watcher)
+            record = batch.pack(first + start, uid, total, function, self._wall, part, policy, lane)
+            if lane:
+                self.lanes.admit(record, lane, watcher)
+            else:
+                self.window.admit(record, watcher)
 
     def put(self, peer: bytes, request: Put) -> None:
         """Take in a value, as the result of a job that has succeeded; answered when it is durable.
@@ -404,16 +426,17 @@ class Scheduler:
         job.started_at = job.ended_at = self._wall
         self.aftermath.finish(job, Event.PUT)
 
-    def _submit_dependants(
+    def _submit_rows(
         self, submission: Submission, request: Submit, policy: Policy | None, sources: Sources
     ) -> None:
-        """Take in jobs that wait for others, or for their time: each has a row from the start."""
-        total = submission.count
+        """Take in jobs that wait for others, for their time, or in a lane: each has a row from the start."""
+        total, lane = submission.count, lane_of(policy)
         calls = zip(request.args, request.inputs or [[]] * total, strict=True)
         for number, (args, inputs) in enumerate(calls, submission.first):
             job = Job(number, request.uid, total, request.function, args, self._wall)
             job.policy, job.inputs = policy, inputs or None  # type: ignore[assignment]  # ids only
             job.after = request.after or None  # type: ignore[assignment]  # as above
+            job.lane = lane
             job.watchers = (submission.tell[0][0],) if request.watch else None
             total = 0
             self.blocked.admit(job, sources)
@@ -433,8 +456,32 @@ class Scheduler:
         if self.window.cursor >= self.ledger.stored_high:
             # All that is stored is in memory now: what is left are submits on their way there.
             submissions = self.ledger.submissions.values()
-            waiting = sum(s.count for s in submissions if not s.has_rows)
+            waiting = sum(s.count for s in submissions if s.in_backlog)
             self.window.unspill(self.window.spilled - waiting)
+
+    def thirsty_lanes(self) -> list[tuple[Line, int]]:
+        """Return lanes of which so many jobs should be loaded from the store."""
+        return self.lanes.thirsty(self.ledger.stored_high, self._settled_high)
+
+    def refill_lane(
+        self,
+        line: Line,
+        wanted: int,
+        parcels: list[Parcel],
+        rows: dict[int, Job | None],
+        reached: int,
+    ) -> None:
+        """Take in stored jobs of a lane; every queued one up to ``reached`` is among them or in memory."""
+        high = self.ledger.stored_high
+        ended = self.lanes.refill(line, wanted, parcels, rows, reached, high, self._settled_high)
+        if ended:
+            self.ledger.batch.ended_parcels += ended
+            self.ledger.batch.urgent = True
+
+    @property
+    def _settled_high(self) -> int:
+        """Up to which id every job is in the store, or never will be."""
+        return self.ledger.stored_high if self.ledger.submissions else self.ledger.next_id - 1
 
     # -- cancel and retry, hold and release --
 
@@ -561,10 +608,12 @@ class Scheduler:
                 for job in worker.assigned.values()
                 if job is not worker.waiting
             )
+        self.lanes.queue_changed(name)
 
     def forget_queue(self, name: str) -> None:
         """Let the settings hold again for a queue, or have no such queue if they do not have it."""
         self.queues.restore(name)
+        self.lanes.queue_changed(name)
         self.ledger.batch.queues[name] = None
 
     def answer(self, peer: bytes, reply: Reply) -> None:
@@ -710,6 +759,7 @@ class Scheduler:
             if error is None:
                 if self.queues.counts and worker.waiting is not job:
                     self.queues.ended(queue_of(job))
+                    self.lanes.queue_changed(queue_of(job))
                 worker.waiting, worker.awaited = job, lending.with_inputs(awaited, inputs)
                 worker.stall_at = self._now
                 for other in worker.awaited:
@@ -846,7 +896,7 @@ class Scheduler:
             and not w.is_single_use
             and not self._is_stuck(w)
         ]
-        if rooms and slots >= 0 and len(self.window) and not self.queues.is_limited(DEFAULT):
+        if rooms and slots >= 0 and (len(self.window) or self.lanes.count):
             self._hand_ahead(rooms, hands, budget_us)
         for uid, jobs in hands.items():
             self._send(uid, jobs)
@@ -854,32 +904,52 @@ class Scheduler:
             self.ledger.batch.urgent = True  # what still waits will not end before this commit
 
     def _next(self) -> Job | None:
-        """Take the next job that is of use, if its queue lets one start."""
-        if self.queues.counts and self.queues.opens_at(DEFAULT, self._now) != 0:
-            return None
+        """Take the next job that is of use, and may start."""
+        if self.lanes.is_used:
+            job = self._choose()
+            if job is not None:
+                self.lanes.take()
+            return job
         while (job := self.window.pop()) is not None and 0 < job.due_at <= self._wall:
             self._expire(job)
+        return job
+
+    def _choose(self) -> Job | None:
+        """Return the next job that is of use, and may start, as its lane has it."""
+        while (job := self.lanes.choose(self._now)) is not None and 0 < job.due_at <= self._wall:
+            self._expire(job)
+        return job
+
+    def _next_short(self) -> Job | None:
+        """Take the next job if it may be handed out ahead of time; it loses its turn only if it is taken."""
+        job = self._choose()
+        if job is None or not self.lanes.may_go_ahead():
+            return None
+        if self._forecast.expected_us(job.function) > SHORT_US or is_limited(job.policy):
+            return None
+        self.lanes.take()
         return job
 
     def _hand_ahead(
         self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float
     ) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
-        window, expected_us = self.window, self._forecast.expected_us
-        share = -(-len(window) // len(rooms))
+        window, lanes, expected_us = self.window, self.lanes, self._forecast.expected_us
+        take = self._next_short if lanes.is_used else window.pop
+        share = -(-(len(window) + lanes.count) // len(rooms))
         for worker in rooms:
             taken = hands.setdefault(worker.uid, [])
             for _ in range(min(share, self._room(worker))):
                 if worker.load_us > budget_us:
                     break
-                job = window.pop()
+                job = take()
                 if job is None:
                     return
                 if job.due_at and job.due_at <= self._wall:
                     self._expire(job)
                     continue
                 if expected_us(job.function) > SHORT_US or is_limited(job.policy):
-                    self.window.push(job)
+                    window.push(job)
                     return
                 self._hand(worker, job)
                 taken.append(job)
@@ -899,6 +969,8 @@ class Scheduler:
                 self.queues.started(queue_of(job), self._now)
             else:
                 self.queues.goes_on(queue_of(job))
+        if job.lane:
+            self.lanes.started(job.lane)
         job.state = transition(job.state, Event.ASSIGN)
         job.attempt += 1
         job.pid = worker.pid
@@ -969,7 +1041,11 @@ class Scheduler:
         if worker.waiting is job:
             worker.waiting = None
         elif self.queues.counts:
-            self.queues.ended(queue_of(job))
+            queue = queue_of(job)
+            self.queues.ended(queue)
+            self.lanes.queue_changed(queue)
+        if job.lane:
+            self.lanes.ended(job.lane)
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         if job.stop is not None:
             self.stops.over(worker.uid, job)
@@ -982,9 +1058,11 @@ class Scheduler:
             self.ledger.close_lease(lease)
 
 
-def has_own_row(policy: Policy) -> bool:
-    """Whether a new job with this policy is never in the backlog: it has a row of its own at once."""
-    return is_timed(policy) or policy.hold
+def has_own_row(policy: Policy | None, count: int) -> bool:
+    """Whether each of so many new jobs with this policy has a row of its own at once."""
+    if policy is None:
+        return False
+    return is_timed(policy) or policy.hold or (count <= FEW and bool(lane_of(policy)))
 
 
 def queue_of(job: Job) -> str:

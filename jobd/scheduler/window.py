@@ -11,10 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 from jobd.model.job import Job, Parcel, Record
 from jobd.model.states import State
 from jobd.scheduler.watchers import Watchers
+
+if TYPE_CHECKING:
+    from jobd.scheduler.lanes import Lanes
 
 JOBS = 65_536
 """Jobs in memory; the rest of the queue is in the store only."""
@@ -31,7 +35,9 @@ class Window:
 
     def __init__(self, spilled: int, is_awaited: Callable[[int], bool] = lambda _: False) -> None:
         """``spilled`` as below; ``is_awaited`` tells for which jobs others wait."""
-        self._is_awaited = is_awaited
+        self.is_awaited = is_awaited
+        self.lanes: Lanes
+        """Where those wait that are not plain; what follows is about plain jobs."""
         self.jobs: dict[int, Job] = {}
         """Ready jobs, assigned ones, and ends that are not durable yet."""
         self.cursor = 0
@@ -52,6 +58,11 @@ class Window:
         return len(self._fresh) + len(self._back) + len(self._first)
 
     @property
+    def has_first(self) -> bool:
+        """Whether there may be ready jobs for which others wait."""
+        return bool(self._first)
+
+    @property
     def is_full(self) -> bool:
         """Whether new jobs must spill: no room, or others wait in the store before them."""
         return self.spilled > 0 or len(self) >= JOBS or self._bytes >= BYTES
@@ -59,16 +70,46 @@ class Window:
     def push(self, job: Job) -> None:
         """Make a job ready to run, in its place among the others."""
         self.jobs[job.id] = job
-        self._bytes += len(job.args)
-        heappush(self._back, job.id)
-        if self._is_awaited(job.id):
-            self._first.append(job.id)
+        if job.lane:
+            self.lanes.push(job)
+        else:
+            self._bytes += len(job.args)
+            heappush(self._back, job.id)
+        if self.is_awaited(job.id):
+            self.hasten(job.id)
 
     def hasten(self, number: int) -> None:
         """Let a job go before all others, if it is ready."""
         job = self.jobs.get(number)
-        if job is not None and job.state is State.QUEUED:
+        if job is None or job.state is not State.QUEUED:
+            return
+        if job.lane:
+            self.lanes.hasten(job)
+        else:
             self._first.append(number)
+
+    def has_room(self, job: Job) -> bool:
+        """Whether a job that is ready may be in memory; else it is left to the store."""
+        return self.lanes.has_room(job) if job.lane else not self.is_full
+
+    def head(self) -> Job | None:
+        """Return what ``pop`` would take; what was cancelled meanwhile is dropped."""
+        first, fresh, back, jobs = self._first, self._fresh, self._back, self.jobs
+        while first or fresh or back:
+            is_fresh = bool(not first and fresh and not (back and back[0] < fresh[0].id))
+            number = first[0] if first else fresh[0].id if is_fresh else back[0]
+            job = jobs.get(number)
+            is_ready = job is not None and job.state is State.QUEUED and not job.void
+            if is_ready and not (is_fresh and fresh[0] is not job):
+                return job
+            if first:
+                first.popleft()
+            elif is_fresh:
+                fresh.popleft()
+            else:
+                heappop(back)
+        self._bytes = 0
+        return None
 
     def pop(self) -> Job | None:
         """Take the next job; what was cancelled meanwhile is passed over."""
@@ -128,11 +169,7 @@ class Window:
         Returns the parcels (by first id) that hold nothing any more.
         """
         before = len(self.jobs)
-        for parcel in parcels:
-            for record in parcel.records:
-                self._unpack(record, rows)
-                parcel.open += record.open > 0
-            parcel.records = []
+        ended = self.unpack(parcels, rows, self._append)
         for number, row in rows.items():
             if row is not None and number not in self.jobs:
                 self.push(row)
@@ -141,16 +178,32 @@ class Window:
                 self.watch(peer, number)
         self.unspill(len(self.jobs) - before)
         self.cursor = max(self.cursor, reached)
+        return ended
+
+    def unpack(
+        self, parcels: list[Parcel], rows: dict[int, Job | None], append: Callable[[Job], None]
+    ) -> list[int]:
+        """Make jobs of parcels that are not in memory and have no rows, for ``append`` to take in.
+
+        Returns the parcels (by first id) that hold nothing any more.
+        """
+        for parcel in parcels:
+            for record in parcel.records:
+                self._unpack(record, rows, append)
+                parcel.open += record.open > 0
+            parcel.records = []
         return [parcel.first for parcel in parcels if not parcel.open]
 
-    def _unpack(self, record: Record, rows: dict[int, Job | None]) -> None:
+    def _unpack(
+        self, record: Record, rows: dict[int, Job | None], append: Callable[[Job], None]
+    ) -> None:
         jobs, batch, uid, policy = self.jobs, record.batch, record.uid, record.policy
         for number, args in enumerate(record.args, record.first):
             if number not in rows:
                 job = jobs.get(number)
                 if job is None:
                     job = Job(number, uid, batch, record.function, args, record.created_at, policy)
-                    self._append(job)
+                    append(job)
                 if not job.row:
                     job.record = record
                     record.open += 1
@@ -192,6 +245,9 @@ class Window:
     def spill(self, job: Job) -> None:
         """Leave a job that is queued again to the store: there is no room for it."""
         self.unload(job)
+        if job.lane:
+            self.lanes.spill(job)
+            return
         self.cursor = min(self.cursor, job.id - 1)
         self.spilled += 1
 
@@ -222,12 +278,12 @@ class Window:
             if job.watchers and peer in job.watchers:
                 job.watchers = tuple(other for other in job.watchers if other != peer)
 
-    def drop(self, first: int, count: int) -> None:
-        """Forget jobs whose submit has failed."""
+    def drop(self, first: int, count: int, *, in_backlog: bool) -> None:
+        """Forget jobs whose submit has failed; those that are not in memory may count as spilled."""
         self.watchers.take(first, first + count - 1)
         for number in range(first, first + count):
             job = self.jobs.pop(number, None)
-            if job is None:
-                self.unspill(1)
-            else:
+            if job is not None:
                 job.void = True
+            elif in_backlog:
+                self.unspill(1)

@@ -7,8 +7,13 @@ CREATE TABLE parcels (
     last    INTEGER NOT NULL,
     keys    BLOB    NOT NULL,                -- the keys of its submits, 16 bytes each
     records BLOB    NOT NULL,                -- msgpack
+    lane    TEXT,                            -- of all its jobs (jobd/model/lane.py); NULL: they are plain
     CHECK (last >= first)
 ) STRICT;
+
+-- Parcels of one lane, or of none, do not overlap with others.
+CREATE INDEX plain_parcels ON parcels (first) WHERE lane IS NULL;
+CREATE INDEX lane_parcels ON parcels (lane, first) WHERE lane IS NOT NULL;
 
 -- A job that has something of its own to tell: its end, or an attempt that came to nothing.
 -- This row counts, and not what a parcel may still say of the same job.
@@ -31,6 +36,7 @@ CREATE TABLE jobs (
     inputs     BLOB,                         -- msgpack: the jobs whose results are arguments; NULL: none
     after      BLOB,                         -- msgpack: others that it comes after, and when; NULL: none
     due_at     INTEGER,                      -- when the clock does something to it; NULL: never
+    lane       TEXT,                         -- in which it waits for its turn; NULL: it is plain
     CHECK (due_at IS NULL OR state < 10),    -- nothing happens to what is over
     CHECK (state != 1 OR due_at > 0),        -- what is scheduled is so for some time
     CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
@@ -42,7 +48,8 @@ CREATE UNIQUE INDEX submits ON jobs (uid) WHERE batch > 0;
 
 -- What did not succeed is rare, and looked for; what succeeded pays nothing for these.
 CREATE INDEX failures ON jobs (state, id) WHERE state > 10;
-CREATE INDEX queued ON jobs (id) WHERE state = 3;
+CREATE INDEX queued ON jobs (id) WHERE state = 3 AND lane IS NULL;
+CREATE INDEX lanes ON jobs (lane, id) WHERE state = 3 AND lane IS NOT NULL;
 CREATE INDEX due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX blocked ON jobs (id) WHERE state = 2;
 

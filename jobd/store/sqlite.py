@@ -21,6 +21,7 @@ import msgspec
 from jobd.model.edges import When, success_of
 from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record, Usage
+from jobd.model.lane import lane_of
 from jobd.model.options import Policy
 from jobd.model.queues import Override
 from jobd.model.selector import MAX_ID, Selector
@@ -60,7 +61,7 @@ _unpack_queued = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, detail, value, policy, inputs, after, due_at"
+    "pid, detail, value, policy, inputs, after, due_at, lane"
 )
 _WITHOUT_VALUE = _COLUMNS.replace("value", "NULL")
 _PLACES = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
@@ -89,6 +90,14 @@ _SESSION = (
 )
 
 _DROP_ITEMS = "DELETE FROM items WHERE job = ? AND seq BETWEEN 1 AND ?"
+
+# Two texts, so that each finds its index.
+_IN_LANE = ("lane IS NULL", "lane = ?")
+
+_NEXT_LANE = (
+    "SELECT lane FROM jobs WHERE state = 3 AND lane > ? AND lane < ? ORDER BY lane LIMIT 1",
+    "SELECT lane FROM parcels WHERE lane > ? AND lane < ? ORDER BY lane LIMIT 1",
+)
 
 _STATES_OF = "SELECT id, state FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
 _VALUES_OF = "SELECT id, value FROM jobs WHERE id IN (SELECT json_each.value FROM json_each(?))"
@@ -198,7 +207,7 @@ class Store:
             many("UPDATE jobs SET args = ? WHERE id = ?", edited)
             for parcel in batch.parcels:
                 if parcel.open:
-                    execute("INSERT INTO parcels VALUES (?, ?, ?, ?)", _packed(parcel))
+                    execute("INSERT INTO parcels VALUES (?, ?, ?, ?, ?)", _packed(parcel))
             many("INSERT INTO edges VALUES (?, ?, ?, ?)", batch.edges)
             many(_CLOSE, [(n,) for n in batch.settled])
             many("DELETE FROM parcels WHERE first = ?", [(n,) for n in batch.ended_parcels])
@@ -386,31 +395,31 @@ class Store:
         return found
 
     def backlog(
-        self, cursor: int, high: int, wanted: int
+        self, cursor: int, high: int, wanted: int, lane: str = ""
     ) -> tuple[list[Parcel], dict[int, Job | None], int]:
-        """Return what lies between ``cursor`` and the id ``high``, for about ``wanted`` jobs.
+        """Return what lies between ``cursor`` and the id ``high`` in a lane, for about ``wanted`` jobs.
 
         That is: parcels, the jobs among them with rows of their own (the job if it is queued,
         else None), and the id up to which this is complete.
         """
-        own, high = self._own_rows(cursor, high, wanted)
+        own, high = self._own_rows(cursor, high, wanted, lane)
         parcels: list[Parcel] = []
         reached, found, size = cursor, 0, 0
         while found < wanted and size < BACKLOG_BYTES and reached < high:
             row = self._one(
-                "SELECT first, last, records FROM parcels WHERE last > ? AND first <= ? "
-                "ORDER BY first LIMIT 1",
-                (reached, high),
+                f"SELECT first, last, records FROM parcels WHERE {_IN_LANE[bool(lane)]} "
+                "AND last > ? AND first <= ? ORDER BY first LIMIT 1",
+                (*_lane(lane), reached, high),
             )
             if row is None:
                 reached = high
                 break
-            parcels.append(_parcel(*row))
+            parcels.append(_parcel(row[0], row[1], row[2], lane))
             found += row[1] - row[0] + 1
             size += len(row[2])
             reached = row[1]
         if reached > high:  # the last parcel goes on beyond the rows
-            own += self._own_rows(high, reached, found)[0]
+            own += self._own_rows(high, reached, found, lane)[0]
         rows: dict[int, Job | None] = {}
         for parcel in parcels:
             in_parcel = "SELECT id FROM jobs WHERE id BETWEEN ? AND ?"
@@ -418,16 +427,17 @@ class Store:
         rows.update((job.id, job) for job in own if job.id <= reached)
         return parcels, rows, reached
 
-    def _own_rows(self, cursor: int, high: int, most: int) -> tuple[list[Job], int]:
-        """Return queued jobs with rows of their own, and the id up to which these are all."""
+    def _own_rows(self, cursor: int, high: int, most: int, lane: str) -> tuple[list[Job], int]:
+        """Return queued jobs of a lane with rows of their own, and the id up to which these are all."""
         jobs: list[Job] = []
         size = 0
         sql = (
-            f"SELECT {_COLUMNS} FROM jobs WHERE state = 3 AND id > ? AND id <= ? "
-            "ORDER BY id LIMIT ?"
+            f"SELECT {_COLUMNS} FROM jobs WHERE state = 3 AND {_IN_LANE[bool(lane)]} "
+            "AND id > ? AND id <= ? ORDER BY id LIMIT ?"
         )
+        parameters = (*_lane(lane), cursor, high, most)
         try:
-            with closing(self._reader.execute(sql, (cursor, high, most))) as rows:
+            with closing(self._reader.execute(sql, parameters)) as rows:
                 for row in rows:
                     jobs.append(_job(row))
                     size += len(row[5])
@@ -436,6 +446,19 @@ class Store:
         except sqlite3.Error as error:
             raise _translate(error) from error
         return jobs, high
+
+    def lanes(self, after: str, before: str, limit: int) -> list[str]:
+        """Return the first lanes between these two texts in which jobs wait, in order."""
+        found: list[str] = []
+        with self._snapshot():
+            while len(found) < limit:
+                firsts = [self._one(sql, (after, before)) for sql in _NEXT_LANE]
+                lanes = [row[0] for row in firsts if row is not None]
+                if not lanes:
+                    break
+                after = min(lanes)
+                found.append(after)
+        return found
 
     def due(self, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         """Return (due_at, id) of the jobs to which the clock does something after this one, in order."""
@@ -649,6 +672,7 @@ def _row(job: Job) -> tuple[object, ...]:
         None if job.inputs is None else _pack(job.inputs),
         None if job.after is None else _pack(job.after),
         job.due_at or None,
+        job.lane or None,
     )
 
 
@@ -691,23 +715,28 @@ def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     job.grace_us = detail.grace_us
     job.inputs = None if row[15] is None else _unpack_inputs(row[15])
     job.after = None if row[16] is None else _unpack_after(row[16])
-    job.due_at = row[17] or 0
+    job.due_at, job.lane = row[17] or 0, row[18] or ""
     job.row, job.stored = True, state
     return job
 
 
-def _packed(parcel: Parcel) -> tuple[int, int, bytes, bytes]:
+def _lane(lane: str) -> tuple[str, ...]:
+    """Return the parameters of ``_IN_LANE``."""
+    return (lane,) if lane else ()
+
+
+def _packed(parcel: Parcel) -> tuple[int, int, bytes, bytes, str | None]:
     """Return a parcel's row; submits whose jobs all have rows already are left out."""
     records = [r for r in parcel.records if r.open]
     keys = b"".join(r.uid for r in records if r.batch)
     packed = [
         (r.first, r.uid, r.batch, r.function, r.created_at, r.args, r.policy) for r in records
     ]
-    return parcel.first, parcel.last, keys, _pack(packed)
+    return parcel.first, parcel.last, keys, _pack(packed), parcel.lane or None
 
 
-def _parcel(first: int, last: int, blob: bytes) -> Parcel:
-    parcel = Parcel(first, last, [], stored=True)
+def _parcel(first: int, last: int, blob: bytes, lane: str) -> Parcel:
+    parcel = Parcel(first, last, [], stored=True, lane=lane)
     parcel.records = [Record(*packed, parcel) for packed in _unpack_records(blob)]
     return parcel
 
@@ -717,7 +746,9 @@ def _jobs_of(blob: bytes, low: int, high: int) -> Iterator[Job]:
     for first, uid, batch, function, created_at, args, policy in _unpack_records(blob):
         for number in range(max(first, low), min(first + len(args) - 1, high) + 1):
             own = batch if number == first else 0
-            yield Job(number, uid, own, function, args[number - first], created_at, policy)
+            job = Job(number, uid, own, function, args[number - first], created_at, policy)
+            job.lane = lane_of(policy)
+            yield job
 
 
 def _translate(error: sqlite3.Error) -> JobdError:

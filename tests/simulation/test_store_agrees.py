@@ -90,13 +90,19 @@ class BothStores(FakeStore):
         return self._same(super().attempts(number), self.real.attempts(number))
 
     def backlog(
-        self, cursor: int, high: int, wanted: int
+        self, cursor: int, high: int, wanted: int, lane: str = ""
     ) -> tuple[list[Parcel], dict[int, Job | None], int]:
         """Compare what is loaded of the queue."""
-        ours = super().backlog(cursor, high, wanted)
-        theirs = self.real.backlog(cursor, high, wanted)
+        ours = super().backlog(cursor, high, wanted, lane)
+        theirs = self.real.backlog(cursor, high, wanted, lane)
         self._same(_plain(ours), _plain(theirs))
         return theirs
+
+    def lanes(self, after: str, before: str, limit: int) -> list[str]:
+        """Compare the lanes in which jobs wait."""
+        return self._same(
+            super().lanes(after, before, limit), self.real.lanes(after, before, limit)
+        )
 
     def due(self, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         """Compare what the clock does something to."""

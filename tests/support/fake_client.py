@@ -99,12 +99,13 @@ class FakeClient:
         retries: float = 0.0,
         timed: float = 0.0,
         held: float = 0.0,
+        ordered: float = 0.0,
     ) -> None:
         self.number = number
         self.depends = depends
         self.limited = limited
         """How often it submits jobs that have others for inputs."""
-        self.retries, self.timed, self.held = retries, timed, held
+        self.retries, self.timed, self.held, self.ordered = retries, timed, held, ordered
         """How often the jobs have options of the kind."""
         self.nests = nests
         """How often it submits a job that itself submits jobs, and waits for them."""
@@ -213,6 +214,20 @@ class FakeClient:
             said["expires"] = dice() * 0.4 + 0.01
         if dice() < self.held:
             said["hold"] = True
+        if dice() < self.ordered:
+            said |= self._order()
+        return said
+
+    def _order(self) -> Said:
+        """Choose some of the options that say whose turn it is."""
+        dice, said = self._rng.random, Said()
+        if dice() < 0.5:
+            said["priority"] = int(dice() * 3) - 1
+        if dice() < 0.5:
+            said["fair_key"] = "abcd"[int(dice() * 4)]
+        if dice() < 0.4:
+            said["concurrency_key"] = "xy"[int(dice() * 2)]
+            said["concurrency"] = int(dice() * 2) + 1
         return said
 
     def resend(self, uid: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from jobd.model.edges import When, success_of
 from jobd.model.errors import DiskFull, StoreBusy
 from jobd.model.job import Attempt, Job, Lease, Parcel, Record
+from jobd.model.lane import lane_of
 from jobd.model.options import Policy
 from jobd.model.queues import DEFAULT, Override
 from jobd.model.selector import MAX_ID, Selector
@@ -39,6 +40,7 @@ class ParcelRow(NamedTuple):
     first: int
     last: int
     records: list[Packed]
+    lane: str
 
 
 class Place(NamedTuple):
@@ -301,23 +303,26 @@ class FakeStore:
             return None
         first, uid, batch, function, created_at, args, policy = place.record
         own = batch if number == first else 0
-        return Job(number, uid, own, function, args[place.offset], created_at, policy)
+        job = Job(number, uid, own, function, args[place.offset], created_at, policy)
+        job.lane = lane_of(policy)
+        return job
 
     def attempts(self, number: int) -> list[Attempt]:
         """Return the earlier attempts of a job, the first one first."""
         return [self.records[key] for key in sorted(self.records) if key[0] == number]
 
     def backlog(
-        self, cursor: int, high: int, wanted: int
+        self, cursor: int, high: int, wanted: int, lane: str = ""
     ) -> tuple[list[Parcel], dict[int, Job | None], int]:
         """Return what lies beyond ``cursor``: parcels, rows, and the id up to which that is all."""
-        own = [n for n in sorted(self.rows) if self.rows[n].state is State.QUEUED]
+        own = [n for n in sorted(self.rows) if self._waits_in(self.rows[n], lane)]
         own = [n for n in own if cursor < n <= high]
         high = own[wanted - 1] if len(own) >= wanted else high
         parcels: list[Parcel] = []
         reached, found = cursor, 0
         while found < wanted and reached < high:
-            row = min((p for p in self.parcels.values() if reached < p.last), default=None)
+            in_lane = (p for p in self.parcels.values() if p.lane == lane)
+            row = min((p for p in in_lane if reached < p.last), default=None)
             if row is None or row.first > high:
                 reached = high
                 break
@@ -327,11 +332,20 @@ class FakeStore:
         rows: dict[int, Job | None] = {}
         for number in sorted(self.rows):
             job = self.rows[number]
-            if cursor < number <= reached and job.state is State.QUEUED:
+            if cursor < number <= reached and self._waits_in(job, lane):
                 rows[number] = _as_read(job)
             elif any(p.first <= number <= p.last for p in parcels):
                 rows[number] = None
         return parcels, rows, reached
+
+    def _waits_in(self, row: Job, lane: str) -> bool:
+        return row.state is State.QUEUED and row.lane == lane
+
+    def lanes(self, after: str, before: str, limit: int) -> list[str]:
+        """Return the first lanes between these two texts in which jobs wait."""
+        found = {row.lane for row in self.rows.values() if row.state is State.QUEUED}
+        found |= {parcel.lane for parcel in self.parcels.values()}
+        return sorted(lane for lane in found if lane and after < lane < before)[:limit]
 
     def due(self, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         """Return (due_at, id) of the jobs to which the clock does something after this one."""
@@ -457,7 +471,7 @@ def _as_read(row: Job) -> Job:
 
 
 def _fixed(job: Job) -> tuple[object, ...]:
-    call = job.function, job.args, job.policy, job.inputs, job.after
+    call = job.function, job.args, job.policy, job.inputs, job.after, job.lane
     return job.uid, job.batch, job.created_at, *call
 
 
@@ -466,10 +480,10 @@ def _packed(parcel: Parcel) -> ParcelRow:
     packed = [
         (r.first, r.uid, r.batch, r.function, r.created_at, r.args, r.policy) for r in records
     ]
-    return ParcelRow(parcel.first, parcel.last, packed)
+    return ParcelRow(parcel.first, parcel.last, packed, parcel.lane)
 
 
 def _unpacked(row: ParcelRow) -> Parcel:
-    parcel = Parcel(row.first, row.last, [], stored=True)
+    parcel = Parcel(row.first, row.last, [], stored=True, lane=row.lane)
     parcel.records = [Record(*packed, parcel) for packed in row.records]
     return parcel

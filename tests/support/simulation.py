@@ -33,6 +33,7 @@ from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
 from simulation_inputs import Broken, waiting_for
+from simulation_order import Turns
 from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
@@ -44,7 +45,7 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, core, timers, window
+from jobd.scheduler import Phase, batch, blocked, core, lanes, timers, window
 
 BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
@@ -206,6 +207,7 @@ class Simulation:
         self._retries = (0.0, 0.3, 0.8)[int(self._dice() * 3)]
         self._timed = (0.0, 0.2, 0.7)[int(self._dice() * 3)]
         self._held = (0.0, 0.0, 0.2)[int(self._dice() * 3)]
+        self._ordered = (0.0, 0.3, 0.9)[int(self._dice() * 3)]
         self._jump_us = 0
         self.truth.times.wall_us = self._wall_us
         self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
@@ -264,6 +266,16 @@ class Simulation:
             (core, "PARCEL_JOBS", parcel_jobs),
             (core, "LOCKED_US", int(dice() * 500_000)),
             (core, "CREDIT", int(dice() * 4) + 1),
+            (core, "FEW", int(dice() * 4)),
+            (lanes, "JOBS", int(dice() * 8) + 2),
+            (lanes, "BYTES", int(dice() * 60) + 15),
+            (lanes, "MOST", int(dice() * 6) + 2),
+            (lanes, "LEAST", int(dice() * 2) + 1),
+            (lanes, "LANES", int(dice() * 3) + 1),
+            (lanes, "ALL_LANES", int(dice() * 6) + 2),
+            (lanes, "SCAN", int(dice() * 3) + 1),
+            (lanes, "REFILLS", int(dice() * 2) + 1),
+            (lanes, "REFILL", int(dice() * 4) + 1),
             (timers, "ENTRIES", int(dice() * 8) + 2),
             (timers, "LOW_WATER", int(dice() * 4) + 1),
             (timers, "REFILL", int(dice() * 4) + 1),
@@ -302,6 +314,7 @@ class Simulation:
         """Run the history; return a digest of everything that was sent and stored."""
         with _replaced(self._limits), _quiet():
             room = window.JOBS + batch.PARCEL_JOBS * 2 + loop.REFILL
+            room += lanes.JOBS + lanes.ALL_LANES * (lanes.LEAST + batch.PARCEL_JOBS)
             hands = self._settings.pool.workers + self._settings.pool.max_lent
             self._room = room + hands * (core.CREDIT + 1) * 2
             try:
@@ -361,6 +374,7 @@ class Simulation:
         )
         self.daemon.buried += dead
         self._slots = Slots(scheduler)
+        Turns(scheduler)
         self.truth.daemon = self.daemon
         self._hits_left = 0
         self._is_stopping = False
@@ -462,6 +476,7 @@ class Simulation:
             retries=self._retries,
             timed=self._timed,
             held=self._held,
+            ordered=self._ordered,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
@@ -864,6 +879,8 @@ class Simulation:
             return "somebody is to be told of an end"
         if daemon.scheduler.ledger.batch or daemon.tasks or daemon.scheduler.wants_refill():
             return "something waits to be stored, or loaded"
+        if daemon.scheduler.lanes.wants_more or daemon.scheduler.lanes.next_at() is not None:
+            return "a lane is to be looked at"
         strange = [
             worker
             for worker in self.machine.living

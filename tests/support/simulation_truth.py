@@ -19,12 +19,14 @@ from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
 from simulation_inputs import Broken, EdgeTruth, check_edges, check_waits
 from simulation_limits import TimeTruth, check_limits, judge_limit
+from simulation_order import OrderTruth, check_order, check_order_end, is_open, runnable
 from simulation_timers import RetryTruth, check_timers
 
 from jobd.daemon.loop import Daemon
 from jobd.model.job import PUT, Attempt, Job, Raised, Verdict
 from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
 from jobd.model.orders import Order, Run, Task
+from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, Event, State
 from jobd.scheduler import Phase, Scheduler, Worker
 
@@ -68,6 +70,7 @@ class Truth(Witness):
         self.has_released = False
         """Somebody has let jobs go: one of which it is told that it is held may not be any more."""
         self.limits = TimeTruth()
+        self.order = OrderTruth()
         self.starts = 0
         self.commits = 0
 
@@ -93,6 +96,7 @@ class Truth(Witness):
                 self._is_closed(task, number, end)
         if task.id not in self.reopened:  # those run at once
             self.times.started(task)
+        self.order.started(task, self.known(task.id), {**self.running})
         self.running[args] = worker
         self.limits.started(worker, task)
         self.last[args] = task.attempt
@@ -442,6 +446,7 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     _check_jobs(scheduler, room)
     check_waits(daemon, store)
     check_timers(daemon, store)
+    check_order(daemon, store)
     _check_backlog(scheduler, store)
     _check_hands(scheduler)
     check_limits(scheduler)
@@ -479,13 +484,21 @@ def _check_backlog(scheduler: Scheduler, store: FakeStore) -> None:
     jobs, cursor = window.jobs, window.cursor
     beyond = {n for n in store.packed if n not in store.rows and n not in jobs}
     beyond |= {n for n, r in store.rows.items() if r.state is State.QUEUED and n not in jobs}
+    beyond = {n for n in beyond if _is_plain(store, n)}
     if not all(number > cursor for number in beyond):
         raise Broken(f"1: {sorted(beyond)} are lost: the cursor is at {cursor}")
     for submission in ledger.submissions.values():
         last = submission.first + submission.count
+        if submission.lane:
+            continue
         beyond.update(n for n in range(submission.first, last) if n not in jobs)
     if len(beyond) > window.spilled:
         raise Broken(f"1: {sorted(beyond)} are spilled, {window.spilled} are counted")
+
+
+def _is_plain(store: FakeStore, number: int) -> bool:
+    job = store.job(number)
+    return job is None or not job.lane
 
 
 def _check_hands(scheduler: Scheduler) -> None:
@@ -520,18 +533,14 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     if active >= scheduler.options.workers:
         return
     window, ledger = scheduler.window, scheduler.ledger
-    spill: set[int] = set()
-    for batch in (ledger.batch, ledger.in_flight):
-        spill |= batch.spill if batch is not None else set()
-    waiting = [
-        number
-        for number, job in window.jobs.items()
-        if job.state is State.QUEUED and number not in spill
-    ]
+    waiting = [job.id for job in runnable(scheduler)]
     if waiting:
         raise Broken(f"6: a worker idles, and {waiting} wait")
+    if scheduler.queues.opens_at(DEFAULT, scheduler._now) != 0:
+        return
     beyond = [n for n in store.packed.keys() | store.rows.keys() if n > window.cursor]
     stuck = [n for n in beyond if store.state_of(n) is State.QUEUED and n <= ledger.stored_high]
+    stuck = [n for n in stuck if _is_plain(store, n)]
     if any(n not in window.jobs for n in stuck) and not scheduler.wants_refill():
         raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
 
@@ -570,6 +579,7 @@ class Slots:
         spill = {n for b in (ledger.batch, ledger.in_flight) if b is not None for n in b.spill}
         awaited = {number for worker in waiting for number in worker.awaited}
         ready = {n for n in awaited - spill if n in jobs and jobs[n].state is State.QUEUED}
+        ready = {n for n in ready if is_open(scheduler, jobs[n])}
         hands = {number for worker in workers for number in worker.assigned}
         others = hands - self._hands - awaited - self._awaited
         if others and ready & self._ready:
@@ -605,6 +615,7 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
         if found:
             raise Broken(f"9: at the end there are {what}: {found}")
     check_edges(store)
+    check_order_end(scheduler)
     for row in store.rows.values():
         # Who dies while he is being stopped is not to blame, be the order to stop on its way or not.
         if row.args not in truth.stopped and row.state not in (State.CANCELLED, State.TIMED_OUT):
