@@ -59,6 +59,9 @@ T = TypeVar("T")
 MOST_AT_ONCE = 1_000
 """Submits that are looked at together, to be sent as one."""
 
+MOST_AWAITED = 100
+"""Jobs that the daemon is told of when a job waits for many futures."""
+
 CANCELLED = "cancelled"
 """What the daemon answers when it has cancelled a job."""
 
@@ -104,6 +107,8 @@ class JobFuture(Future[T]):
     def __init__(self, engine: _Engine) -> None:
         super().__init__()
         self._engine = engine
+        if context.host is not None:
+            self._waiters = _Waiters(self)
         self.withdrawn = False
         """It was cancelled; kept by the engine."""
 
@@ -143,26 +148,20 @@ class JobFuture(Future[T]):
         """Return what the function returned, or raise what it raised; see ``Future.result``."""
         if context.host is None:
             return super().result(timeout)
-        with self._lending(timeout):
+        with _lending([self], timeout):
             return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the function raised, or None; see ``Future.exception``."""
         if context.host is None:
             return super().exception(timeout)
-        with self._lending(timeout):
+        with _lending([self], timeout):
             return super().exception(timeout)
 
-    @contextlib.contextmanager
-    def _lending(self, timeout: float | None) -> Iterator[None]:
-        """Inside a job: lend its slot for the length of a wait, or the job might wait for itself."""
-        lent = None
-        if not self.done() and (job := self._sent()) is not None:
-            lent = context.lend([job.id], self._engine.socket, timeout)
-        try:
-            yield
-        finally:
-            context.end_wait(lent)
+    @property
+    def socket(self) -> str:
+        """Where its daemon is."""
+        return self._engine.socket
 
     def complete(self, job: Deferred[T]) -> None:
         """Take over what became of the job, which has ended."""
@@ -184,6 +183,58 @@ class JobFuture(Future[T]):
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "finished" if self.done() else "pending"
         return f"<jobd.JobFuture {state}: {self.job!r}>"
+
+
+@contextlib.contextmanager
+def _lending(futures: list[JobFuture[Any]], timeout: float | None) -> Iterator[None]:
+    """Inside a job: lend its slot for the length of a wait, or the job might wait for itself."""
+    waiting = [future for future in futures if not future.done()]
+    jobs = [job for future in waiting[:MOST_AWAITED] if (job := future._sent()) is not None]  # noqa: SLF001  # ours
+    lent = None
+    if jobs:
+        lent = context.lend([job.id for job in jobs], waiting[0].socket, timeout)
+    try:
+        yield
+    finally:
+        context.end_wait(lent)
+
+
+class _Waiters(list[Any]):
+    """Those who wait for a future in a job, by ``concurrent.futures.wait`` or ``as_completed``.
+
+    These put themselves into this list of every future's, and then wait for an event of their own.
+    """
+
+    def __init__(self, future: JobFuture[Any]) -> None:
+        super().__init__()
+        self._future = future
+
+    def append(self, waiter: Any) -> None:
+        """Take in one more; the locks of all futures that it waits for are held."""
+        if not isinstance(waiter.event, _LendingEvent):
+            waiter.event = _LendingEvent()
+        waiter.event.futures.append(self._future)
+        super().append(waiter)
+
+
+class _LendingEvent(threading.Event):
+    """An event that a job waits for: it lends its slot meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.futures: list[JobFuture[Any]] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; see ``threading.Event``.
+
+        Raises:
+            Deadlock: one of the futures can never be done, as its job waits for this one.
+            TooManyWaiting: so many jobs wait already.
+        """
+        if self.is_set():
+            return True
+        with _lending(self.futures, timeout):
+            return super().wait(timeout)
 
 
 class Executor(AnyExecutor):

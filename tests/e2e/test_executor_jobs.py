@@ -179,6 +179,13 @@ def test_a_job_may_wait_for_the_futures_of_an_executor(executor: Executor) -> No
     assert executor.submit(jobs.countdown, 5).result(TIMEOUT_S) == [5, 4, 3, 2, 1, 0]
 
 
+@pytest.mark.parametrize("how", ["wait", "as_completed"])
+def test_a_job_may_wait_by_the_functions_of_the_standard_library(how: str) -> None:
+    """They lend its slot too: one job runs at a time, and all get their turn."""
+    with Executor(1) as executor:
+        assert executor.submit(jobs.wait_in_turns, how, 3).result(TIMEOUT_S) == 8
+
+
 def test_without_its_daemon_an_executor_is_broken(tmp_path: Path) -> None:
     """Every future fails, and so does every submit from then on."""
     executor = Executor(1)

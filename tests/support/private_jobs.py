@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, as_completed, wait
 from pathlib import Path
 
 import jobd.context
@@ -88,6 +89,21 @@ def countdown(number: int) -> list[int]:
     assert host is not None
     with jobd.Executor(socket=host.socket) as executor:
         return [number, *executor.submit(countdown, number - 1).result(20)]
+
+
+def wait_in_turns(how: str, depth: int) -> int:
+    """Wait for two jobs that wait for two jobs …, by one of the functions of ``concurrent.futures``."""
+    if not depth:
+        return 1
+    host = jobd.context.host
+    assert host is not None
+    with jobd.Executor(socket=host.socket) as executor:
+        futures = [executor.submit(wait_in_turns, how, depth - 1) for _ in range(2)]
+        if how == "wait":
+            done: Iterable[Future[int]] = wait(futures, 20).done
+        else:
+            done = as_completed(futures, 20)
+        return sum(future.result(0) for future in done)
 
 
 class NeedsTwoError(Exception):
