@@ -48,6 +48,7 @@ from jobd.model.orders import (
     Produced,
     Progressing,
     Ready,
+    Recorded,
     Report,
     Retire,
     Run,
@@ -468,6 +469,9 @@ class Daemon:
         for uid, order in effects.orders:
             if type(order) is Run:
                 self.dependencies.feed(order)
+            elif type(order) is Recorded and self._can_do_without(uid):
+                self._workers.put_off(uid.encode() + b"/j", order)
+                continue
             self._order(uid, order)
             if type(order) is Run:
                 self._workers.flush()  # the job starts while we write
@@ -479,6 +483,11 @@ class Daemon:
             hit("worker.spawned")
         for key in effects.kill:
             self.pool.kill(*key)
+
+    def _can_do_without(self, uid: str) -> bool:
+        """Whether a worker need not hear at once what is recorded: it does not wait for that to leave."""
+        worker = self.scheduler.workers.get(uid)
+        return worker is not None and worker.phase is Phase.READY
 
     def _write(self) -> None:
         """Store what has been gathered, if the disk is free and there is reason to."""
@@ -593,6 +602,7 @@ class Daemon:
         self.takes.probe()
         self._end_the_stuck()
         self.pool.sweep()
+        self._workers.put_off_no_more()
         for steps in (self.payloads.look(self.now_s), self.retention.look(self.now_s)):
             if steps is not None:
                 self.tasks.append(steps)

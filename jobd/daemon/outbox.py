@@ -24,14 +24,24 @@ class Outbox:
         self._router = router
         self._keeps = keeps
         self._waiting: dict[bytes, list[Message]] = {}
+        self._put_off: dict[bytes, list[Message]] = {}
 
     def put(self, peer: bytes, message: Message) -> None:
         """Send this with the next flush."""
         waiting = self._waiting.get(peer)
         if waiting is None:
-            self._waiting[peer] = [message]
-        else:
-            waiting.append(message)
+            waiting = self._waiting[peer] = self._put_off.pop(peer, [])
+        waiting.append(message)
+
+    def put_off(self, peer: bytes, message: Message) -> None:
+        """Send this with whatever is sent to the peer next, before it: nobody is woken for it."""
+        self._put_off.setdefault(peer, []).append(message)
+
+    def put_off_no_more(self) -> None:
+        """Send with the next flush what was put off."""
+        put_off, self._put_off = self._put_off, {}
+        for peer, messages in put_off.items():
+            self._waiting[peer] = [*self._waiting.get(peer, ()), *messages]
 
     def reaches(self, peer: bytes) -> tuple[bool, bool]:
         """Return whether the peer is connected, and whether it was sent a frame of nothing for that."""

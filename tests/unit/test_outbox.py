@@ -57,6 +57,25 @@ class TestOutbox:
         assert router.sent == [(b"w", encode([Recorded([1]), Retire()]))]
         assert outbox.flush() == []
 
+    def test_what_is_put_off_goes_with_what_comes_next(self) -> None:
+        """Before it, in one frame; no frame is sent for it alone, until it is put off no more."""
+        router = FakeRouter()
+        router.connected |= {b"a", b"b"}
+        outbox = Outbox(cast("Router", router))
+        for peer, number in [(b"a", 1), (b"b", 2), (b"a", 3)]:
+            outbox.put_off(peer, Recorded([number]))
+        assert outbox.flush() == []
+        assert router.sent == []
+        outbox.put(b"a", Retire())
+        assert outbox.flush() == []
+        assert router.sent == [(b"a", encode([Recorded([1]), Recorded([3]), Retire()]))]
+        outbox.put(b"b", Recorded([4]))
+        outbox.put_off(b"b", Recorded([5]))
+        outbox.put_off_no_more()
+        outbox.put_off_no_more()
+        assert outbox.flush() == []
+        assert router.sent[1:] == [(b"b", encode([Recorded([2]), Recorded([4]), Recorded([5])]))]
+
     def test_it_waits_only_for_as_long_as_somebody_may_come(self) -> None:
         """When the peer is dead, what was kept for it is dropped."""
         router, alive = FakeRouter(), {b"w"}
