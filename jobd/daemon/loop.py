@@ -491,9 +491,15 @@ class Daemon:
 
     def _write(self) -> None:
         """Store what has been gathered, if the disk is free and there is reason to."""
-        scheduler = self.scheduler
-        if self.committer.busy or not scheduler.batch_is_due():
+        if self.committer.busy:
             return
+        if self.scheduler.batch_is_due():
+            self._write_batch()
+        elif self.scheduler.batch_is_awaited():
+            self._begin()  # while the job runs: then there is less to do when it has ended
+
+    def _write_batch(self) -> None:
+        scheduler = self.scheduler
         error = self._begin()
         if isinstance(error, StoreBusy) and scheduler.puts_off_storing():
             return

@@ -236,6 +236,11 @@ class Scheduler:
             return self._now >= self._store_at
         return batch.urgent or self._now >= batch.patient_until
 
+    def batch_is_awaited(self) -> bool:
+        """Whether the open batch is stored as soon as jobs have ended that are about to."""
+        patient = not self.ledger.batch.urgent and not self._store_at
+        return patient and bool(self.ledger.batch) and self._now >= self._try_at
+
     def puts_off_storing(self) -> bool:
         """The store is locked by somebody else: whether that is waited for, for a while more."""
         self._locked_at = self._locked_at or self._now

@@ -183,11 +183,13 @@ class Store:
     # -- writing --
 
     def begin(self) -> None:
-        """Open the transaction that ``write`` fills; waits for nobody.
+        """Open the transaction that ``write`` fills, if it is not open yet; waits for nobody.
 
         Raises:
             StoreBusy: another process has locked the database: a shell, a backup.
         """
+        if self._writer.in_transaction:
+            return
         try:
             self._writer.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobd.model.edges import When, success_of
-from jobd.model.errors import ConfigError, DiskFull, StoreFailed
+from jobd.model.errors import ConfigError, DiskFull, StoreBusy, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
@@ -583,6 +583,22 @@ class TestWriting:
         assert picture(store.job(1)) == picture(job)
         assert (store.next_id(), store.counts()[State.QUEUED], len(store.leases())) == (2, 1, 1)
         assert (store.submit_of(job.uid), store.session_high(SESSION)) == ((1, 1), job.uid[8:])
+
+    def test_a_transaction_may_be_opened_ahead(
+        self, path: Path, store: Store, writer: Writer
+    ) -> None:
+        """Whoever looks meanwhile sees what was before; what is written then goes into that one."""
+        store.begin()
+        assert store.page(Selector(all=True), MAX_ID, 10) == ([], 0)
+        (job,) = writer.submit()
+        writer.commit()
+        assert picture(store.job(1)) == picture(job)
+        with contextlib.closing(
+            sqlite3.connect(path, timeout=0)
+        ) as other:  # nobody is kept out afterwards
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusy):
+                store.begin()
 
     def test_a_batch_is_rolled_back(self, store: Store, writer: Writer) -> None:
         """It leaves nothing, and the next one is stored."""
