@@ -12,6 +12,11 @@ HALTS_WITHIN_S = 0.02
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
+# Not os.waitid: the exception that tells of no child costs more than the system call.
+_waitid = ctypes.PyDLL(None).waitid
+_waitid.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
+_EXITED = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
 
 def become_subreaper() -> None:
     """Make this process the parent of its orphaned descendants, so that none of them escapes."""
@@ -121,11 +126,7 @@ def ignores(pid: int, number: int) -> bool:
 
 def has_children() -> bool:
     """Whether this process has any child, dead or alive; one system call."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+    return bool(_waitid(os.P_ALL, 0, None, _EXITED) == 0)
 
 
 def kill_children(spare: frozenset[int] | set[int] = frozenset()) -> int:

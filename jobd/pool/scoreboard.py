@@ -18,6 +18,7 @@ from jobd.pool import linux
 _HEAD = struct.Struct("<QQ16s")  # pid, start time, boot id of the machine
 _NOW = struct.Struct("<QQQQQ")  # job, attempt, started at, log file number, log offset
 _RUNS = struct.Struct("<Q")  # 1 while that attempt runs
+_BEGUN = struct.Struct("<QQQQQQ")  # both
 _SEQ = struct.Struct("<Q")  # the last frame of outcomes that was sent
 _NOW_AT = _HEAD.size
 _RUNS_AT = _NOW_AT + _NOW.size
@@ -73,8 +74,7 @@ class Scoreboard:
         self, job: int, attempt: int, started_at: int, log_number: int, log_start: int
     ) -> None:
         """Write down the attempt that starts now."""
-        _NOW.pack_into(self._map, _NOW_AT, job, attempt, started_at, log_number, log_start)
-        _RUNS.pack_into(self._map, _RUNS_AT, 1)
+        _BEGUN.pack_into(self._map, _NOW_AT, job, attempt, started_at, log_number, log_start, 1)
 
     def end(self) -> None:
         """Write down that no attempt runs."""

@@ -33,7 +33,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -339,7 +339,7 @@ class Worker:
         by_value, data = payload.split_by_value(task.args)
         args, kwargs, as_json = payload.decode_call(
             data,
-            cast("list[bytes]", task.inputs),  # no id is left once it is sent
+            task.inputs,  # type: ignore[arg-type]  # no id is left once it is sent
             self._blobs,
         )
         function = payload.unpickle(by_value) if by_value else self._functions.get(task.function)
