@@ -18,6 +18,7 @@ VERBS: dict[str, dict[str, str]] = {
     "Jobs": {
         "submit": "Queue a call of a function, and print the job's id.",
         "run": "Queue a shell command, and print the job's id.",
+        "apply": "Submit a graph of jobs from a file, all of them or none.",
         "result": "Print what a job returned, or tell how it failed.",
         "take": "Consume what a job returned: once, and nobody else.",
         "wait": "Wait until jobs have ended.",
@@ -25,6 +26,7 @@ VERBS: dict[str, dict[str, str]] = {
         "logs": "Print what a job wrote to stdout and stderr.",
         "ls": "List jobs, the newest first.",
         "show": "Show all that is known of jobs.",
+        "graph": "Draw what a job comes after, and what comes after it.",
         "cancel": "Cancel jobs that wait or run.",
         "hold": "Set jobs aside that have not started, until they are released.",
         "release": "Let jobs go that are held.",

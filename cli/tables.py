@@ -20,6 +20,10 @@ STYLES = {
     "crashed": "bold magenta",
     "timed_out": "bold magenta",
     "cancelled": "yellow",
+    "aborted": "yellow",
+    "expired": "yellow",
+    "blocked": "cyan",
+    "scheduled": "cyan",
     "idle": "green",
     "busy": "bold blue",
     "waiting": "cyan",
@@ -29,7 +33,7 @@ STYLES = {
 """How a cell looks whose whole text is the name of a state."""
 
 _NUMBERS = frozenset({"ID", "TOOK", "WORKER", "JOB", "MEMORY", "SLOTS", "RUNNING", "WAITING"})
-_WIDE = frozenset({"FUNCTION", "WHY", "VALUE"})
+_WIDE = frozenset({"FUNCTION", "WHY", "VALUE", "AFTER"})
 
 
 def draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

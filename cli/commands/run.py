@@ -13,12 +13,11 @@ from jobd.cli.options import job_options, option, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.stream import copy
 from jobd.cli.submission import submit, tell_id
+from jobd.model.job import COMMAND
 from jobd.model.states import EXIT_CODES
 
 if TYPE_CHECKING:
     from jobd.client import Client
-
-FUNCTION = "jobd.shell:run"
 
 EXAMPLES = """
 jobd run -- make test                        prints the id
@@ -49,7 +48,7 @@ def command(
     call = Call([], {"argv": list(words), "cwd": os.getcwd()})
     with session.connect() as client:
         # No check: the function is our own, and a worker that is busy need not be asked.
-        number = submit(session, client, FUNCTION, call, options, check=False)
+        number = submit(session, client, COMMAND, call, options, check=False)
         if wait or wait_timeout is not None:
             return _wait(session, client, number, wait_timeout)
         return tell_id(session, client, number)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from jobd import context
 from jobd.client import verbs
-from jobd.client.calls import in_bulks, many_calls, one_call, put_call, with_options
+from jobd.client.calls import graph_call, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase
 from jobd.client.drafts import Draft
@@ -38,13 +38,14 @@ from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.model.errors import DaemonUnreachable, JobdError, JobError
 from jobd.model.job import JobInfo
-from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
+from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Selection
 from jobd.zmtp import Disconnected, ProtocolError, Transport
 
 if TYPE_CHECKING:
+    from jobd.client.graphs import Graph
     from jobd.client.options import Duration, Options
 
 T = TypeVar("T")
@@ -191,7 +192,7 @@ class AsyncSubmitter:
 
     _options: Said | None
 
-    def _submit(self, request: Submit) -> list[AsyncDeferred[Any]]:
+    def _submit(self, request: Submit | Apply) -> list[AsyncDeferred[Any]]:
         raise NotImplementedError
 
     def _draft(self) -> Draft | None:
@@ -283,6 +284,21 @@ class AsyncSubmitter:
             deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
         return _results(deferreds, deadline)
 
+    def apply(self, graph: Graph) -> dict[str, AsyncDeferred[Any]]:
+        """Submit a graph of jobs, from a TOML file or a dictionary of the same form: all are queued or none.
+
+        ``{"jobs": {"load": {"function": …, "args": […], "after": […]}, …}}``; the text ``"@job:load"`` among
+        arguments is what that job returns.  Returns the deferred results by name.
+
+        Raises:
+            UsageError: the graph makes no sense, or an argument cannot travel.
+        """
+        from jobd.client import graphs  # noqa: PLC0415  # few need it
+
+        plan = graphs.read(graph)
+        deferreds = self._submit(graph_call(plan, self._options, self._draft()))
+        return dict(zip(plan.places, deferreds, strict=True))
+
 
 class AsyncClientWithOptions(AsyncSubmitter):
     """A client that says something of every job that it submits."""
@@ -297,7 +313,7 @@ class AsyncClientWithOptions(AsyncSubmitter):
         """Return the same client with more options, or others."""
         return AsyncClientWithOptions(self._client, with_options(self._options, options))
 
-    def _submit(self, request: Submit) -> list[AsyncDeferred[Any]]:
+    def _submit(self, request: Submit | Apply) -> list[AsyncDeferred[Any]]:
         return self._client._submit(request)  # noqa: SLF001  # a part of it
 
     def _draft(self) -> Draft | None:
@@ -362,7 +378,7 @@ class AsyncClient(AsyncSubmitter):
     def _draft(self) -> Draft | None:
         return self._core.files.draft()
 
-    def _submit(self, request: Submit | Put) -> list[AsyncDeferred[Any]]:
+    def _submit(self, request: Submit | Put | Apply) -> list[AsyncDeferred[Any]]:
         self._refuse_closed()
         submission, deferreds = self._core.submit(self, request)
         self._send(submission.frame)
@@ -494,6 +510,13 @@ class AsyncClient(AsyncSubmitter):
         ``args`` is another call for the one job that is selected, encoded as JSON.
         """
         return await self._run(verbs.retry(self._core, selection, args))
+
+    async def graph(self, number: int, limit: int = 50) -> GraphInfo:
+        """Return a job with those that it comes after and those that come after it, all the way.
+
+        ``limit`` is how many jobs are wanted in each of the two directions, the nearest ones first.
+        """
+        return await self._run(verbs.graph(self._core, number, limit))
 
     async def status(self) -> StatusInfo:
         """Return how the daemon is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,13 @@ from jobd import payload
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input, Reference
 from jobd.model.edges import OPTIONS as AFTER
-from jobd.model.errors import UsageError
-from jobd.model.messages import Put, Submit
+from jobd.model.errors import JobdError, UsageError
+from jobd.model.messages import Apply, Put, Submit
 from jobd.model.options import Said, edges_of, encode_options, parse_options
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
+    from jobd.client.graphs import Plan
     from jobd.client.options import Options
 
 BULK = 10_000
@@ -87,6 +89,61 @@ def many_calls(
         raise
 
 
+def graph_call(
+    plan: Plan,
+    options: Said | None,
+    draft: Draft | None,
+    *,
+    json: bool = False,
+    check: bool = True,
+) -> Apply:
+    """Return the submit of a graph of jobs, which have ``options`` but for those of their own.
+
+    With ``json`` their results are wanted as JSON, and their arguments must be.
+
+    Raises:
+        UsageError, DiskFull, PayloadNotStored: as for ``one_call``.
+    """
+    request = Apply(0, b"", [], watch=True)
+    try:
+        for place, node in enumerate(plan.nodes):
+            with _about(node.name):
+                call = _node_call(plan, place, options, draft, json=json)
+            call.check = check and node.check
+            request.jobs.append(call)
+    except BaseException:
+        _discard(draft)
+        raise
+    request.uid = draft.key if draft else b""
+    return request
+
+
+def _node_call(
+    plan: Plan, place: int, options: Said | None, draft: Draft | None, *, json: bool
+) -> Submit:
+    node = plan.nodes[place]
+    data, inputs = _encode(tuple(node.args), node.kwargs, draft, place, json=json)
+    if json and data[:1] == b"p":
+        raise UsageError(
+            "an argument is nothing that JSON can say", "dates, inf and nan can be passed as texts"
+        )
+    given: dict[str, Any] = {"name": node.name, **node.options}
+    for word in AFTER.keys() & given:
+        given[word] = [*(options or {}).get(word, ()), *given[word]]  # type: ignore[misc]  # a list of names
+    said = with_options(options, given)  # type: ignore[arg-type]  # checked there
+    shapes: list[Shape] = [(len(node.args), tuple(node.kwargs))]
+    return _submit_of(node.function, [data], shapes, [inputs], said, draft)
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Say of an error which job of a graph it is about."""
+    try:
+        yield
+    except JobdError as error:
+        raise type(error)(f"jobs.{name}: {error.message}", error.hint) from None
+
+
 def put_call(value: object, draft: Draft | None) -> Put:
     """Return the request that stores a value.
 
@@ -138,11 +195,16 @@ def in_bulks(items: Iterable[Any]) -> Iterator[list[tuple[Any]]]:
 
 
 def _encode(
-    args: tuple[Any, ...], kwargs: dict[str, Any], draft: Draft | None, index: int
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    draft: Draft | None,
+    index: int,
+    *,
+    json: bool = False,
 ) -> tuple[bytes, list[Input]]:
     spot = None if draft is None else draft.spot(index)
     try:
-        return payload.encode_call(args, kwargs, spot=spot)
+        return payload.encode_call(args, kwargs, json=json, spot=spot)
     except payload.Unencodable as error:
         from jobd.client.blame import blamed  # noqa: PLC0415  # only an error needs it
 

@@ -22,6 +22,7 @@ from jobd.client.waiting import Farewell, Pending, Submission
 from jobd.model.errors import JobdError, UsageError
 from jobd.model.job import PUT, AtBound, Progress
 from jobd.model.messages import (
+    Apply,
     Ended,
     Ping,
     Pong,
@@ -73,7 +74,7 @@ class Core(Generic[D]):
 
     # -- asking --
 
-    def submit(self, client: object, request: Submit | Put) -> tuple[Submission, list[D]]:
+    def submit(self, client: object, request: Submit | Put | Apply) -> tuple[Submission, list[D]]:
         """Give a submit its numbers and register it; its frame is then to be sent, in this order.
 
         Raises:
@@ -85,6 +86,8 @@ class Core(Generic[D]):
         size, function = 1, PUT
         if isinstance(request, Submit):
             size, function = len(request.args), request.function
+        elif isinstance(request, Apply):
+            size, function = len(request.jobs), "(a graph)"
         if len(frame) > self.welcome.max_message_bytes:
             self.files.settle(request.uid, refused=True)
             raise UsageError(

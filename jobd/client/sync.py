@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from jobd import context
 from jobd.client import verbs
-from jobd.client.calls import in_bulks, many_calls, one_call, put_call, with_options
+from jobd.client.calls import graph_call, in_bulks, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.functions import Function, Shape
@@ -31,7 +31,7 @@ from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
 from jobd.model.errors import DaemonUnreachable, JobError, UsageError
 from jobd.model.job import JobInfo
-from jobd.model.messages import Ended, Fetched, Put, StatusInfo, Submit, Welcome
+from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, edges_of, encode_options
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Selection
@@ -39,6 +39,7 @@ from jobd.zmtp import Disconnected
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
+    from jobd.client.graphs import Graph
     from jobd.client.options import Duration, Options
 
 T = TypeVar("T")
@@ -177,7 +178,7 @@ class Submitter:
 
     _options: Said | None
 
-    def _submit(self, request: Submit) -> list[Deferred[Any]]:
+    def _submit(self, request: Submit | Apply) -> list[Deferred[Any]]:
         raise NotImplementedError
 
     def _draft(self) -> Draft | None:
@@ -267,6 +268,21 @@ class Submitter:
             deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
         return _results(deferreds, deadline)
 
+    def apply(self, graph: Graph) -> dict[str, Deferred[Any]]:
+        """Submit a graph of jobs, from a TOML file or a dictionary of the same form: all are queued or none.
+
+        ``{"jobs": {"load": {"function": …, "args": […], "after": […]}, …}}``; the text ``"@job:load"`` among
+        arguments is what that job returns.  Returns the deferred results by name.
+
+        Raises:
+            UsageError: the graph makes no sense, or an argument cannot travel.
+        """
+        from jobd.client import graphs  # noqa: PLC0415  # few need it
+
+        plan = graphs.read(graph)
+        deferreds = self._submit(graph_call(plan, self._options, self._draft()))
+        return dict(zip(plan.places, deferreds, strict=True))
+
 
 class ClientWithOptions(Submitter):
     """A client that says something of every job that it submits."""
@@ -281,7 +297,7 @@ class ClientWithOptions(Submitter):
         """Return the same client with more options, or others."""
         return ClientWithOptions(self._client, with_options(self._options, options))
 
-    def _submit(self, request: Submit) -> list[Deferred[Any]]:
+    def _submit(self, request: Submit | Apply) -> list[Deferred[Any]]:
         return self._client._submit(request)  # noqa: SLF001  # a part of it
 
     def _draft(self) -> Draft | None:
@@ -357,7 +373,7 @@ class Client(Submitter):
     def _draft(self) -> Draft | None:
         return self._core.files.draft()
 
-    def _submit(self, request: Submit | Put) -> list[Deferred[Any]]:
+    def _submit(self, request: Submit | Put | Apply) -> list[Deferred[Any]]:
         core = self._core
         with self._condition:
             self._refuse_closed()
@@ -390,6 +406,18 @@ class Client(Submitter):
         if options:
             request.options, request.after = encode_options(options), edges_of(options)
         return self._submit(request)
+
+    def submit_graph(self, request: Apply) -> list[Deferred[Any]]:
+        """Submit a graph that is encoded already (``jobd.client.calls.graph_call``)."""
+        return self._submit(request)
+
+    def try_graph(self, request: Apply) -> None:
+        """Have a graph checked by the daemon, and nothing queued.
+
+        Raises:
+            JobdError: it would be refused.
+        """
+        self._run(verbs.try_graph(self._core, request))
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until every submit is durable.
@@ -568,6 +596,13 @@ class Client(Submitter):
         ``args`` is another call for the one job that is selected, encoded as JSON.
         """
         return self._run(verbs.retry(self._core, selection, args))
+
+    def graph(self, number: int, limit: int = 50) -> GraphInfo:
+        """Return a job with those that it comes after and those that come after it, all the way.
+
+        ``limit`` is how many jobs are wanted in each of the two directions, the nearest ones first.
+        """
+        return self._run(verbs.graph(self._core, number, limit))
 
     def status(self) -> StatusInfo:
         """Return how the daemon is."""

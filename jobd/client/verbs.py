@@ -19,12 +19,16 @@ from jobd.client.waiting import Arrivals, Farewell, Pending, Waitable
 from jobd.model.errors import JobError, UsageError, no_such_job
 from jobd.model.job import JobInfo
 from jobd.model.messages import (
+    Accepted,
     Answers,
+    Apply,
     Cancel,
     Ended,
     Fetch,
     Fetched,
     Find,
+    Graph,
+    GraphInfo,
     Hold,
     Jobs,
     List,
@@ -367,6 +371,18 @@ def pause(core: AnyCore, name: str, *, paused: bool) -> Steps[QueueInfo]:
 def remove_queue(core: AnyCore, name: str) -> Steps[None]:
     """Forget a queue that has no jobs."""
     yield from _ask(RemoveQueue(core.next_rid(), name), Message)
+
+
+def graph(core: AnyCore, number: int, limit: int) -> Steps[GraphInfo]:
+    """Return what a job comes after and what comes after it, up to ``limit`` jobs each way."""
+    return _ask(Graph(core.next_rid(), number, limit), GraphInfo, patient=True)
+
+
+def try_graph(core: AnyCore, request: Apply) -> Steps[Message]:
+    """Have a graph checked that is not to be queued."""
+    request.rid, request.dry_run = core.next_rid(), True
+    request.uid = request.uid or core.files.next_key()
+    return _ask(request, Accepted, patient=True)
 
 
 def ping(core: AnyCore) -> Steps[Pong]:

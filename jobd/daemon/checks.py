@@ -15,12 +15,13 @@ from collections.abc import Callable
 import msgspec
 
 from jobd.model.errors import BadFunction, JobdError
-from jobd.model.messages import Submit
+from jobd.model.messages import Apply, Submit
 from jobd.model.orders import Check, Checked, Order
 
 MOST_REMEMBERED = 100_000
 
 Shape = tuple[int, tuple[str, ...]]
+Request = Submit | Apply
 
 
 class Pending(msgspec.Struct):
@@ -29,7 +30,7 @@ class Pending(msgspec.Struct):
     number: int
     function: str
     shapes: list[Shape]
-    waiting: list[tuple[bytes, Submit]]
+    waiting: list[tuple[bytes, Request]]
 
 
 class Checks:
@@ -47,8 +48,8 @@ class Checks:
         spawn: Callable[[str], None],
         send: Callable[[str, Order], None],
         kill: Callable[[str], None],
-        accept: Callable[[bytes, Submit], None],
-        refuse: Callable[[bytes, Submit, JobdError], None],
+        accept: Callable[[bytes, Request], None],
+        refuse: Callable[[bytes, Request, JobdError], None],
     ) -> None:
         self._boot = boot
         self._timeout_s = timeout_s
@@ -74,7 +75,7 @@ class Checks:
                 return False
         return True
 
-    def is_waiting(self, peer: bytes, request: Submit) -> bool:
+    def is_waiting(self, peer: bytes, request: Request) -> bool:
         """Whether a submit with this key waits already; the newest sender gets the answer."""
         for pending in self._pending.values():
             for index, (_, other) in enumerate(pending.waiting):
@@ -89,15 +90,17 @@ class Checks:
             request.uid == uid for check in self._pending.values() for _, request in check.waiting
         )
 
-    def ask(self, peer: bytes, request: Submit) -> None:
-        """Have a submit checked; it is accepted or refused later."""
-        shapes = [s for s in request.shapes if (request.function, s) not in self._known]
+    def ask(self, peer: bytes, request: Request, about: Submit | None = None) -> None:
+        """Have a submit checked, or one of a graph; it is accepted or refused later."""
+        call = about or request
+        assert isinstance(call, Submit)
+        shapes = [s for s in call.shapes if (call.function, s) not in self._known]
         for pending in self._pending.values():
-            if pending.function == request.function and set(shapes) <= set(pending.shapes):
+            if pending.function == call.function and set(shapes) <= set(pending.shapes):
                 pending.waiting.append((peer, request))
                 return
         self._number += 1
-        pending = Pending(self._number, request.function, shapes, [(peer, request)])
+        pending = Pending(self._number, call.function, shapes, [(peer, request)])
         self._pending[self._number] = pending
         if len(self._pending) == 1:
             self._go_on()
@@ -116,9 +119,9 @@ class Checks:
             return
         if word.message:
             self._refused(pending, word)
+            self._go_on()
         else:
             self._passed(pending)
-        self._go_on()
 
     def died(self, uid: str, how: str) -> None:
         """The checker has ended: over the import it was at, or because it was told to."""
@@ -195,6 +198,7 @@ class Checks:
         if len(self._known) > MOST_REMEMBERED:
             self._known.clear()
         self._known.update((pending.function, shape) for shape in pending.shapes)
+        self._go_on()  # before those who waited ask for more
         for peer, request in pending.waiting:
             self._accept(peer, request)
 

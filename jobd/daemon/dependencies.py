@@ -9,14 +9,15 @@ daemon did not come to the end of its own lookups.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobd.model.edges import Standing, When, joined, standing, success_of
+from jobd.model.edges import Edges, Standing, When, joined, standing, success_of
 from jobd.model.errors import JobdError, NotFound, UsageError
 from jobd.model.job import EXPIRED, TAKEN, Job
-from jobd.model.messages import Submit
+from jobd.model.messages import OWN_KEY, Apply, Submit
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
 from jobd.scheduler import Sources, blame, root_of
@@ -43,7 +44,7 @@ class Parked(msgspec.Struct):
 
     key: bytes
     peer: bytes
-    request: Submit
+    request: Submit | Apply
 
 
 class _NotYet(Exception):
@@ -74,8 +75,8 @@ class Dependencies:
 
     # -- submits --
 
-    def take_in(self, peer: bytes, request: Submit) -> None:
-        """Submit jobs that come after others; or have that wait until a source's own submit is through.
+    def take_in(self, peer: bytes, request: Submit | Apply) -> None:
+        """Take in jobs that may come after others; or have that wait until a source's own submit is through.
 
         Raises:
             JobdError: the submit is refused.
@@ -85,9 +86,9 @@ class Dependencies:
         except _NotYet as wait:
             self._parked[request.uid] = Parked(wait.key, peer, request)
         else:
-            self._scheduler.submit(peer, request, self._daemon.requests.policy(request), sources)
+            self._daemon.requests.take_in(peer, request, sources)
 
-    def is_waiting(self, peer: bytes, request: Submit) -> bool:
+    def is_waiting(self, peer: bytes, request: Submit | Apply) -> bool:
         """Whether a submit with this key waits already; the newest sender gets the answer."""
         parked = self._parked.get(request.uid)
         if parked is not None:
@@ -107,31 +108,58 @@ class Dependencies:
                 if uid not in self._parked:
                     self.checked(uid)
 
-    def _sources(self, request: Submit) -> Sources:
+    def _sources(self, request: Submit | Apply) -> Sources:
         """Find out which jobs its jobs come after, and put their ids into the request."""
-        if len(request.inputs) not in (0, len(request.args)):
-            raise UsageError(
-                "a submit names the inputs of each of its calls, or of none",
-                "is the client of another version?",
-            )
+        calls = request.jobs if isinstance(request, Apply) else [request]
+        first = self._scheduler.ledger.next_id
+        known: list[tuple[list[list[int]], list[tuple[int, When]]]] = []
+        every: list[Edges] = []
+        for place, call in enumerate(calls):
+            if len(call.inputs) not in (0, len(call.args)):
+                raise UsageError(
+                    "a submit names the inputs of each of its calls, or of none",
+                    "is the client of another version?",
+                )
+            number = partial(self._number, key=request.uid, first=first, place=place)
+            after = [(number(name), when) for name, when in call.after]
+            inputs = [[number(name) for name in names] for names in call.inputs]
+            every += [joined(numbers, after) for numbers in inputs or [[]]]
+            known.append((inputs, [*joined((), after).items()]))
+        named = {n for inputs, _ in known for numbers in inputs for n in numbers if n < first}
+        self._daemon.retention.names(named)
+        sources = self._known_of(every, first)
+        for call, (inputs, after) in zip(calls, known, strict=True):
+            call.inputs, call.after = inputs, after  # type: ignore[assignment]  # ids are names
+        return sources
 
-        def resolved(name: int | bytes) -> int:
-            return name if isinstance(name, int) else self._by_key(name, request.uid)
-
-        after = [(resolved(name), when) for name, when in request.after]
-        inputs = [[resolved(name) for name in names] for names in request.inputs]
-        self._daemon.retention.names(set().union(*inputs))
-        every = [joined(numbers, after) for numbers in inputs or [[]]]
-        states = self._states(sorted(set().union(*every)))
+    def _known_of(self, every: list[Edges], first: int) -> Sources:
+        """Return what is known of the sources of new jobs, which have ids from ``first`` on themselves."""
+        outer = [{n: when for n, when in edges.items() if n < first} for edges in every]
+        states = self._states(sorted(set().union(*outer)))
         never: dict[int, Job] = {}
-        for edges in every:
+        for edges in outer:
             for number, when in edges.items():
                 if standing(when, states[number]) is Standing.NEVER:
                     if number not in never and (job := self._daemon.job(number)) is not None:
                         never[number] = job
                     break  # one is enough to know
-        request.inputs, request.after = inputs, [*joined((), after).items()]  # type: ignore[assignment]  # ids are names
         return Sources(states, never)
+
+    def _number(self, name: int | bytes, *, key: bytes, first: int, place: int) -> int:
+        """Return the id of a job that one of the new ones, at this place among them, is to come after."""
+        if isinstance(name, int):
+            if name >= first:
+                raise NotFound(f"there is no job {name} to come after", "see 'jobd ls'")
+            return name
+        if name[:KEY_BYTES] != OWN_KEY:
+            return self._by_key(name, key)
+        other = int.from_bytes(name[KEY_BYTES:], "big")
+        if other >= place:
+            raise UsageError(
+                "a job of a graph comes after one that follows it in the list",
+                "is the client of another version?",
+            )
+        return first + other
 
     def _by_key(self, name: bytes, waiting: bytes) -> int:
         """Return the id of a job that is named by its submit's key and its index there."""

@@ -139,7 +139,7 @@ class QueueDesk:
     def _unended(self, name: str) -> int:
         """Return how many jobs of a queue have not ended; those on their way to the disk too."""
         ledger = self._daemon.scheduler.ledger
-        underway = (s.count for s in ledger.batch.submissions if s.queue == name)
+        underway = (submission.count_in(name) for submission in ledger.batch.submissions)
         return ledger.unended_in(name) + sum(underway)
 
     def _infos(self, names: Iterable[str]) -> list[QueueInfo]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,8 @@ import msgspec
 from jobd._version import __version__
 from jobd.daemon import logs
 from jobd.daemon.allowed import AllowList
+from jobd.daemon.neighbours import MOST as MOST_NEIGHBOURS
+from jobd.daemon.neighbours import Neighbours
 from jobd.daemon.queues import QueueDesk
 from jobd.failpoints import hit
 from jobd.model.errors import (
@@ -30,12 +33,15 @@ from jobd.model.messages import (
     PROTOCOL,
     Accepted,
     Answers,
+    Apply,
     Cancel,
     Fetch,
     Fetched,
     Find,
     Follow,
     FrameError,
+    Graph,
+    GraphInfo,
     Hello,
     Hold,
     Jobs,
@@ -78,7 +84,7 @@ from jobd.model.states import ENDED, NAMES, State
 from jobd.pool import linux
 from jobd.pool.restrict import means
 from jobd.pool.scoreboard import Now
-from jobd.scheduler import Phase, ended_message
+from jobd.scheduler import Phase, Sources, ended_message
 from jobd.scheduler.timers import expires_at
 from jobd.store.sqlite import walk
 
@@ -92,7 +98,7 @@ SLICE = 500
 
 LOG_CHUNK = 256 * 1024
 
-LARGE = frozenset((Fetch, Find, List, Logs, Take))
+LARGE = frozenset((Fetch, Find, Graph, List, Logs, Take))
 """Requests whose answers may be large."""
 
 MOST_SESSIONS = 100_000
@@ -132,6 +138,8 @@ class Requests:
             Hello: self._hello,
             Submit: self._submit,
             Put: self._put,
+            Apply: self._apply,
+            Graph: self._graph,
             Watch: self._watch,
             Fetch: self._fetch,
             Find: self._find,
@@ -195,6 +203,19 @@ class Requests:
 
     def _submit(self, peer: bytes, request: Submit) -> None:
         hit("submit.received")
+        self._refuse_wrong(request)
+        if not self._is_new(peer, request):
+            return
+        # Not sooner: what came before its queue was removed is known.
+        self.queues.refuse_unknown(self.policy(request))
+        if self._has_to_be_checked(request):
+            self._daemon.checks.ask(peer, request)
+        else:
+            self._queue(peer, request)
+            hit("submit.accepted")
+
+    def _refuse_wrong(self, request: Submit) -> None:
+        """Refuse what can be seen to be wrong, before anybody is asked."""
         if request.by_value:
             self._refuse_name(request)
         elif request.function not in self._functions:
@@ -203,18 +224,10 @@ class Requests:
                 self._functions.add(request.function)
         self._allowed.refuse_foreign(request)
         self._refuse_large(request)
-        daemon = self._daemon
-        policy = self.policy(request)  # refuses what is wrong, before anybody is asked
-        if not self._is_new(peer, request):
-            return
-        self.queues.refuse_unknown(
-            policy
-        )  # not sooner: what came before its queue was removed is known
-        if request.check and not request.by_value and not daemon.checks.passes(request):
-            daemon.checks.ask(peer, request)
-        else:
-            self._queue(peer, request)
-            hit("submit.accepted")
+        self.policy(request)
+
+    def _has_to_be_checked(self, request: Submit) -> bool:
+        return request.check and not request.by_value and not self._daemon.checks.passes(request)
 
     def _queue(self, peer: bytes, request: Submit) -> None:
         if request.inputs or request.after:
@@ -222,18 +235,72 @@ class Requests:
         else:
             self._daemon.scheduler.submit(peer, request, self.policy(request))
 
-    def accept(self, peer: bytes, request: Submit) -> None:
-        """Queue a submit that has been checked."""
+    def _apply(self, peer: bytes, request: Apply) -> None:
+        hit("submit.received")
+        _refuse_odd(request.uid)
+        if not request.jobs:
+            raise UsageError("a graph of no jobs", "give at least one")
+        for call in request.jobs:
+            call.uid = request.uid
+            with self._about(call):
+                self._refuse_wrong(call)
+                if len(call.args) != 1:
+                    raise UsageError("a job of a graph is one call", "map has many")
+        if request.dry_run or self._is_new(peer, request):
+            self._apply_checked(peer, request)
+
+    def _apply_checked(self, peer: bytes, request: Apply) -> None:
+        """Queue a graph, once each of its functions has been checked."""
+        for call in request.jobs:
+            with self._about(call):
+                self.queues.refuse_unknown(self.policy(call))
+        unchecked = [call for call in request.jobs if self._has_to_be_checked(call)]
+        if unchecked:
+            function = unchecked[0].function
+            shapes = [shape for c in unchecked if c.function == function for shape in c.shapes]
+            shapes = [*dict.fromkeys(shapes)]
+            self._daemon.checks.ask(peer, request, Submit(0, b"", function, [], shapes))
+        else:
+            self._daemon.dependencies.take_in(peer, request)
+            hit("submit.accepted")
+
+    def take_in(self, peer: bytes, request: Submit | Apply, sources: Sources) -> None:
+        """Have the scheduler take in jobs that come after others.
+
+        Raises:
+            JobdError: it refuses them.
+        """
+        scheduler = self._daemon.scheduler
+        if isinstance(request, Submit):
+            scheduler.submit(peer, request, self.policy(request), sources)
+        elif request.dry_run:
+            self._daemon.clients.reply(peer, Accepted(request.rid))
+        else:
+            scheduler.apply(peer, request, [self.policy(call) for call in request.jobs], sources)
+
+    @contextmanager
+    def _about(self, call: Submit) -> Iterator[None]:
+        """Say of an error which job of a graph it is about."""
         try:
-            self.queues.refuse_unknown(self.policy(request))
-            self._queue(peer, request)
+            yield
+        except JobdError as error:
+            raise type(error)(f"{_name_of(call)}: {error.message}", error.hint) from None
+
+    def accept(self, peer: bytes, request: Submit | Apply) -> None:
+        """Queue what has been checked, or have more of it checked."""
+        try:
+            if isinstance(request, Submit):
+                self.queues.refuse_unknown(self.policy(request))
+                self._queue(peer, request)
+                hit("submit.accepted")
+            else:
+                self._apply_checked(peer, request)
         except JobdError as error:
             self.refuse(peer, request, error)
         else:
-            hit("submit.accepted")
             self._daemon.dependencies.checked(request.uid)
 
-    def refuse(self, peer: bytes, request: Submit, error: JobdError) -> None:
+    def refuse(self, peer: bytes, request: Submit | Apply, error: JobdError) -> None:
         """Tell the client that its submit is refused."""
         self._daemon.clients.reply(peer, refusal(request.rid, error))
         self._daemon.dependencies.checked(request.uid)
@@ -285,7 +352,7 @@ class Requests:
         size = len(args[0]) if len(args) == 1 else max(map(len, args))
         self._refuse_size(size, "the arguments have")
 
-    def _is_new(self, peer: bytes, request: Submit | Put) -> bool:
+    def _is_new(self, peer: bytes, request: Submit | Put | Apply) -> bool:
         """Whether this key was never seen; if it was, answer with the same ids as before.
 
         The numbers of a client's session only rise, so one look at the highest
@@ -303,14 +370,14 @@ class Requests:
         self._sessions[session] = high
         return not self._is_known(peer, request)
 
-    def _is_known(self, peer: bytes, request: Submit | Put) -> bool:
+    def _is_known(self, peer: bytes, request: Submit | Put | Apply) -> bool:
         """Look up a key that may have come before; if it has, the sender is answered."""
         daemon, uid = self._daemon, request.uid
         submission = daemon.scheduler.submitting(uid)
         if submission is not None:
             submission.tell.append((peer, request.rid))
             first, count = submission.first, submission.count
-        elif isinstance(request, Submit) and (
+        elif not isinstance(request, Put) and (
             daemon.checks.is_waiting(peer, request) or daemon.dependencies.is_waiting(peer, request)
         ):
             return True
@@ -507,6 +574,24 @@ class Requests:
             yield
         reply = Jobs(request.rid, found[:limit], more=len(found) > limit)
         self._daemon.clients.reply(peer, reply, _size(found))
+
+    def _graph(self, peer: bytes, request: Graph) -> Steps:
+        store, running = self._daemon.store, self.running()
+        if store.job(request.id) is None:
+            raise no_such_job(request.id)
+        walk = Neighbours(store, request.id)
+        yield from walk.steps()
+        limit = min(request.limit, MOST_NEIGHBOURS)
+        infos: list[JobInfo] = []
+        for number in [request.id, *walk.before[:limit], *walk.after[:limit]]:
+            job = store.job(number)
+            assert job is not None
+            info = self._info(job, running)
+            info.inputs, info.after = job.inputs or [], job.after or []
+            infos.append(info)
+        left = [max(0, len(found) - limit) for found in (walk.before, walk.after)]
+        reply = GraphInfo(request.rid, infos, left[0], left[1], walk.is_whole)
+        self._daemon.clients.reply(peer, reply, _size(infos))
 
     def _status(self, peer: bytes, request: Status) -> None:
         daemon = self._daemon
@@ -758,6 +843,15 @@ def _size(infos: list[JobInfo]) -> int:
     texts = sum(len(info.error.traceback) for info in infos if info.error)
     texts += sum(len(info.tail) + sum(len(a.tail) for a in info.earlier) for info in infos)
     return texts + sum(200 + len(info.args or b"") for info in infos)
+
+
+def _name_of(call: Submit) -> str:
+    """Return what a person calls a job of a graph."""
+    try:
+        said = decode_options(call.options)
+    except UsageError:
+        said = {}
+    return f"job {said.get('name') or call.function}"
 
 
 def _refuse_odd(uid: bytes) -> None:

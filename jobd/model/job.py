@@ -19,6 +19,9 @@ from jobd.model.states import Event, State
 PUT = "jobd:put"
 """The function of a job that never ran: a value that a client has handed in."""
 
+COMMAND = "jobd.shell:run"
+"""The function of a shell command."""
+
 JSON = (b"j", b"J")
 """What values, and calls without references, begin with that were not pickled (jobd.payload)."""
 

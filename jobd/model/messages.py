@@ -283,6 +283,29 @@ class Release(Message, tag=26):
     selector: Selector
 
 
+class Apply(Message, tag=23):
+    """Jobs of several functions that may come after each other: all of them or none are queued.
+
+    Each of ``jobs`` is a submit of one call, whose number and key do not count; it names one before
+    it in this list by ``OWN_KEY`` and 8 bytes, big-endian: its place there.  Answered as a ``Submit``;
+    or ``Accepted``, with ``dry_run``: then all is checked, and nothing queued.
+    """
+
+    rid: int
+    uid: bytes
+    jobs: list[Submit]
+    watch: bool = False
+    dry_run: bool = False
+
+
+class Graph(Message, tag=24):
+    """What a job comes after, and what comes after it, all the way; up to ``limit`` jobs each way."""
+
+    rid: int
+    id: Number
+    limit: Number
+
+
 Request = (
     Hello
     | Submit
@@ -308,7 +331,12 @@ Request = (
     | RemoveQueue
     | Hold
     | Release
+    | Apply
+    | Graph
 )
+
+OWN_KEY = bytes(16)
+"""Stands for the key of the ``Apply`` itself."""
 
 
 # -- daemon to client ---------------------------------------------------------
@@ -496,6 +524,19 @@ class Stuck(Message, tag=19):
     at_bound: AtBound
 
 
+class GraphInfo(Message, tag=18):
+    """The answer to ``Graph``: the job itself and others, the nearest ones first in each direction.
+
+    ``before`` and ``after`` count those that were left out, as far as ``whole``: else there are more.
+    """
+
+    rid: int
+    jobs: list[JobInfo]
+    before: int
+    after: int
+    whole: bool
+
+
 Reply = (
     Welcome
     | Submitted
@@ -514,6 +555,7 @@ Reply = (
     | Progressed
     | QueueInfos
     | Stuck
+    | GraphInfo
 )
 
 

@@ -49,10 +49,15 @@ def parse_job(text: str) -> tuple[int, Path]:
             f"{_shown(text)} names no job by its id",
             "write @job:ID, as in @job:7 or @job:7.rows[0]; --raw passes it as text",
         )
-    return job, _parse_path(text, rest[number.end() :])
+    return job, parse_path(text, rest[number.end() :])
 
 
-def _parse_path(text: str, rest: str) -> Path:
+def parse_path(text: str, rest: str) -> Path:
+    """Read ``rest``, what follows the job in ``text``.
+
+    Raises:
+        UsageError: it is no path.
+    """
     steps: list[Step] = []
     at = 0
     while at < len(rest):

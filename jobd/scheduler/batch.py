@@ -28,7 +28,8 @@ class Submission(msgspec.Struct):
     first: int
     count: int
     tell: list[tuple[bytes, int]]
-    queue: str = DEFAULT
+    queues: list[tuple[str, int]] = []
+    """How many of its jobs are in which queue, but for those in the default one."""
     has_rows: bool = False
     """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
     lane: str = ""
@@ -38,6 +39,12 @@ class Submission(msgspec.Struct):
     def in_backlog(self) -> bool:
         """Whether its jobs are plain, and may be in the store only."""
         return not (self.has_rows or self.lane)
+
+    def count_in(self, queue: str) -> int:
+        """Return how many of its jobs are in this queue."""
+        if queue == DEFAULT:
+            return self.count - sum(count for _, count in self.queues)
+        return sum(count for name, count in self.queues if name == queue)
 
 
 class Change(msgspec.Struct):

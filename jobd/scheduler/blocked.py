@@ -20,7 +20,7 @@ import msgspec
 
 from jobd.model.edges import Edges, Standing, When, standing, success_of
 from jobd.model.job import ErrorInfo, Job
-from jobd.model.states import Event, State, transition
+from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
@@ -48,6 +48,12 @@ class Sources(msgspec.Struct):
     states: dict[int, State]
     never: dict[int, Job]
     """Those because of which one of the new ones can never start."""
+
+    def add(self, job: Job) -> None:
+        """Take note of one of the new ones: others may come after it."""
+        self.states[job.id] = job.state
+        if job.state >= ENDED:
+            self.never[job.id] = job
 
 
 NO_SOURCES = Sources({}, {})

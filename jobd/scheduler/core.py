@@ -25,6 +25,8 @@ of the job.  Every answer waits in the batch that holds what it tells.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from jobd.model.errors import JobdError, QueueFull, Stopping
@@ -38,7 +40,17 @@ from jobd.model.job import (
     Parcel,
 )
 from jobd.model.lane import lane_of
-from jobd.model.messages import INLINE_BYTES, Ended, Put, Reply, Stuck, Submit, Submitted, refusal
+from jobd.model.messages import (
+    INLINE_BYTES,
+    Apply,
+    Ended,
+    Put,
+    Reply,
+    Stuck,
+    Submit,
+    Submitted,
+    refusal,
+)
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.orders import (
     GiveBack,
@@ -360,7 +372,45 @@ class Scheduler:
             Stopping: the daemon is ending.
             QueueFull: so many jobs are queued already.
         """
-        ledger, uid, count = self.ledger, request.uid, len(request.args)
+        count = len(request.args)
+        submission = self._open_submission(peer, request, count)
+        if policy is not None and policy.queue != DEFAULT:
+            submission.queues = [(policy.queue, count)]
+        if sources is None and not has_own_row(policy, count):
+            submission.lane = lane_of(policy)
+            self._submit_parcels(submission, request, policy)
+            return
+        submission.has_rows = True
+        watcher = peer if request.watch else None
+        for index in range(count):
+            self._admit_call(
+                submission, index, request, index, policy, watcher, sources or NO_SOURCES
+            )
+
+    def apply(
+        self, peer: bytes, request: Apply, policies: list[Policy | None], sources: Sources
+    ) -> None:
+        """Take in jobs of several functions, those first that others come after; as ``submit``.
+
+        Raises:
+            Stopping, QueueFull: as for ``submit``; none is taken in.
+        """
+        submission = self._open_submission(peer, request, len(request.jobs))
+        submission.has_rows = True
+        queues = Counter(policy.queue for policy in policies if policy is not None)
+        submission.queues = [item for item in queues.items() if item[0] != DEFAULT]
+        watcher = peer if request.watch else None
+        for index, (call, policy) in enumerate(zip(request.jobs, policies, strict=True)):
+            job = self._admit_call(submission, index, call, 0, policy, watcher, sources)
+            sources.add(job)
+
+    def _open_submission(self, peer: bytes, request: Submit | Apply, count: int) -> Submission:
+        """Give a new submit its ids, in the open batch.
+
+        Raises:
+            Stopping, QueueFull: as for ``submit``.
+        """
+        ledger, uid = self.ledger, request.uid
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
         counts = ledger.counts
@@ -376,18 +426,11 @@ class Scheduler:
         first = ledger.next_id
         ledger.next_id += count
         submission = Submission(uid, first, count, [(peer, request.rid)])
-        if policy is not None:
-            submission.queue = policy.queue
         ledger.submissions[uid] = submission
         batch.submissions.append(submission)
         batch.submitted += count
         batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
-        if sources is not None or has_own_row(policy, count):
-            submission.has_rows = True
-            self._submit_rows(submission, request, policy, sources or NO_SOURCES)
-        else:
-            submission.lane = lane_of(policy)
-            self._submit_parcels(submission, request, policy)
+        return submission
 
     def _submit_parcels(
         self, submission: Submission, request: Submit, policy: Policy | None
@@ -431,20 +474,26 @@ class Scheduler:
         job.started_at = job.ended_at = self._wall
         self.aftermath.finish(job, Event.PUT)
 
-    def _submit_rows(
-        self, submission: Submission, request: Submit, policy: Policy | None, sources: Sources
-    ) -> None:
-        """Take in jobs that wait for others, for their time, or in a lane: each has a row from the start."""
-        total, lane = submission.count, lane_of(policy)
-        calls = zip(request.args, request.inputs or [[]] * total, strict=True)
-        for number, (args, inputs) in enumerate(calls, submission.first):
-            job = Job(number, request.uid, total, request.function, args, self._wall)
-            job.policy, job.inputs = policy, inputs or None  # type: ignore[assignment]  # ids only
-            job.after = request.after or None  # type: ignore[assignment]  # as above
-            job.lane = lane
-            job.watchers = (submission.tell[0][0],) if request.watch else None
-            total = 0
-            self.blocked.admit(job, sources)
+    def _admit_call(  # noqa: PLR0913, PLR0917  # what a job is made of
+        self,
+        submission: Submission,
+        place: int,
+        call: Submit,
+        index: int,
+        policy: Policy | None,
+        watcher: bytes | None,
+        sources: Sources,
+    ) -> Job:
+        """Take in one call of a submit, as a job with a row from the start: at this place among its jobs."""
+        total = 0 if place else submission.count
+        number, uid = submission.first + place, submission.uid
+        job = Job(number, uid, total, call.function, call.args[index], self._wall, policy)
+        job.inputs = (call.inputs[index] if call.inputs else None) or None  # type: ignore[assignment]  # ids only
+        job.after = call.after or None  # type: ignore[assignment]  # as above
+        job.lane = lane_of(policy)
+        job.watchers = None if watcher is None else (watcher,)
+        self.blocked.admit(job, sources)
+        return job
 
     # -- the window --
 

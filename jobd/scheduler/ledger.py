@@ -94,13 +94,17 @@ class Ledger:
             if not left:
                 del self.queued[queue]
 
+    def _count_submission(self, submission: Submission, sign: int) -> None:
+        self.counts[State.QUEUED] += sign * submission.count
+        for queue, count in submission.queues:
+            self._count(queue, sign * count)
+
     def take(self) -> Batch:
         """Close the open batch, whose commit is in flight from now on."""
         batch, self.batch = self.batch, Batch()
         counts = self.counts
         for submission in batch.submissions:
-            counts[State.QUEUED] += submission.count
-            self._count(submission.queue, submission.count)
+            self._count_submission(submission, 1)
         changes, ended = batch.changes, batch.ended_parcels
         for job in batch.jobs.values():
             record = job.record
@@ -166,8 +170,7 @@ class Ledger:
                 _reopen(change.record)
                 job.record = change.record
         for submission in failed.submissions:
-            counts[State.QUEUED] -= submission.count
-            self._count(submission.queue, -submission.count)
+            self._count_submission(submission, -1)
             del self.submissions[submission.uid]
         for lease in failed.leases.values():
             lease.stored = False

@@ -40,6 +40,8 @@ class Loop:
             return self._iterate(value)
         if isinstance(value, list):
             return [self.outside(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.outside(item) for key, item in value.items()}
         return value
 
     def _iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:

@@ -12,7 +12,9 @@ from fake_streams import Follower
 from jobd.model.edges import When
 from jobd.model.job import PUT
 from jobd.model.messages import (
+    OWN_KEY,
     Answers,
+    Apply,
     Cancel,
     Ended,
     Find,
@@ -49,6 +51,7 @@ FUNCTIONS = ("m:short", "m:short", "m:fickle", "m:long", "m:killer")
 Asked = (
     Submit
     | Put
+    | Apply
     | Watch
     | Find
     | List
@@ -77,6 +80,8 @@ class Submission(msgspec.Struct):
     options: bytes
     inputs: list[list[int | bytes]]
     after: list[tuple[int | bytes, When]]
+    jobs: list[Submit] = []
+    """What it has instead of a function, if it is a graph."""
 
 
 class Wrong(AssertionError):
@@ -145,7 +150,7 @@ class FakeClient:
 
     def ask(self, message: Asked) -> None:
         """Send one request."""
-        if not isinstance(message, Submit | Put | Stop | Reload | Follow | More | Unfollow):
+        if not isinstance(message, Submit | Put | Apply | Stop | Reload | Follow | More | Unfollow):
             self.asked[message.rid] = message
         self._send(self.peer, encode([message]))
 
@@ -177,6 +182,29 @@ class FakeClient:
         self.open[uid] = submission
         self.resend(uid)
         return submission
+
+    def graph(self) -> Submission:
+        """Submit some jobs that come after each other, and after others, under a new key."""
+        dice = self._rng.random
+        self._next_key += 1
+        uid = self.session + self._next_key.to_bytes(8, "big")
+        jobs: list[Submit] = []
+        for place in range(int(dice() * 5) + 1):
+            function = STREAM if dice() < self.streams else FUNCTIONS[int(dice() * len(FUNCTIONS))]
+            own = [OWN_KEY + n.to_bytes(8, "big") for n in range(place) if dice() < 0.5]
+            inputs: list[int | bytes] = [name for name in own if dice() < 0.5]
+            others = [name for name in (*own, *self._inputs()) if name not in inputs]
+            call = Submit(0, b"", function, [b"%d-%d" % (self.number, self._next_job)], [(0, ())])
+            call.check, call.options = dice() < 0.2, encode_options(self._options(function))
+            call.inputs = [inputs] if inputs or dice() < 0.5 else []
+            call.after = [(name, tuple(When)[int(dice() * 3)]) for name in dict.fromkeys(others)]
+            jobs.append(call)
+            self._next_job += 1
+        args = [call.args[0] for call in jobs]
+        order = Submission(uid, "graph", args, dice() < 0.6, True, 0, b"", [], [], jobs)
+        self.open[uid] = order
+        self.resend(uid)
+        return order
 
     def put(self) -> Submission:
         """Put a value under a new key."""
@@ -238,6 +266,9 @@ class FakeClient:
         self._asked[uid] = rid
         if order.function == PUT:
             self.ask(Put(rid, uid, order.args[0], order.watch))
+            return
+        if order.jobs:
+            self.ask(Apply(rid, uid, order.jobs, order.watch))
             return
         shapes: list[tuple[int, tuple[str, ...]]] = [(order.nargs, ())]
         self.ask(

@@ -73,6 +73,7 @@ class Weights(NamedTuple):
     wait: float = 6
     submit: float = 8
     put: float = 0.5
+    graph: float = 1.5
     resend: float = 2
     follow: float = 4
     consume: float = 8
@@ -427,6 +428,7 @@ class Simulation:
     def _judge(self) -> None:
         daemon = self.daemon
         self.truth.see_submits(daemon)
+        self.truth.edges.see(daemon)
         check_daemon(daemon, self.store, self._room)
         self.truth.limits.look(daemon.scheduler)
         self._slots.check(daemon.scheduler)
@@ -588,6 +590,12 @@ class Simulation:
         order = client.put()
         self.truth.submits[order.uid] = order.args
         self._note(client.peer, "puts", order.args[0])
+
+    def _do_graph(self) -> None:
+        client = self._any_client()
+        order = client.graph()
+        self.truth.submits[order.uid] = order.args
+        self._note(client.peer, "submits a graph of", len(order.args))
 
     def _nested(self, worker: FakeWorker, task: Task) -> Nested:
         """Let a job submit another, through somebody's client; it may be gone before it is answered."""

@@ -22,16 +22,20 @@ RUNS = (State.SCHEDULED, State.QUEUED, State.SUCCEEDED, State.FAILED, State.CRAS
 class EdgeTruth:
     """How jobs have ended, round after round: who was released by an end keeps that."""
 
-    def __init__(self, store: FakeStore) -> None:
-        self._store = store
+    def __init__(self) -> None:
         self._ends: dict[int, set[State]] = {}
         self.met: Counter[tuple[When, bool]] = Counter()
         """How often an edge has let a job start, by whether its source had succeeded."""
 
     def ended(self, row: Job) -> None:
-        """Take note of an end that is stored."""
+        """Take note of an end."""
         if row.state >= ENDED:
             self._ends.setdefault(row.id, set()).add(row.state)
+
+    def see(self, daemon: Daemon) -> None:
+        """Take note of the ends of a turn: some are undone, by a retry of the root, before they are stored."""
+        for job in daemon.scheduler.ledger.batch.jobs.values():
+            self.ended(job)
 
     def judge(self, old: Job | None, row: Job) -> None:
         """Judge a row that is stored: who may run has had all that it waited for."""

@@ -46,7 +46,7 @@ class Truth(Witness):
         self.store = store
         self.streams = StreamTruth(store)
         self.times = RetryTruth(store)
-        self.edges = EdgeTruth(store)
+        self.edges = EdgeTruth()
         store.landed = self.committed
         self.max_crashes = 0
         self.boot = ""
@@ -427,7 +427,7 @@ _FITS: dict[str, Callable[[Job], bool]] = {
 }
 
 
-_MAY_BE_OVER = ("already finished", "cancelled")
+_MAY_BE_OVER = ("already finished", "cancelled", "stopping")
 
 
 def _brief(job: Job) -> str:

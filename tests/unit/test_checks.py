@@ -7,7 +7,7 @@ import pytest
 from jobd.daemon import checks
 from jobd.daemon.checks import Checks, Shape
 from jobd.model.errors import JobdError
-from jobd.model.messages import Submit
+from jobd.model.messages import Apply, Submit
 from jobd.model.orders import Check, Checked, Order
 
 ONE: Shape = (1, ())
@@ -345,3 +345,26 @@ def test_memory_does_not_grow_with_the_number_of_functions(
         desk.answer()
         assert len(desk.checks._known) <= 12
     assert not desk.checks._pending
+
+
+def test_a_graph_is_checked_function_by_function(desk: Desk) -> None:
+    """Whoever asks for the next check when the last one has passed waits in line like all others."""
+    graph = Apply(0, b"graph", [])
+    calls = [Submit(0, b"", name, [], [ONE]) for name in ("m:f", "m:g")]
+
+    def go_on(peer: bytes, request: object) -> None:
+        desk.accepted.append(peer)
+        if len(desk.accepted) == 1:
+            assert request is graph
+            desk.checks.ask(b"graph", graph, calls[1])
+
+    desk.checks._accept = go_on
+    desk.checks.ask(b"graph", graph, calls[0])
+    desk.ask(b"other", "m:h")
+    assert desk.checks.is_pending(b"graph")
+    desk.ready()
+    for name in ("m:f", "m:h", "m:g"):
+        assert desk.asked()[-1] == name
+        desk.answer()
+    assert desk.asked() == ["m:f", "m:h", "m:g"]
+    assert desk.accepted == [b"graph", b"other", b"graph"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobd.daemon.requests import decode as decode_requests
 from jobd.model import messages, orders
+from jobd.model.edges import When
 from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Progress, Verdict
 from jobd.model.messages import FrameError, Message, decode_replies, encode
 from jobd.model.orders import decode_orders, decode_reports
@@ -49,6 +50,11 @@ REQUESTS: list[Message] = [
     messages.More(1, 2, 3, 4),
     messages.Unfollow(1, 2, close=True),
     messages.Put(1, b"u" * 16, b"j5", watch=False),
+    messages.Submit(
+        1, b"u" * 16, "m:f", [b"a"], [(1, ())], after=[(7, When.ENDED), (b"k", When.FAILED)]
+    ),
+    messages.Apply(1, b"u" * 16, [messages.Submit(0, b"", "m:f", [b"a"], [(1, ())])], dry_run=True),
+    messages.Graph(1, 2, 50),
     messages.Queues(1, ["etl"]),
     messages.SetQueue(1, "etl", 2, "10/s", paused=True, known=True, reset=True),
     messages.RemoveQueue(1, "etl"),
@@ -73,6 +79,7 @@ REPLIES: list[Message] = [
     messages.Offered(1, 2, State.SUCCEEDED, b"j5", None, "", 0),
     messages.Items(1, 2, 3, 4, [b"j1", b"j2"], over=True),
     messages.Progressed(1, Progress(2.0, 3.0, "text")),
+    messages.GraphInfo(1, [INFO], 2, 3, whole=True),
     messages.QueueInfos(1, [QueueInfo("etl", 2, "10/s", True, 3, 4, {"slots": "built in"})]),
     messages.Stuck(1, AtBound(2, 100)),
 ]
