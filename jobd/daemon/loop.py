@@ -56,7 +56,7 @@ from jobd.model.orders import (
     Waiting,
     decode_reports,
 )
-from jobd.model.states import State
+from jobd.model.states import ENDED, State
 from jobd.pool import linux
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Dead, Pool, tail_of
@@ -573,15 +573,33 @@ class Daemon:
         """Do what the clock asks for."""
         if self.requests.followers:
             self.requests.follow()
-        if self._stop_at and self.now_s >= self._stop_at:
-            self._stop_at = 0.0
-            log.info("the time to drain is over: what still runs is put back")
-            self.scheduler.stop_running()
+        if self._stop_at:
+            self._stop_in_time()
         if self._notify.watchdog_s and self.now_s >= self._ping_at:
             self._feed_watchdog()
         if self.now_s >= self._housekeeping_at:
             self._housekeeping_at = self.now_s + HOUSEKEEPING_S
             self._look_around()
+
+    def _stop_in_time(self) -> None:
+        """While draining: stop what runs when its time is over, or when it can come to no end."""
+        if self.now_s >= self._stop_at:
+            log.info("the time to drain is over: what still runs is put back")
+        elif self._waits_in_vain():
+            log.info("what still runs waits for jobs that do not start any more: it is put back")
+        else:
+            return
+        self._stop_at = 0.0
+        self.scheduler.stop_running()
+
+    def _waits_in_vain(self) -> bool:
+        """Whether all that runs waits for jobs that have not ended."""
+        waits = self.scheduler.waits_of_all()
+        return bool(waits) and all(any(map(self._is_live, numbers)) for numbers in waits)
+
+    def _is_live(self, number: int) -> bool:
+        job = self.job(number)
+        return job is not None and job.state < ENDED
 
     def _feed_watchdog(self) -> None:
         self._ping_at = self.now_s + self._notify.watchdog_s

@@ -899,6 +899,13 @@ class Scheduler:
             del self.workers[uid]  # it may never come; if it does, the pool ends it
         self.retire_all()
 
+    def waits_of_all(self) -> list[list[int]]:
+        """Return what each job that runs waits for, as far as that is known; none if one does not wait."""
+        busy = [worker for worker in self.workers.values() if worker.assigned]
+        if any(worker.waiting is None for worker in busy):
+            return []
+        return [worker.awaited for worker in busy]
+
     def stop_running(self) -> None:
         """Stop what still runs; it will run again at the next start."""
         for worker in self.workers.values():

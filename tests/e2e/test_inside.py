@@ -20,6 +20,7 @@ from jobd.client import Client
 from jobd.model.errors import JobCancelled, JobCrashed, JobFailed
 from jobd.model.job import JobInfo, Progress
 from jobd.model.selector import Selector, one
+from jobd.model.states import State
 
 Make = Callable[..., DaemonUnderTest]
 
@@ -252,6 +253,23 @@ def test_a_daemon_that_ends_puts_a_waiting_job_back(make_daemon: Make, tmp_path:
     client = daemon.start().client()
     assert client.result(number, 20) == "through"
     assert len(lines(family.mark)) == 2
+
+
+def test_a_daemon_that_ends_does_not_wait_for_what_waits_in_vain(make_daemon: Make) -> None:
+    """What it waits for starts no more, so it is put back at once; at the next start it waits again."""
+    daemon = make_daemon(daemon__drain_s=600)
+    client = daemon.client()
+    later = client.options(in_="1h").submit("work:nothing")
+    blocked = client.submit("work:echo", later)
+    parents = [client.submit("nested:ask", child.id) for child in (later, blocked)]
+    eventually(lambda: workers(client).count("waiting") == 2)
+    assert daemon.terminate() == 0
+    assert "waits for jobs that do not start any more" in daemon.log
+    client = daemon.start().client()
+    eventually(lambda: workers(client).count("waiting") == 2)
+    client.cancel([later.id])
+    ends = client.wait([parent.id for parent in parents], 20)
+    assert {ended.state for ended in ends.values()} == {State.FAILED}
 
 
 def test_a_job_goes_on_waiting_when_the_daemon_is_killed(make_daemon: Make, tmp_path: Path) -> None:

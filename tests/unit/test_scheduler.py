@@ -1753,6 +1753,19 @@ def test_a_late_word_on_a_wait_is_of_no_effect() -> None:
     assert desk.holder(child)
 
 
+def test_what_all_that_runs_waits_for_is_known() -> None:
+    """As long as one job runs that does not wait, there is hope for the others."""
+    desk, (parent, child) = lending()
+    desk.scheduler.goes_on(desk.holder(parent), parent, 1)
+    desk.wait(parent, child)
+    assert desk.scheduler.waits_of_all() == []
+    desk.scheduler.drain()
+    desk.end(child, took_us=LONG)
+    assert desk.scheduler.waits_of_all() == [[child]]
+    desk.scheduler.goes_on(desk.holder(parent), parent, 1)
+    assert desk.scheduler.waits_of_all() == []
+
+
 def test_a_job_that_waits_goes_on_waiting_under_the_next_daemon() -> None:
     """Its worker tells again that it does, and it counts as lent whatever the cap."""
     desk, after = orphaned()
