@@ -286,10 +286,12 @@ class Daemon:
         scheduler, store = self.scheduler, self.store
         soonest = scheduler.timers
         if soonest.wants_refill():
-            stored = store.due(soonest.horizon, timers.REFILL)
-            soonest.refill(stored, scheduler.ledger.unsettled())
-        for number in scheduler.due():
-            job = self.job(number)
+            entries = store.due(soonest.horizon, timers.REFILL)
+            soonest.refill(entries, scheduler.ledger.unsettled())
+        due, jobs = scheduler.due(), scheduler.window.jobs
+        stored = store.own_rows([number for number in due if number not in jobs]) if due else {}
+        for number in due:
+            job = jobs.get(number) or stored.get(number)
             if job is not None:
                 scheduler.fire(job)
 
@@ -313,9 +315,10 @@ class Daemon:
         return dict(self._poller.poll(self._timeout_ms()))
 
     def _timeout_ms(self) -> int:
-        if self.tasks or self.streams.has_more or self.dependencies.has_more:
-            return 0
         scheduler = self.scheduler
+        has_more = self.tasks or self.streams.has_more or self.dependencies.has_more
+        if has_more or scheduler.has_due():
+            return 0
         times = [self._housekeeping_at]
         wake_us = scheduler.wake_at()
         if wake_us is not None and not (self.committer.busy and wake_us / 1e6 <= self.now_s):

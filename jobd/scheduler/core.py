@@ -104,6 +104,9 @@ STALLED_US = 1_000_000
 PATIENCE_US = 2_000
 """How long a commit waits for outcomes that are expected sooner, to be one commit instead of two."""
 
+UNSTORED = 10_000
+"""While so many changes wait for the disk, no more jobs become due: they would all be in memory."""
+
 RETRY_STORE_US = 1_000_000
 """After the disk was full: when to try again."""
 
@@ -232,9 +235,9 @@ class Scheduler:
             opens_at = self.lanes.next_at()
             if opens_at is not None:
                 times.append(opens_at)
-            due_at = self.timers.next_at()
-            if due_at is not None:
-                times.append(self._now + max(0, due_at - self._wall))
+        due_at = self.timers.next_at() if self._may_fire() else None
+        if due_at is not None:
+            times.append(self._now + max(0, due_at - self._wall))
         return min(times, default=None)
 
     # -- the store --
@@ -606,7 +609,14 @@ class Scheduler:
 
     def due(self) -> list[int]:
         """Return jobs whose time has come, as it seems; each is to be loaded, for ``fire``."""
-        return [] if self.draining else self.timers.due()
+        return self.timers.due() if self._may_fire() else []
+
+    def has_due(self) -> bool:
+        """Whether there are more of them, for the next turn."""
+        return self._may_fire() and self.timers.is_due()
+
+    def _may_fire(self) -> bool:
+        return not self.draining and len(self.ledger.batch.jobs) < UNSTORED
 
     def fire(self, job: Job) -> None:
         """Do to a job, in memory or as it is stored, what its time has come for, if it has."""

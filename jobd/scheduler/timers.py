@@ -70,6 +70,10 @@ class Timers:
             found.append(heappop(heap)[1])
         return found
 
+    def is_due(self) -> bool:
+        """Whether the time of any job has come, as it seems."""
+        return bool(self._heap) and self._heap[0][0] <= self.wall
+
     def wants_refill(self) -> bool:
         """Whether entries beyond the horizon should be loaded, ``REFILL`` of them."""
         return self.has_more and len(self._heap) < LOW_WATER

@@ -100,6 +100,7 @@ _NEXT_LANE = (
 )
 
 _STATES_OF = "SELECT id, state FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+_ROWS_OF = f"SELECT {_COLUMNS} FROM jobs WHERE id IN (SELECT json_each.value FROM json_each(?))"
 _VALUES_OF = "SELECT id, value FROM jobs WHERE id IN (SELECT json_each.value FROM json_each(?))"
 
 # A job without a row of its own waits in a parcel: it has not ended.
@@ -499,6 +500,10 @@ class Store:
             for n in range(first, first + len(args))
         }
         return row[0], jobs
+
+    def own_rows(self, numbers: list[int]) -> dict[int, Job]:
+        """Return those of these jobs that have a row of their own, as all have for which a clock runs."""
+        return {row[0]: _job(row) for row in self._all(_ROWS_OF, (_to_json(numbers),))}
 
     def values(self, numbers: list[int]) -> dict[int, bytes | None]:
         """Return what these jobs have returned."""

@@ -535,6 +535,8 @@ class TestEdges:
         states = store.states([1, 2, 3, 4])
         assert states == {1: State.QUEUED, 2: State.SUCCEEDED, 3: State.QUEUED}
         assert store.values([2, 3]) == {2: jobs[1].value}
+        assert store.own_rows([1, 2, 3, 4]) == {2: store.job(2)}
+        assert store.own_rows([]) == {}
 
     def test_the_inputs_of_jobs_that_have_not_ended_are_listed(
         self, store: Store, writer: Writer

@@ -112,6 +112,10 @@ class BothStores(FakeStore):
         """Compare the states of some jobs."""
         return self._same(super().states(numbers), self.real.states(numbers))
 
+    def own_rows(self, numbers: list[int]) -> dict[int, Job]:
+        """Compare some jobs."""
+        return self._same(super().own_rows(numbers), self.real.own_rows(numbers))
+
     def values(self, numbers: list[int]) -> dict[int, bytes | None]:
         """Compare what some jobs have returned."""
         return self._same(super().values(numbers), self.real.values(numbers))

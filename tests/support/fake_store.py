@@ -357,6 +357,10 @@ class FakeStore:
         found = {number: self.state_of(number) for number in numbers}
         return {number: state for number, state in found.items() if state is not None}
 
+    def own_rows(self, numbers: list[int]) -> dict[int, Job]:
+        """Return those of these jobs that have a row of their own."""
+        return {number: _as_read(self.rows[number]) for number in numbers if number in self.rows}
+
     def values(self, numbers: list[int]) -> dict[int, bytes | None]:
         """Return what these jobs have returned."""
         return {number: self.rows[number].value for number in numbers if number in self.rows}

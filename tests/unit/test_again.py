@@ -10,7 +10,7 @@ from jobd.model.job import ErrorInfo, Job, Outcome, Raised, Verdict, Wish
 from jobd.model.messages import Ended, Submit
 from jobd.model.options import Layers, Policy
 from jobd.model.states import State
-from jobd.scheduler import timers
+from jobd.scheduler import core, timers
 from jobd.scheduler.again import Step, Then, after, is_retried, matches
 from jobd.scheduler.timers import Timers
 
@@ -291,6 +291,27 @@ def test_the_heap_is_bounded_and_filled_from_the_store(
         for number in list(bench.scheduler.workers[bench.worker].assigned):
             bench.end(number, None)
     assert sorted(set(started)) == list(range(first, first + 50))
+
+
+def test_no_more_jobs_expire_than_the_disk_keeps_up_with(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are not forgotten, and nobody is woken in vain for them meanwhile."""
+    monkeypatch.setattr(core, "UNSTORED", 3)
+    monkeypatch.setattr(timers, "SLICE", 2)
+    bench.submit()
+    bench.submit(jobs=6, expires=1)
+    scheduler = bench.scheduler
+    bench.now_us += 1_000_000
+    scheduler.begin(bench.now_us, bench.wall)
+    for _ in range(2):
+        assert scheduler.has_due()
+        for number in scheduler.due():
+            scheduler.fire(bench.row(number))
+    assert (scheduler.due(), scheduler.has_due(), scheduler.wake_at()) == ([], False, None)
+    bench.turn()
+    assert scheduler.has_due()
+    assert len(scheduler.due()) == 2
 
 
 def test_a_job_beyond_the_horizon_that_is_not_stored_yet_is_not_forgotten() -> None:
