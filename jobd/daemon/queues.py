@@ -24,6 +24,7 @@ from jobd.model.queues import (
     unknown_queue,
 )
 from jobd.scheduler.core import queue_of
+from jobd.scheduler.queues import Queues
 
 if TYPE_CHECKING:
     from jobd.daemon.loop import Daemon
@@ -48,8 +49,9 @@ class QueueDesk:
         Raises:
             NotFound: one that is named is not there.
         """
-        names = list(dict.fromkeys(request.names)) or self._names()
-        self._daemon.clients.reply(peer, QueueInfos(request.rid, self._infos(names)))
+        durable = Queues(self._queues.settings, self._daemon.store.queues())
+        names = list(dict.fromkeys(request.names)) or self._names(durable)
+        self._daemon.clients.reply(peer, QueueInfos(request.rid, self._infos(names, durable)))
 
     def change(self, peer: bytes, request: SetQueue) -> None:
         """Change or make a queue; answered once that is durable.
@@ -60,14 +62,14 @@ class QueueDesk:
         """
         name = check_queue_name(request.name)
         if request.known:
-            self._refuse_missing(name)
+            _refuse_missing(name, self._queues)
         rules = parse_queue({"slots": request.slots, "rate": request.rate})
         scheduler, paused = self._daemon.scheduler, request.paused
         if request.reset and name in self._queues.overrides:
             paused = self._queues.overrides[name].paused if paused is None else paused
             scheduler.forget_queue(name)
         scheduler.set_queue(name, Override(rules.slots, rules.rate, paused))
-        scheduler.answer(peer, QueueInfos(request.rid, self._infos([name])))
+        scheduler.answer(peer, QueueInfos(request.rid, self._infos([name], self._queues)))
 
     def remove(self, peer: bytes, request: RemoveQueue) -> None:
         """Forget a queue; answered once that is durable.
@@ -78,7 +80,7 @@ class QueueDesk:
             QueueBusy: jobs of it have not ended.
         """
         name, scheduler = request.name, self._daemon.scheduler
-        self._refuse_missing(name)
+        _refuse_missing(name, self._queues)
         if name == DEFAULT:
             raise UsageError(
                 "the queue 'default' is always there",
@@ -125,15 +127,11 @@ class QueueDesk:
 
     # -- what holds --
 
-    def _refuse_missing(self, name: str) -> None:
-        if not self._queues.is_known(name):
-            raise no_such_queue(name, self._queues.rules)
-
     def _gone(self) -> list[str]:
         return [n for n in self._daemon.scheduler.ledger.queued if not self._queues.is_known(n)]
 
-    def _names(self) -> list[str]:
-        others = [*self._queues.rules, *self._gone()]
+    def _names(self, queues: Queues) -> list[str]:
+        others = {*queues.rules, *self._gone()}
         return [DEFAULT, *sorted(name for name in others if name != DEFAULT)]
 
     def _unended(self, name: str) -> int:
@@ -142,7 +140,7 @@ class QueueDesk:
         underway = (submission.count_in(name) for submission in ledger.batch.submissions)
         return ledger.unended_in(name) + sum(underway)
 
-    def _infos(self, names: Iterable[str]) -> list[QueueInfo]:
+    def _infos(self, names: Iterable[str], queues: Queues) -> list[QueueInfo]:
         workers = self._daemon.scheduler.workers
         running = Counter(
             queue_of(workers[uid].assigned[number])
@@ -152,18 +150,18 @@ class QueueDesk:
         found = []
         for name in names:
             if name not in gone:
-                self._refuse_missing(name)
-            rule = self._queues.rules.get(name, Rule())
+                _refuse_missing(name, queues)
+            rule = queues.rules.get(name, Rule())
             waiting = max(0, self._unended(name) - running[name])
             counts = running[name], waiting
-            origins = self._origins(name)
+            origins = self._origins(name, queues)
             found.append(QueueInfo(name, rule.slots, rule.rate, rule.paused, *counts, origins))
         return found
 
-    def _origins(self, name: str) -> dict[str, str]:
+    def _origins(self, name: str, queues: Queues) -> dict[str, str]:
         table = f"queues.{name}"
         settled = self._daemon.settings.rules.get(table)
-        said = self._queues.overrides.get(name, Override())
+        said = queues.overrides.get(name, Override())
         origins = dict.fromkeys(("slots", "rate", "paused"), BUILT_IN)
         origins |= dict.fromkeys(origins.keys() & (settled or {}).keys(), f"[{table}]")
         for key in origins:
@@ -175,7 +173,12 @@ class QueueDesk:
             else f"[{table}]"
             if settled is not None
             else BY_HAND
-            if self._queues.is_known(name)
+            if queues.is_known(name)
             else GONE
         )
         return origins
+
+
+def _refuse_missing(name: str, queues: Queues) -> None:
+    if not queues.is_known(name):
+        raise no_such_queue(name, queues.rules)

@@ -673,6 +673,9 @@ class Scheduler:
                 if job is not worker.waiting
             )
         self.lanes.queue_changed(name)
+        if queues.is_limited(name):
+            for worker in self.workers.values():
+                worker.stall_at = self._now  # what was handed ahead comes back, to be counted first
 
     def forget_queue(self, name: str) -> None:
         """Let the settings hold again for a queue, or have no such queue if they do not have it."""

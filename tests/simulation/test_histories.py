@@ -29,6 +29,7 @@ from jobd.scheduler.again import Step, Then
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.queues import Override, Queues
 from jobd.scheduler.staff import Staff
 from jobd.scheduler.stops import Stops
 from jobd.scheduler.timers import Timers
@@ -237,6 +238,30 @@ def _gives_up(job: Job, raised: Any) -> Step:  # noqa: ARG001  # as it is called
     return Step(Then.FAIL)
 
 
+def _opens_every_queue(_: Queues, name: str, now_us: int) -> int:  # noqa: ARG001  # as it is called
+    return 0
+
+
+def _opens_by_no_clock(queues: Queues, name: str, now_us: int) -> int | None:
+    return queues_opens_at(queues, name, now_us) or (0 if not queues.rules[name].limits else None)
+
+
+def _counts_no_start(queues: Queues, name: str, now_us: int) -> None:  # noqa: ARG001  # as it is called
+    queues.goes_on(name)
+
+
+def _counts_nobody_again(_: Queues, names: Iterable[str]) -> None:
+    pass
+
+
+def _stores_no_queue(scheduler: Scheduler, name: str, said: Override) -> None:
+    before = dict(scheduler.ledger.batch.queues)
+    scheduler_set_queue(scheduler, name, said)
+    scheduler.ledger.batch.queues = before
+
+
+queues_opens_at = Queues.opens_at
+scheduler_set_queue = Scheduler.set_queue
 pool_kill = FakePool.kill
 ledger_lease = Ledger.lease
 clocks_start = Clocks.start
@@ -283,6 +308,11 @@ daemon_bury = loop.Daemon._bury
         (Blocked, "let_go", _lets_go_at_once),
         (Blocked, "hold", _holds_in_name_only),
         (blocked, "root_of", _blames_the_nearest),
+        (Queues, "opens_at", _opens_every_queue),
+        (Queues, "opens_at", _opens_by_no_clock),
+        (Queues, "started", _counts_no_start),
+        (Queues, "recount", _counts_nobody_again),
+        (Scheduler, "set_queue", _stores_no_queue),
         (Dependencies, "feed", _gives_no_values),
         (Dependencies, "_reviewing", _reviews_nothing),
     ],

@@ -8,11 +8,13 @@ from random import Random
 import msgspec
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Follower
+from simulation_queues import NAMES, Change, choose_change
 
 from jobd.model.edges import When
 from jobd.model.job import PUT
 from jobd.model.messages import (
     OWN_KEY,
+    Accepted,
     Answers,
     Apply,
     Cancel,
@@ -28,10 +30,12 @@ from jobd.model.messages import (
     Ping,
     Pong,
     Put,
+    QueueInfos,
     Refused,
     Release,
     Reload,
     Retry,
+    SetQueue,
     Stop,
     Submit,
     Submitted,
@@ -65,6 +69,7 @@ Asked = (
     | Follow
     | More
     | Unfollow
+    | Change
 )
 
 
@@ -105,6 +110,7 @@ class FakeClient:
         timed: float = 0.0,
         held: float = 0.0,
         ordered: float = 0.0,
+        queued: float = 0.0,
     ) -> None:
         self.number = number
         self.depends = depends
@@ -112,6 +118,8 @@ class FakeClient:
         """How often it submits jobs that have others for inputs."""
         self.retries, self.timed, self.held, self.ordered = retries, timed, held, ordered
         """How often the jobs have options of the kind."""
+        self.queued = queued
+        """How often they are in another queue than the default one."""
         self.nests = nests
         """How often it submits a job that itself submits jobs, and waits for them."""
         self.streams = streams
@@ -242,6 +250,8 @@ class FakeClient:
             said["expires"] = dice() * 0.4 + 0.01
         if dice() < self.held:
             said["hold"] = True
+        if dice() < self.queued:
+            said["queue"] = NAMES[int(dice() * len(NAMES))]
         if dice() < self.ordered:
             said |= self._order()
         return said
@@ -328,6 +338,18 @@ class FakeClient:
     def _choose(self, under: int) -> int:
         return int(self._rng.random() * under)
 
+    def change_queue(self) -> Change:
+        """Ask something about queues, or change one."""
+        change = choose_change(self._rng, self.rid())
+        self.ask(change)
+        return change
+
+    def resume(self, queue: str) -> Change:
+        """Resume a queue, if it is there."""
+        change = SetQueue(self.rid(), queue, paused=False, known=True)
+        self.ask(change)
+        return change
+
     def cancel(self) -> None:
         """Cancel some jobs, sometimes only if they wait, or with another grace than their own."""
         only_waiting = self._rng.random() < 0.3
@@ -413,6 +435,8 @@ class FakeClient:
             case Answers(rid, _, more) | Jobs(rid, _, more):
                 if not more or isinstance(self.asked[rid], List):
                     del self.asked[rid]
+            case QueueInfos(rid) | Accepted(rid):
+                self.asked.pop(rid, None)
             case Pong(rid, sent):
                 del self.asked[rid]
                 if sent != self.frames:

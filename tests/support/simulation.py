@@ -34,6 +34,7 @@ from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
 from simulation_inputs import Broken, waiting_for
 from simulation_order import Turns
+from simulation_queues import ChangeTruth, QueueTruth, choose_rules
 from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
@@ -46,6 +47,7 @@ from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
 from jobd.scheduler import Phase, batch, blocked, core, lanes, timers, window
+from jobd.scheduler.core import queue_of
 
 BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
@@ -97,6 +99,7 @@ class Weights(NamedTuple):
     crash: float = 1.0
     power: float = 0.2
     jump: float = 0.2
+    queue: float = 2
 
 
 FAULTS = Weights._fields[Weights._fields.index("resend") :]
@@ -209,6 +212,7 @@ class Simulation:
         self._timed = (0.0, 0.2, 0.7)[int(self._dice() * 3)]
         self._held = (0.0, 0.0, 0.2)[int(self._dice() * 3)]
         self._ordered = (0.0, 0.3, 0.9)[int(self._dice() * 3)]
+        self._queued = (0.0, 0.2, 0.8)[int(self._dice() * 3)]
         self._jump_us = 0
         self.truth.times.wall_us = self._wall_us
         self._nests = (0.0, 0.1, 0.5)[int(self._dice() * 3)]
@@ -216,6 +220,7 @@ class Simulation:
         """The arguments of jobs that were submitted by jobs, which wait for them."""
         self.truth.nested = self._nested  # type: ignore[method-assign]  # the rest of the witness is below
         self._settings = self._choose_settings()
+        self._changes = ChangeTruth(self.store, service.rules_of(self._settings))
         self.truth.limits.most = self._settings.pool.max_jobs_per_worker
         self._limits = self._choose_limits()
         self._heaped = list(accumulate(self._choose_weights()))
@@ -223,6 +228,7 @@ class Simulation:
         self.daemon: loop.Daemon
         self._pool: FakePool
         self._slots: Slots
+        self._queues: QueueTruth
         self._client_router: Router
         self._worker_router: Router
 
@@ -241,6 +247,7 @@ class Simulation:
             jobs=config.Jobs(max_crashes=self.truth.max_crashes, check_timeout_s=0.2),
             daemon=config.Daemon(drain_s=0.05),
             limits=config.Limits(max_queued=int(dice() * 80) + 5),
+            rules=choose_rules(dice),
         )
 
     def _choose_limits(self) -> list[tuple[Any, str, Any]]:
@@ -352,6 +359,7 @@ class Simulation:
         self._boots += 1
         boot = f"boot{self._boots}"
         self.truth.daemon_died(boot)
+        self._changes.daemon_died()
         for uid in [w.uid for w in self.machine.workers.values() if not w.alive]:
             del self.machine.workers[uid]
         store: Any = self.store
@@ -376,6 +384,7 @@ class Simulation:
         self.daemon.buried += dead
         self._slots = Slots(scheduler)
         Turns(scheduler)
+        self._queues = QueueTruth(scheduler)
         self.truth.daemon = self.daemon
         self._hits_left = 0
         self._is_stopping = False
@@ -432,6 +441,7 @@ class Simulation:
         check_daemon(daemon, self.store, self._room)
         self.truth.limits.look(daemon.scheduler)
         self._slots.check(daemon.scheduler)
+        self._queues.look(daemon.scheduler)
 
     def _crash(self) -> None:
         """Kill the daemon; a commit under way lands, or does not."""
@@ -479,6 +489,7 @@ class Simulation:
             timed=self._timed,
             held=self._held,
             ordered=self._ordered,
+            queued=self._queued,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
@@ -499,6 +510,7 @@ class Simulation:
             if self._verbose:
                 self._note("   ", peer.decode(), "is told", message)
             self.truth.told(message)
+            self._changes.told(peer, message, self.truth.commits)
         client = self._clients.get(peer)
         if peer not in self._peers:
             raise Broken(f"{peer!r} is told something, and is nobody")
@@ -667,6 +679,12 @@ class Simulation:
     def _do_ping(self) -> None:
         self._any_client().ping(self.now_us)
 
+    def _do_queue(self) -> None:
+        client = self._any_client()
+        change = client.change_queue()
+        self._changes.asked(client.peer, change)
+        self._note(client.peer, "asks", change)
+
     def _do_vanish(self) -> None:
         client = self._any_client()
         self._note(client.peer, "vanishes")
@@ -758,6 +776,7 @@ class Simulation:
                 self._remind_all()
                 self._follow_all()
                 self._release_all()
+                self._resume_all()
             for client in self._clients.values():
                 while (found := client.consume()) is not None:
                     self.truth.streams.consumed(*found)
@@ -773,6 +792,8 @@ class Simulation:
             self._heal()
             return
         self._turn()  # it may still hold the ids of jobs that were cancelled
+        while self.daemon.scheduler.wants_refill():  # and there may be more of them in the store
+            self._turn()
         check_end(self.daemon, self.store, self.truth)
         for client in self._clients.values():
             if client.open or client.waits or client.asked or client.follower.passes:
@@ -790,6 +811,8 @@ class Simulation:
             if worker.waits or worker.waits_left or worker.running.task.args in self._awaited:
                 continue
             job = known.assigned.get(worker.running.task.id)
+            if job is not None and scheduler.queues.is_limited(queue_of(job)):
+                continue  # it might have its only slot
             is_stream = worker.stream is not None  # it has an end of its own
             if job is not None and job.stop is None and not (worker.running.deaf or is_stream):
                 worker.steps_left = FOR_EVER
@@ -823,6 +846,13 @@ class Simulation:
             self.truth.has_released = True
             next(iter(self._clients.values())).release_all()
 
+    def _resume_all(self) -> None:
+        """Have somebody resume what is paused."""
+        client = next(iter(self._clients.values()))
+        for name, rule in self.daemon.scheduler.queues.rules.items():
+            if rule.paused:
+                self._changes.asked(client.peer, client.resume(name))
+
     def _remind_all(self) -> None:
         for client in self._clients.values():
             client.remind()
@@ -831,7 +861,7 @@ class Simulation:
     def _do_all(self) -> None:
         """Let everybody do what can be done; if that is nothing, let time pass."""
         self.step += 1
-        self.now_us += 200
+        self.now_us += 500  # so that a full disk is tried again within these rounds
         for worker in self.machine.living:
             if isinstance(worker, FakeChecker):
                 worker.calm = True
@@ -883,6 +913,9 @@ class Simulation:
         if self._endless is not None:
             return ""
         daemon = self.daemon
+        queues = daemon.scheduler.queues
+        if any(queues.opens_at(name, self.now_us) != 0 for name in queues.rules):
+            return "a queue is closed"  # and may have the ids of jobs that were cancelled
         if daemon.dependencies.has_more:
             return "somebody is to be told of an end"
         if daemon.scheduler.ledger.batch or daemon.tasks or daemon.scheduler.wants_refill():

@@ -280,6 +280,8 @@ class Truth(Witness):
             self._no_job_twice()
         if store.tally != store.recount():
             raise Broken(f"counted {store.tally}, there are {store.recount()}")
+        if store.unended != store.recount_queues():
+            raise Broken(f"counted {store.unended}, there are {store.recount_queues()}")
 
     def _no_job_twice(self) -> None:
         rows = self.store.rows.items()
@@ -455,6 +457,8 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     ledger = scheduler.ledger
     if ledger.in_flight is None and ledger.counts != store.tally:
         raise Broken(f"the scheduler counts {ledger.counts}, the store {store.tally}")
+    if ledger.in_flight is None and ledger.queued != store.unended:
+        raise Broken(f"the scheduler counts {ledger.queued}, the store {store.unended}")
 
 
 def _check_jobs(scheduler: Scheduler, room: int) -> None:
@@ -531,6 +535,8 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
         return
     active = sum(worker.is_active for worker in scheduler.workers.values())
     if active >= scheduler.options.workers:
+        return
+    if scheduler.queues.opens_at(DEFAULT, scheduler._now) != 0:
         return
     window, ledger = scheduler.window, scheduler.ledger
     waiting = [job.id for job in runnable(scheduler)]
