@@ -313,13 +313,7 @@ class Leaf:
 
     def remove(self) -> bool:
         """Remove it; return whether it is gone, or else is to be removed later."""
-        try:
-            self._files.remove(self.path)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False  # those whom we have killed have not all ended yet
-        return True
+        return _remove(self.path, self._files)
 
     def _number(self, file: str, pattern: str) -> int:
         try:
@@ -327,6 +321,19 @@ class Leaf:
         except OSError:
             return 0
         return int(found[1]) if found else 0
+
+
+def _remove(path: str, files: Files) -> bool:
+    """Remove a group, with those that a job (of containers, say) has made in it; return whether it is gone."""
+    try:
+        for name in files.children(path):
+            _remove(f"{path}/{name}", files)
+        files.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False  # those whom we have killed have not all ended yet
+    return True
 
 
 def _values(limits: Limits) -> Iterator[tuple[str, str]]:

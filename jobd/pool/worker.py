@@ -156,7 +156,8 @@ class Worker:
         self._alarm = Alarm(self._inside.wake, lambda: self._in_job)
         self._began_s = 0.0
         self._meter = Meter()
-        self._leaf = Leaf(settings.cgroup, uid) if settings.cgroup else None
+        self._leaf: Leaf | None = None
+        """The cgroup of our own that a restricted job has brought us to."""
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         self._control = Link(settings.socket, uid.encode() + b"/c")
 
@@ -322,13 +323,16 @@ class Worker:
 
     def _enter_leaf(self, limits: Limits) -> Container[str]:
         """Go to a cgroup of our own, if there can be one; return the limits that it enforces."""
-        if self._leaf is None:
+        if self._settings.cgroup is None:
             return ()
+        leaf = Leaf(self._settings.cgroup, self.uid)
         try:
-            return self._leaf.enter(limits)
+            held = leaf.enter(limits)
         except OSError as error:
             print(f"jobd: no cgroup for this job ({error}): rlimits instead", file=sys.stderr)
             return ()
+        self._leaf = leaf
+        return held
 
     def _verdict(self, error: BaseException) -> int:
         """Tell whether it is the soft limit that ended a job; it may raise the same by itself."""

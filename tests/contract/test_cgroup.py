@@ -259,6 +259,19 @@ def test_a_leaf_whose_processes_are_slow_to_die_is_removed_later(kernel: PlayedC
     assert left.remove()  # twice does no harm
 
 
+def test_a_leaf_goes_with_the_groups_that_a_job_has_made_in_it(kernel: PlayedCgroups) -> None:
+    """As soon as nobody is left in any of them."""
+    leaf = Leaf(claim("/cg/unit", STATE, kernel), "w-1", kernel)
+    kernel.make(leaf.path)
+    for inner in ("a", "a/b", "c"):
+        kernel.make(f"{leaf.path}/{inner}")
+    kernel.nodes[f"{leaf.path}/a/b"].procs.add(OTHER_PID)
+    assert not leaf.remove()
+    kernel.nodes[f"{leaf.path}/a/b"].procs.clear()
+    assert leaf.remove()
+    assert kernel.children("/cg/unit") == ["daemon"]
+
+
 def test_a_sweep_spares_who_lives_and_what_is_not_ours(kernel: PlayedCgroups) -> None:
     """Workers that were adopted; another daemon in the same group; what is of no daemon."""
     ours, other = (claim("/cg/unit", STATE, kernel) for _ in range(2))
@@ -360,6 +373,19 @@ sys.stdin.read()
         eventually(lambda: not any(is_alive(pid) for pid in strays))
         eventually(lambda: all(one.remove() for one in left))
     assert not leaf.exists()
+
+
+def test_who_has_gone_to_a_group_inside_the_leaf_is_killed_too(group: Path) -> None:
+    """A job may make groups in its own, as root or the user that the leaf belongs to."""
+    ours = Group(str(group), "key", [])
+    inner = group / "jobd-key-w-1" / "inner"
+    inner.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "600"]) as process:
+        (inner / "cgroup.procs").write_text(str(process.pid), encoding="ascii")
+        left = sweep(ours, ())
+        assert process.wait(20) == -signal.SIGKILL
+    eventually(lambda: all(one.remove() for one in left))
+    assert not inner.parent.exists()
 
 
 def test_without_the_file_for_it_all_are_killed_one_by_one(

@@ -139,6 +139,7 @@ class PlayedCgroups(Files):
 
     def children(self, path: str) -> list[str]:
         """Return the names of the groups in a group."""
+        _require(path in self.nodes, errno.ENOENT)
         return [os.path.basename(name) for name in self.nodes if os.path.dirname(name) == path]
 
     def owner(self, path: str) -> int:
