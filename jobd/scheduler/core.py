@@ -822,6 +822,8 @@ class Scheduler:
         if worker is not None and job is not None and job.attempt == attempt:
             workers = list(self.workers.values())
             most, inputs = self.options.max_lent, self.blocked.missing
+            if worker.waiting is job:
+                most += 1  # it counts already: it waits for others too, or for fewer
             error = lending.refusal(workers, worker, number, awaited, inputs, most)
             if error is None:
                 if self.queues.counts and worker.waiting is not job:

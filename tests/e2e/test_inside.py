@@ -180,6 +180,14 @@ def test_jobs_that_would_wait_for_each_other_are_told(client: Client, tmp_path: 
         first.result(20)
 
 
+def test_every_wait_of_a_job_is_seen(mark: Path, gate: Path) -> None:
+    """The second one closes a cycle, while the first goes on."""
+    with DaemonUnderTest(pool__workers=2) as daemon:
+        client = daemon.write_jobs().start().client()
+        told = client.submit("nested:wait_for_two", str(mark), str(gate)).result(20)
+    assert "none of them could ever end" in told
+
+
 def test_a_job_that_gives_up_waiting_has_its_slot_again(client: Client, tmp_path: Path) -> None:
     """The child goes on beside it, and is the one that a person ends."""
     job = client.submit("nested:late", str(tmp_path / "gate"))
@@ -364,5 +372,5 @@ def test_progress_that_is_no_number_is_refused(client: Client) -> None:
     """In the job, where it was said; a worker's own thread has not to judge it."""
     with pytest.raises(JobFailed, match="both must be finite"):
         client.submit("jobd:progress", "nan").result(20)
-    with pytest.raises((JobFailed, JobCrashed), match="could not convert"):
+    with pytest.raises((JobFailed, JobCrashed), match="both must be numbers"):
         client.submit("jobd:progress", "many").result(20)

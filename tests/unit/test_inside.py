@@ -90,32 +90,89 @@ def test_a_text_that_cannot_travel_is_mended(worker: Worker) -> None:
     assert worker.inside.take(1.0) == [Progressing(7, 2, Progress(1.0, None, "caf\u00e9 ?"))]
 
 
-def test_the_first_wait_asks_and_the_last_one_tells(worker: Worker) -> None:
-    """Threads and coroutines of one job may wait at the same time."""
+def test_the_first_of_several_waits_lends_the_slot_and_the_last_takes_it_back(
+    worker: Worker,
+) -> None:
+    """And the daemon knows of all."""
     first = worker.wait(8)
     second = worker.wait(9)
-    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=True, awaited=[8])]
+    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=True, awaited=[8, 9])]
     assert worker.heard == []
     worker.inside.answered(Lent(7))
     assert worker.heard == [None, None]
     worker.inside.wait_ends(first)
     assert worker.inside.take(0.0) == []
-    worker.inside.wait_ends(second)
-    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=False, awaited=[])]
-
-
-def test_who_comes_later_is_told_at_once(worker: Worker) -> None:
-    """The slot is lent already."""
-    worker.wait(8)
+    assert worker.inside.patience_s(0.0) == pytest.approx(PROGRESS_S)
+    assert worker.inside.take(PROGRESS_S) == [Waiting(7, 2, waits=True, awaited=[9])]
     worker.inside.answered(Lent(7))
+    worker.inside.wait_ends(second)
+    assert worker.inside.take(PROGRESS_S) == [Waiting(7, 2, waits=False, awaited=[])]
+
+
+def test_who_comes_later_is_asked_for_too(worker: Worker) -> None:
+    """Unless the daemon knows already that the job waits for these; one question is out at a time."""
+    worker.wait(8)
+    worker.inside.take(0.0)
     worker.wait(9)
-    assert worker.heard == [None, None]
+    worker.wait(10)
+    assert worker.inside.take(0.0) == []
+    worker.inside.answered(Lent(7))
+    assert worker.heard == [None]
+    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=True, awaited=[8, 9, 10])]
+    worker.inside.answered(Lent(7))
+    assert worker.heard == [None] * 3
+    worker.wait(9, 8)
+    worker.wait()
+    assert worker.heard == [None] * 5
+    assert worker.inside.take(0.0) == []
+
+
+def test_none_suffers_for_another_that_is_refused(worker: Worker) -> None:
+    """What was asked for together is then asked for one by one, and what was allowed stays so."""
+    worker.wait(8)
+    worker.inside.take(0.0)
+    worker.inside.answered(Lent(7))
+    for number in (9, 10, 11):
+        worker.wait(number)
+    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=True, awaited=[8, 9, 10, 11])]
+    refused = Lent(7, Deadlock.error, "no", "why")
+    worker.inside.answered(refused)
+    asked = []
+    for answer in (Lent(7), refused, Lent(7)):
+        asked += worker.inside.take(0.0)
+        worker.inside.answered(answer)
+    assert [report.awaited for report in asked if isinstance(report, Waiting)] == [
+        [8, 9],
+        [8, 9, 10],
+        [8, 9, 11],
+    ]
+    assert [type(error) for error in worker.heard] == [type(None), type(None), Deadlock, type(None)]
+    worker.wait(10)
+    assert len(worker.inside.take(0.0)) == 1, "that was refused, and is asked for again"
+
+
+def test_a_wait_that_is_over_before_the_answer_has_not_lent_the_slot(worker: Worker) -> None:
+    """The next one asks anew."""
+    worker.inside.wait_ends(worker.wait(8))
+    assert worker.inside.take(0.0) == []
+    early = worker.wait(8)
+    worker.inside.take(0.0)
+    worker.inside.wait_ends(early)
+    late = worker.wait(9)
+    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=False, awaited=[])]
+    worker.inside.answered(Lent(7))
+    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=True, awaited=[9])]
+    worker.inside.answered(Lent(7))
+    assert worker.heard == [None]
+    worker.inside.wait_ends(late)
+    assert worker.inside.take(0.0) == [Waiting(7, 2, waits=False, awaited=[])]
 
 
 @pytest.mark.parametrize("kind", [TooManyWaiting, Deadlock])
 def test_a_refusal_is_raised_where_the_wait_is(worker: Worker, kind: type[JobdError]) -> None:
     """As the error that the daemon has named."""
     worker.wait(8)
+    worker.inside.take(0.0)
     worker.inside.answered(Lent(7, kind.error, "no", "why"))
     (error,) = worker.heard
     assert type(error) is kind
@@ -160,6 +217,7 @@ def test_a_loop_that_is_closed_is_no_matter(worker: Worker) -> None:
         raise RuntimeError("Event loop is closed")
 
     worker.inside.wait_begins([8], told)
+    worker.inside.take(0.0)
     worker.inside.answered(Lent(7))
 
 

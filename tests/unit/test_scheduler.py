@@ -1753,6 +1753,19 @@ def test_a_late_word_on_a_wait_is_of_no_effect() -> None:
     assert desk.holder(child)
 
 
+def test_a_job_that_waits_may_wait_for_more_and_for_fewer() -> None:
+    """At the cap too, since it counts once; what would close a cycle is refused, the rest stays."""
+    desk, (parent, child, other) = lending(jobs=3, max_lent=1)
+    uid = desk.holder(parent)
+    desk.wait(parent, child, other)
+    assert desk.scheduler.workers[uid].awaited == [child, other]
+    desk.wait(parent, child, parent)
+    desk.wait(parent, other)
+    assert desk.scheduler.workers[uid].awaited == [other]
+    lents = [lent for lent in desk.told_to(uid, Lent) if isinstance(lent, Lent)]
+    assert [lent.error for lent in lents] == ["", "", "deadlock", ""]
+
+
 def test_what_all_that_runs_waits_for_is_known() -> None:
     """As long as one job runs that does not wait, there is hope for the others."""
     desk, (parent, child) = lending()

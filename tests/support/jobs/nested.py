@@ -141,3 +141,21 @@ def feed_on_itself() -> Any:
     """Wait for a job that has this one's result among its arguments."""
     with jobd.Client() as client:
         return client.submit("work:echo", client.attach(me()[0])).result()
+
+
+def wait_for_two(mark: str, gate: str) -> str:
+    """Wait in a thread for a job that is long, and here for one that waits for this one."""
+    with jobd.Client() as client:
+        long = client.submit("work:mark_and_wait", mark, gate)
+        thread = threading.Thread(target=long.result)
+        thread.start()
+        while not os.path.exists(mark):
+            time.sleep(0.001)
+        try:
+            client.submit("nested:ask", me()[0]).result()
+        except jobd.JobdError as error:
+            return str(error)
+        finally:
+            Path(gate).touch()
+            thread.join()
+    return "?"
