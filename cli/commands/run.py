@@ -9,7 +9,7 @@ import click
 
 from jobd.cli import outcome
 from jobd.cli.arguments import Call
-from jobd.cli.options import job_options, option, timeout_option, verb
+from jobd.cli.options import job_options, option, parted, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.stream import copy
 from jobd.cli.submission import submit, tell_id
@@ -38,13 +38,14 @@ def command(
     words: tuple[str, ...],
     wait: bool,
     wait_timeout: float | None,
-    **options: object,
+    **more: object,
 ) -> int:
     """Queue a shell command, and print the job's id.
 
     It runs in the current directory. The job succeeds if the command ends with exit
     code 0, and fails otherwise; what it writes is the job's output.
     """
+    options, _ = parted(more)
     call = Call([], {"argv": list(words), "cwd": os.getcwd()})
     with session.connect() as client:
         # No check: the function is our own, and a worker that is busy need not be asked.
