@@ -175,6 +175,11 @@ def error_json(error: JobdError) -> dict[str, object]:
         "schema": "jobd.error/1",
         "code": error.code,
         "error": error.error,
-        "message": error.message,
-        "hint": error.hint,
+        "message": _sayable(error.message),
+        "hint": _sayable(error.hint),
     }
+
+
+def _sayable(text: str) -> str:
+    """Return a text as JSON takes it: there may be the name of a file in it, of any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Mapping
 
+import msgspec
+
 from jobd.config import Loaded
 from jobd.daemon.lock import private_directory
 from jobd.daemon.owner import Owner
 from jobd.model import errors
-from jobd.model.errors import AlreadyRunning, DaemonUnreachable, JobdError
+from jobd.model.errors import DaemonUnreachable, JobdError
+from jobd.model.messages import Refused
 
 LOG_NAME = "daemon.log"
 
@@ -75,7 +78,11 @@ def spawn(
     os.close(write_fd)
     os.close(log_fd)
     try:
-        _await_word(read_fd, timeout_s)
+        word = _await_word(read_fd, timeout_s)
+        if not word.strip().isdigit():
+            child.wait()
+            refused = msgspec.json.decode(word, type=Refused)
+            raise errors.BY_NAME.get(refused.error, JobdError)(refused.message, refused.hint)
     except TimeoutError:
         raise DaemonUnreachable(
             f"the daemon (pid {child.pid}) did not answer within {timeout_s:g} s", f"see {log_path}"
@@ -87,7 +94,8 @@ def spawn(
     return child
 
 
-def _await_word(read_fd: int, timeout_s: float) -> None:
+def _await_word(read_fd: int, timeout_s: float) -> bytes:
+    """Return the line that a daemon that starts writes for its starter."""
     poll = select.poll()
     poll.register(read_fd, select.POLLIN)
     deadline = time.monotonic() + timeout_s
@@ -95,22 +103,19 @@ def _await_word(read_fd: int, timeout_s: float) -> None:
     while not text.endswith(b"\n"):
         if not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
             raise TimeoutError
-        got = os.read(read_fd, 100)
+        got = os.read(read_fd, 4096)
         if not got:
             raise EOFError
         text += got
+    return text
 
 
 def what_it_said(status: int, log_path: str, began_at: int = 0) -> JobdError:
-    """Turn the last words of a daemon that has ended into the error that it met."""
+    """Turn the last words of a daemon that has ended later on into the error that it met."""
     with open(log_path, encoding="utf-8", errors="replace") as file:
         file.seek(began_at)
         lines = [line.rstrip() for line in file if line.strip()]
-    at_start: list[type[JobdError]] = [
-        AlreadyRunning,
-        *errors.BY_NAME.values(),
-    ]  # of those with this code, the likeliest first
-    kind = next((e for e in at_start if e.code == status), JobdError)
+    kind = next((e for e in errors.BY_NAME.values() if e.code == status), JobdError)
     said = next((line for line in reversed(lines) if line.startswith("jobd: ")), "")
     if not said:
         return DaemonUnreachable(

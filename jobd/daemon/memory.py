@@ -13,18 +13,17 @@ import fcntl
 import os
 import shutil
 import stat
-
-import msgspec
+from typing import NamedTuple
 
 from jobd.blobs import MARK, memory_directory
 from jobd.daemon.lock import private_directory
 
 
-class Belongs(msgspec.Struct, frozen=True):
+class Belongs(NamedTuple):
     """What a mark says."""
 
-    state_dir: str
     device: int
+    state_dir: bytes
 
 
 class Memory:
@@ -41,9 +40,9 @@ class Memory:
         self._mark = self.directory + MARK
         self._fd = _open_locked(self._mark)
         try:
-            belongs = Belongs(os.path.realpath(state_dir), os.stat(state_dir).st_dev)
+            place = os.fsencode(os.path.realpath(state_dir))
             os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, msgspec.json.encode(belongs), 0)
+            os.pwrite(self._fd, b"%d %s" % (os.stat(state_dir).st_dev, place), 0)
             private_directory(self.directory)
         except BaseException:
             self.release()
@@ -72,11 +71,10 @@ def _sweep_one(mark: str) -> None:
     fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            belongs = msgspec.json.decode(os.read(fd, 65_536), type=Belongs)
-        except msgspec.MsgspecError:
+        device, _, place = os.read(fd, 65_536).partition(b" ")
+        if not (device.isdigit() and place):
             return  # the disk was full, or its daemon was killed in between
-        if _is_gone(belongs):
+        if _is_gone(Belongs(int(device), place)):
             shutil.rmtree(mark.removesuffix(MARK), ignore_errors=True)
             os.unlink(mark)
     finally:

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from jobd._version import __version__
 from jobd.blobs import remove_memory
 from jobd.config.settings import Settings
@@ -28,8 +30,9 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
 from jobd.failpoints import hit
 from jobd.model.blob import Place
-from jobd.model.errors import ConfigError, StoreFailed
+from jobd.model.errors import ConfigError, JobdError, StoreFailed
 from jobd.model.job import Lease
+from jobd.model.messages import refusal
 from jobd.model.queues import DEFAULT, Rule, unknown_queue
 from jobd.pool import cgroup
 from jobd.pool.protocol import Settings as PoolSettings
@@ -51,7 +54,8 @@ GC_THRESHOLD = (100_000, 20, 1_000)
 def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = None) -> int:
     """Run a daemon to its end; return the exit code.
 
-    ``ready_fd`` is closed after a line was written to it: the pid, once requests are answered.
+    ``ready_fd`` is closed after a line was written to it: the pid, once requests are answered, or
+    a ``Refused``, in JSON, that has the error because of which there will be none.
     With an ``owner`` it is a private one, which ends with that process.
 
     Raises:
@@ -64,7 +68,12 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
         stream=sys.stderr,
     )
     with contextlib.ExitStack() as stack:
-        daemon = _prepare(settings, stack, owner)
+        try:
+            daemon = _prepare(settings, stack, owner)
+        except JobdError as error:
+            if ready_fd is not None:
+                _tell_starter(ready_fd, _as_json(error))
+            raise
         daemon.catch_signals()  # before anybody hears that it runs, and stops it
         gc.collect()
         gc.freeze()
@@ -73,7 +82,7 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
             "jobd %s is running, pid %d, state in %s", __version__, os.getpid(), settings.state_dir
         )
         if ready_fd is not None:
-            _tell_starter(ready_fd)
+            _tell_starter(ready_fd, b"%d" % os.getpid())
         try:
             daemon.run()
         except StoreFailed as error:
@@ -89,12 +98,20 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
     return 0
 
 
-def _tell_starter(ready_fd: int) -> None:
+def _tell_starter(ready_fd: int, word: bytes) -> None:
     try:
-        os.write(ready_fd, f"{os.getpid()}\n".encode())
+        os.write(ready_fd, word + b"\n")
     except OSError:
         pass  # whoever started us waits no longer; that is no reason to end
     os.close(ready_fd)
+
+
+def _as_json(error: JobdError) -> bytes:
+    told = refusal(0, error)
+    for name in ("message", "hint"):  # there may be the name of a file in them, of any bytes
+        text = getattr(told, name).encode("utf-8", "backslashreplace").decode()
+        setattr(told, name, text)
+    return msgspec.json.encode(told)
 
 
 def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | None) -> Daemon:

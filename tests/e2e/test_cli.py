@@ -143,6 +143,7 @@ def test_start_says_which_daemon_holds_the_state_directory(make_daemon: Make) ->
     assert f"pid {first['pid']}" in second.stderr
     error = as_json(daemon, "start", code=75)
     assert error["error"] == "already_running"
+    assert error["hint"].startswith("use it, stop it with 'jobd stop'")
     assert str(first["pid"]) in error["message"]
     assert as_json(daemon, "stop") == {
         "schema": "jobd.stop/1",
@@ -165,6 +166,25 @@ def test_start_takes_paths_and_settings(make_daemon: Make, tmp_path: Path) -> No
     assert daemon.cli("submit", "work:nothing").returncode == 2
     assert as_json(daemon, "status")["durability"] == "off"
     assert ok(daemon, "stop", "--now", "-q") == ""
+
+
+def test_a_daemon_that_cannot_start_tells_its_starter_why(make_daemon: Make) -> None:
+    """Its own error, and not one that has the same exit code; whatever bytes are in a name."""
+    daemon = make_daemon()
+    odd = os.fsdecode(os.fsencode(daemon.root) + b"/\xff")
+    os.makedirs(f"{odd}/jobd.db", mode=0o700)
+    os.chmod(odd, 0o700)
+    for state_dir in (odd, str(daemon.root / "plain")):
+        os.makedirs(f"{state_dir}/jobd.db", mode=0o700, exist_ok=True)
+        os.chmod(state_dir, 0o700)
+        done = daemon.cli(
+            "start", "--json", "--state-dir", state_dir, "--socket", f"{daemon.root}/s"
+        )
+        error = json.loads(done.stdout)
+        assert done.returncode == error["code"]
+        assert error["error"] in {"bad_configuration", "store_failed"}
+        assert "jobd.db" in error["message"]
+        assert "its log is" not in error["hint"]
 
 
 def test_start_refuses_settings_that_cannot_be(make_daemon: Make) -> None:

@@ -92,13 +92,13 @@ def test_a_state_directory_that_is_not_mounted_is_not_gone(
     shutil.rmtree(lost)
     gone = memory._is_gone
     monkeypatch.setattr(
-        memory, "_is_gone", lambda b: gone(memory.Belongs(b.state_dir, b.device + 1))
+        memory, "_is_gone", lambda b: gone(memory.Belongs(b.device + 1, b.state_dir))
     )
     daemons.callback(Memory(state_of(tmp_path, "other")).release)
     assert left.is_dir()
 
 
-@pytest.mark.parametrize("said", [b"", b"{", b"[]"])
+@pytest.mark.parametrize("said", [b"", b"12", b"12 ", b"x /tmp"])
 def test_a_mark_that_says_nothing_changes_nothing(
     tmp_path: Path, daemons: ExitStack, said: bytes
 ) -> None:
