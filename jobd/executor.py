@@ -32,7 +32,7 @@ import cloudpickle
 
 from jobd import context, payload
 from jobd.client import Client, Deferred
-from jobd.client.calls import BULK, many_calls, one_call, with_options
+from jobd.client.calls import in_bulks, many_calls, one_call, with_options
 from jobd.client.drafts import Draft
 from jobd.client.waiting import Arrivals
 from jobd.model.errors import (
@@ -365,7 +365,7 @@ class Executor(AnyExecutor):
     ) -> list[Deferred[Any]]:
         deferreds: list[Deferred[Any]] = []
         try:
-            for bulk in _chunks(calls, BULK):
+            for bulk in in_bulks(calls):
                 deferreds += self._engine.submit_many(
                     many_calls(fn, bulk, self._options, self._draft())
                 )

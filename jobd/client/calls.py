@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobd import payload
 from jobd.client.functions import Function, Shape, named
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from jobd.client.graphs import Plan
     from jobd.client.options import Options
 
-BULK = 10_000
-"""Calls that ``map`` sends in one message."""
+FIRST_BULK, BULK = 500, 10_000
+"""Calls that ``map`` sends in its first message, and in any: workers begin while the others are encoded."""
+
+T = TypeVar("T")
 
 
 def with_options(options: Said | None, given: Options) -> Said:
@@ -187,11 +189,12 @@ def _submit_of(  # all that a submit is made of
     return request
 
 
-def in_bulks(items: Iterable[Any]) -> Iterator[list[tuple[Any]]]:
-    """Yield calls with one argument each, as many together as are sent in one message."""
-    left = iter(items)
-    while chunk := [(item,) for item in islice(left, BULK)]:
-        yield chunk
+def in_bulks(calls: Iterable[T]) -> Iterator[list[T]]:
+    """Yield calls, as many together as are sent in one message."""
+    left, size = iter(calls), FIRST_BULK
+    while bulk := list(islice(left, size)):
+        yield bulk
+        size = min(2 * size, BULK)
 
 
 def _encode(

@@ -256,15 +256,15 @@ class Submitter:
     ) -> Iterator[Any]:
         """Submit a call for each item and yield the results in order.
 
-        All are submitted before this returns, in messages of ten thousand.  ``timeout`` is in
+        All are submitted before this returns, in messages of up to ten thousand.  ``timeout`` is in
         seconds, for the whole, from now.
 
         Raises:
-            UsageError: the function or an item cannot travel.
+            UsageError: the function or an item cannot travel; what was submitted before goes on.
         """
         deadline = deadline_of(timeout)
         deferreds: list[Deferred[Any]] = []
-        for calls in in_bulks(iterable):
+        for calls in in_bulks(zip(iterable, strict=False)):
             deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
         return _results(deferreds, deadline)
 
