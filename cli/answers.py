@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jobd.cli.render import answers_json, exit_code
-from jobd.model.errors import JobAborted, NotFound, NotReady
+from jobd.model.errors import DuplicateKey, JobAborted, NotFound, NotReady
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
@@ -17,6 +17,7 @@ CODES = {
     "it comes after": NotReady.code,
     "it waits for a failure": JobAborted.code,
     "is running": NotReady.code,
+    "its key": DuplicateKey.code,
 }
 """Exit codes of the answers that are refusals; all others mean that the job is as it was asked."""
 

@@ -60,6 +60,7 @@ EXIT_CODES = [
     ("6", "the job took longer than its --timeout or --soft-timeout"),
     ("7", "the job crashed: its worker died"),
     ("8", "several jobs, different ends"),
+    ("9", "another job has the same --key: its id is on stdout"),
     ("69, 75, 77, 78", "no daemon; busy or already running; denied; bad configuration"),
     ("124", "the command's own --timeout ran out; the job goes on"),
     ("130", "Ctrl-C; the job goes on"),

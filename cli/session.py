@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobd.cli.text import harmless, harmless_json, one_line
+from jobd.model.errors import DuplicateKey
 
 if TYPE_CHECKING:
     from jobd.client import Client
@@ -164,6 +165,8 @@ class Session:
         elif self.json:
             self.write_json(error_json(error))
         else:
+            if isinstance(error, DuplicateKey):
+                self.write(str(error.id))
             text = f"{error.message}: {error.hint}" if error.hint else error.message
             self.complain("jobd: " + one_line(text))
         return error.code
@@ -171,13 +174,16 @@ class Session:
 
 def error_json(error: JobdError) -> dict[str, object]:
     """Return an error: ``jobd.error/1``."""
-    return {
+    value: dict[str, object] = {
         "schema": "jobd.error/1",
         "code": error.code,
         "error": error.error,
         "message": _sayable(error.message),
         "hint": _sayable(error.hint),
     }
+    if isinstance(error, DuplicateKey):
+        value["id"] = error.id
+    return value
 
 
 def _sayable(text: str) -> str:

@@ -47,6 +47,9 @@ def submit(  # what is said on a command line
     )
     session.attached = [deferred.id]
     session.submitting = False
+    if not deferred.is_new:
+        session.note(f"jobd: job {deferred.id} has this key already, and no other was queued")
+        return deferred.id
     for sentence in instants(said):
         session.note(f"jobd: job {deferred.id} {sentence}")
     return deferred.id

@@ -64,6 +64,8 @@ class Core(Generic[D]):
         self.files = Files()
         self._failed: list[Submission] = []
         self._live: dict[int, weakref.ref[D]] = {}
+        self._twins: dict[int, list[weakref.ref[D]]] = {}
+        """More of them for the same jobs: submits with one key may be answered with one job."""
         self._received = 0
         self._unacknowledged = 0
         self.welcome: Welcome
@@ -171,9 +173,10 @@ class Core(Generic[D]):
             pending.replies.clear()
             yield pending.again()
         live = [(n, ref()) for n, ref in list(self._live.items())]
-        waiting = [n for n, d in live if d is not None and d._watched and d._ended is None]  # noqa: SLF001  # ours
+        live += [(n, ref()) for n, refs in list(self._twins.items()) for ref in refs]
+        waiting = {n: None for n, d in live if d is not None and d._watched and d._ended is None}  # noqa: SLF001  # ours
         if waiting:
-            yield encode([Watch(0, waiting, self.onlooker is not None)])
+            yield encode([Watch(0, [*waiting], self.onlooker is not None)])
 
     def take(self, frame: bytes) -> Iterable[bytes]:
         """Take in a frame; return what is to be sent because of it: usually nothing."""
@@ -189,6 +192,8 @@ class Core(Generic[D]):
                     deferred._ended = reply  # noqa: SLF001  # ours
                     if deferred._waiters is not None:  # noqa: SLF001  # ours
                         deferred.fire()
+                if self._twins:
+                    self._tell_twins(reply)
             elif type(reply) is Submitted:
                 self._submitted(reply)
             else:
@@ -203,8 +208,12 @@ class Core(Generic[D]):
         if not isinstance(submission, Submission):
             return
         submission.over = True
-        self.files.settle(submission.uid, refused=False)
+        self.files.settle(submission.uid, refused=reply.existed)
         live, first = self._live, reply.first
+        if reply.existed:
+            submission.existed = True
+            if first in live:
+                self._twins.setdefault(first, []).append(live[first])
         for deferred in submission.deferreds:
             number = deferred._id = first + deferred._index  # noqa: SLF001  # ours
             live[number] = weakref.ref(deferred)  # type: ignore[arg-type]  # made by `new`
@@ -212,6 +221,13 @@ class Core(Generic[D]):
         submission.frame = b""
         if submission._waiters is not None:  # noqa: SLF001  # ours
             submission.fire()
+
+    def _tell_twins(self, ended: Ended) -> None:
+        for ref in self._twins.pop(ended.id, ()):
+            deferred = ref()
+            if deferred is not None:
+                deferred._ended = ended  # noqa: SLF001  # ours
+                deferred.fire()
 
     def _answered(self, reply: Any) -> None:
         if type(reply) in (Progressed, Stuck):

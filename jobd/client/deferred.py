@@ -62,6 +62,14 @@ class DeferredBase(Waitable, Reference, Generic[T]):
         """The job that it waits for."""
         return (self._id,)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the submit has queued this job; False: it is another one, which has its key.
+
+        Never waits: it counts once there is an ``id``.
+        """
+        return self._submission is None or not self._submission.existed
+
     def done(self) -> bool:
         """Whether the job's end, or that it was refused, has been heard of; never waits."""
         return self._ended is not None or (

@@ -29,6 +29,9 @@ class Options(TypedDict, total=False):
     name: str
     bound: int
     hold: bool
+    key: str
+    unique: str | Sequence[str]
+    if_exists: str
     retries: int
     backoff: str | float | Sequence[float]
     jitter: float

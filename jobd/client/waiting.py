@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from jobd.model.errors import BY_NAME, JobdError, WaitTimeout
-from jobd.model.messages import Message, Refused
+from jobd.model.errors import JobdError, WaitTimeout
+from jobd.model.messages import Message, Refused, error_of
 
 if TYPE_CHECKING:
     from jobd.client.deferred import DeferredBase
@@ -119,7 +119,7 @@ class Pending(Waitable):
     def take(self, reply: Message) -> None:
         """Take in a reply."""
         if isinstance(reply, Refused):
-            self.error = BY_NAME.get(reply.error, JobdError)(reply.message, reply.hint)
+            self.error = error_of(reply)
             self.over = True
         else:
             self.replies.append(reply)
@@ -129,7 +129,7 @@ class Pending(Waitable):
 class Submission(Pending):
     """A submit; until it is answered, its deferred results live."""
 
-    __slots__ = ("deferreds", "function", "seen", "uid")
+    __slots__ = ("deferreds", "existed", "function", "seen", "uid")
 
     sent = True
     replies: list[Message]
@@ -139,7 +139,7 @@ class Submission(Pending):
         self._waiters = self._awaited = self.error = None
         self.rid = rid
         self.frame = frame
-        self.stream = self.over = self.seen = False
+        self.stream = self.over = self.seen = self.existed = False
         self.patient = True
         self.replies = []
         self.uid = uid

@@ -174,6 +174,8 @@ class Dependencies:
             first, count = found.first, found.count
         elif self._is_pending(key, waiting):
             raise _NotYet(key)
+        elif owner := self._daemon.keys.owner_of(key):
+            first, count = owner, 1
         else:
             first, count = self._store.submit_of(key) or (0, 0)
         if index >= count:
@@ -264,6 +266,8 @@ class Dependencies:
             if job.root != root_of(never):
                 self._blocked.abort(self._load(job), never)
         elif job.state is State.ABORTED:
+            if self._daemon.keys.taken(job):
+                return  # somebody may retry it when the key is free
             self._blocked.revive(self._load(job), is_waiting=self._is_waiting(job))
         elif not self._is_waiting(job):
             self._blocked.release(self._load(job))
@@ -273,6 +277,9 @@ class Dependencies:
         scheduler = self._scheduler
         if scheduler.is_unsettled(job.id):
             return "has not ended"
+        taken = self._daemon.keys.taken(job)
+        if taken:
+            return taken
         # Who has started once does not wait again.
         if not job.started_at and job.state in (State.ABORTED, State.CANCELLED, State.EXPIRED):
             never = self._never_after(job)

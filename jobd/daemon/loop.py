@@ -21,6 +21,7 @@ from jobd.daemon import logs
 from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
 from jobd.daemon.dependencies import Dependencies
+from jobd.daemon.keys import Keys
 from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
@@ -124,6 +125,7 @@ class Daemon:
         self.clients = Clients(Outbox(client_router))
         self.streams = StreamService(self)
         self.payloads = payloads
+        self.keys = Keys(self)
         self.dependencies = Dependencies(self)
         self.takes = Takes(self)
         self.retention = Retention(self)

@@ -224,7 +224,7 @@ class Requests:
                 self._functions.add(request.function)
         self._allowed.refuse_foreign(request)
         self._refuse_large(request)
-        self.policy(request)
+        self._daemon.keys.refuse_many(request, self.policy(request))
 
     def _has_to_be_checked(self, request: Submit) -> bool:
         return request.check and not request.by_value and not self._daemon.checks.passes(request)
@@ -233,7 +233,7 @@ class Requests:
         if request.inputs or request.after:
             self._daemon.dependencies.take_in(peer, request)
         else:
-            self._daemon.scheduler.submit(peer, request, self.policy(request))
+            self.take_in(peer, request)
 
     def _apply(self, peer: bytes, request: Apply) -> None:
         hit("submit.received")
@@ -246,6 +246,7 @@ class Requests:
                 self._refuse_wrong(call)
                 if len(call.args) != 1:
                     raise UsageError("a job of a graph is one call", "map has many")
+                self._daemon.keys.refuse_any(self.policy(call))
         if request.dry_run or self._is_new(peer, request):
             self._apply_checked(peer, request)
 
@@ -264,19 +265,35 @@ class Requests:
             self._daemon.dependencies.take_in(peer, request)
             hit("submit.accepted")
 
-    def take_in(self, peer: bytes, request: Submit | Apply, sources: Sources) -> None:
-        """Have the scheduler take in jobs that come after others.
+    def take_in(self, peer: bytes, request: Submit | Apply, sources: Sources | None = None) -> None:
+        """Have the scheduler take in jobs, which come after ``sources``, unless others have their keys.
 
         Raises:
             JobdError: it refuses them.
         """
         scheduler = self._daemon.scheduler
         if isinstance(request, Submit):
-            scheduler.submit(peer, request, self.policy(request), sources)
+            policy = self.policy(request)
+            if policy is not None and policy.key:
+                self._take_in_keyed(peer, request, policy, sources)
+            else:
+                scheduler.submit(peer, request, policy, sources)
         elif request.dry_run:
             self._daemon.clients.reply(peer, Accepted(request.rid))
         else:
-            scheduler.apply(peer, request, [self.policy(call) for call in request.jobs], sources)
+            policies = [self.policy(call) for call in request.jobs]
+            scheduler.apply(peer, request, policies, sources or Sources({}, {}))
+
+    def _take_in_keyed(
+        self, peer: bytes, request: Submit, policy: Policy, sources: Sources | None
+    ) -> None:
+        replaced = self._daemon.keys.claim(peer, request, policy)
+        if replaced is None:
+            return
+        scheduler = self._daemon.scheduler
+        scheduler.submit(peer, request, policy, sources)
+        for job in replaced:
+            scheduler.replace(scheduler.window.load(job), request.uid)
 
     @contextmanager
     def _about(self, call: Submit) -> Iterator[None]:
@@ -388,10 +405,11 @@ class Requests:
             first, count = found
             daemon.clients.reply(peer, Submitted(request.rid, first, count))
         if request.watch:
-            self._watch_all(peer, first, count)
+            self.watch_all(peer, first, count)
         return True
 
-    def _watch_all(self, peer: bytes, first: int, count: int) -> None:
+    def watch_all(self, peer: bytes, first: int, count: int) -> None:
+        """Tell a client of the ends of these jobs."""
         self._daemon.tasks.append(self._watch(peer, Watch(0, list(range(first, first + count)))))
 
     # -- waiting and results --

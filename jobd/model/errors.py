@@ -94,6 +94,24 @@ class PayloadUnreadable(JobdError):
     error = "payload_unreadable"
 
 
+class DuplicateKey(JobdError):
+    """Another job has the key of the one that was submitted.
+
+    Attributes:
+        id: its id.
+    """
+
+    code = 9
+    error = "duplicate_key"
+
+    def __init__(self, message: str, hint: str = "", *, id: int = 0) -> None:
+        super().__init__(message, hint)
+        self.id = id
+
+    def __reduce__(self) -> tuple[object, ...]:  # type: ignore[override]  # keyword state
+        return (type(self), (self.message, self.hint), self.__dict__)
+
+
 class ProtocolMismatch(JobdError):
     """Client and daemon do not speak the same version of the protocol."""
 

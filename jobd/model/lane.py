@@ -1,6 +1,6 @@
 """Lanes: the lines in which jobs wait that are not plain.
 
-A *plain* job has the queue ``default``, the priority 0, and no key of any kind.  All others
+A *plain* job has the queue ``default``, the priority 0, no fair key and no gate.  All others
 have a lane: the jobs that agree in priority, queue, fair key and gates.  A *gate* is a name
 of which at most so many jobs run at the same time.  A lane is written as a text, because the
 store finds jobs by it: one that sorts the higher priorities first, and keeps the lanes of
@@ -21,6 +21,9 @@ from jobd.model.queues import DEFAULT
 
 KEY = "key:"
 """Before the name of a gate that is a concurrency key."""
+
+UNIQUE = "unique:"
+"""Before the name of the gate of jobs with one key of which one runs at a time."""
 
 
 class Gate(NamedTuple):
@@ -46,6 +49,8 @@ def lane_of(policy: Policy | None) -> str:
     gates = (
         f"\t{policy.concurrency}\t{KEY}{policy.concurrency_key}" if policy.concurrency_key else ""
     )
+    if "running" in policy.unique and policy.key:
+        gates += f"\t1\t{UNIQUE}{policy.key}"
     if not (policy.priority or policy.fair_key or gates) and policy.queue == DEFAULT:
         return ""
     return f"{HIGHEST - policy.priority:04d}\t{policy.queue}\t{policy.fair_key}{gates}"

@@ -18,7 +18,7 @@ import msgspec
 from jobd.model.blob import Place
 from jobd.model.durations import LONGEST_S
 from jobd.model.edges import When
-from jobd.model.errors import JobdError
+from jobd.model.errors import BY_NAME, DuplicateKey, JobdError
 from jobd.model.job import AtBound, ErrorInfo, JobInfo, Progress
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Number, Selector
@@ -359,11 +359,15 @@ class Welcome(Message, tag=1):
 
 
 class Submitted(Message, tag=2):
-    """The jobs ``first`` to ``first + count - 1`` are durable."""
+    """The jobs ``first`` to ``first + count - 1`` are durable.
+
+    ``existed``: they are not those of this submit; the job has the same key, and stands for its one.
+    """
 
     rid: int
     first: int
     count: int
+    existed: bool = False
 
 
 class Refused(Message, tag=3):
@@ -373,6 +377,8 @@ class Refused(Message, tag=3):
     error: str
     message: str
     hint: str
+    id: int = 0
+    """The job that it is about, for ``duplicate_key``."""
 
 
 class Ended(Message, tag=4):
@@ -565,7 +571,18 @@ encode = msgspec.msgpack.Encoder().encode
 
 def refusal(rid: int, error: JobdError) -> Refused:
     """Return the answer that tells an error."""
-    return Refused(rid, error.error, error.message, error.hint)
+    refused = Refused(rid, error.error, error.message, error.hint)
+    if isinstance(error, DuplicateKey):
+        refused.id = error.id
+    return refused
+
+
+def error_of(refused: Refused) -> JobdError:
+    """Return the error that an answer tells."""
+    error = BY_NAME.get(refused.error, JobdError)(refused.message, refused.hint)
+    if isinstance(error, DuplicateKey):
+        error.id = refused.id
+    return error
 
 
 decode_replies = msgspec.msgpack.Decoder(list[Reply]).decode

@@ -43,6 +43,9 @@ LONGEST_NAME = 200
 HIGHEST = 1000
 """The highest priority; the lowest is as much under 0."""
 
+UNIQUE = ("live", "waiting", "running")
+"""What ``unique`` may have: no other job that has not ended, or has not started; no two that run."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -86,6 +89,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     hold: bool = False
     """It was held from the start."""
+
+    key: str = ""
+    """What it is unique by; empty: nothing."""
+    unique: list[str] = []
+    """In which states another job with this key is in its way, of live, waiting, running; empty: live."""
+    if_exists: str = "return"
 
     mem: int = 0
     cpus: float = 0.0
@@ -181,6 +190,25 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
         return int(text)
 
     return parse
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def parse(said: Any) -> str:
+        if said not in words:
+            raise UsageError(f"{said!r} is none of {', '.join(words)}", "give one of these")
+        return str(said)
+
+    return parse
+
+
+def _states(said: Any) -> list[str]:
+    parts = said.split(",") if isinstance(said, str) else said
+    words = [part.strip() if isinstance(part, str) else part for part in parts or ()]
+    if not words or not all(word in UNIQUE for word in words):
+        raise UsageError(
+            f"{said!r} are no states to be unique in", "give live, waiting, running, or two of them"
+        )
+    return [word for word in UNIQUE if word in words]
 
 
 def _flag(said: Any) -> bool:
@@ -309,6 +337,7 @@ def _rate(said: Any) -> str:
     return text
 
 
+_UNIQUE = "Only once"
 _AGAIN = "When it fails"
 _ORDER = "After other jobs"
 _TIME = "Time"
@@ -323,6 +352,21 @@ OPTIONS: dict[str, Option] = {
         _whole(1, MOST), "N", "Items that a stream may be ahead of its consumers.", _JOB
     ),
     "hold": Option(_flag, "", "Hold it until somebody releases it.", _JOB),
+    "key": Option(
+        _name, "TEXT", "Queue it only if no other job with this key is in its way.", _UNIQUE
+    ),
+    "unique": Option(
+        _states,
+        "STATES",
+        "Which are: live ones (not ended), waiting ones; running: one at a time.",
+        _UNIQUE,
+    ),
+    "if_exists": Option(
+        _one_of("return", "fail", "replace"),
+        "WHAT",
+        "Then return the id of that job, fail, or replace it if it waits.",
+        _UNIQUE,
+    ),
     "retries": Option(_whole(0, MOST), "N", "Run it again up to N times when it fails.", _AGAIN),
     "backoff": Option(
         _backoff,
@@ -402,7 +446,7 @@ OF_QUEUE: dict[str, Option] = {
 }
 """What concerns a queue, and not each of its jobs: in ``[queues.NAME]``, and with ``jobd queue set``."""
 
-ONCE = frozenset({"in", "at", "name", "hold", *AFTER})
+ONCE = frozenset({"in", "at", "name", "hold", "key", *AFTER})
 """Options of one submit, which make no sense as a default."""
 
 
@@ -502,6 +546,10 @@ def decode_options(data: bytes) -> Said:
     if not AFTER.keys().isdisjoint(given):
         raise UsageError("edges are no options of a policy", "is the client of another version?")
     said = parse_options(given)
+    if "key" not in said:
+        for name in ("unique", "if_exists"):
+            if name in said:
+                raise UsageError(f"{name}: it is about jobs with one key", "give a key, too")
     if at is not None:
         said["at"] = _at(at)
     return said

@@ -135,6 +135,11 @@ class Aftermath:
             self._again(job, State.TIMED_OUT, step.delay_us)
 
     def finish(self, job: Job, event: Event) -> None:
+        """Record a job's end, and have those told who come after it."""
+        self.record(job, event)
+        self.tell(job)
+
+    def record(self, job: Job, event: Event) -> None:
         """Record a job's end."""
         job.state = transition(job.state, event)
         job.due_at = 0
@@ -143,6 +148,9 @@ class Aftermath:
         if event is Event.SUCCEED or event is Event.FAIL:
             job.cause = ""
         self._ledger.store(job)
+
+    def tell(self, job: Job) -> None:
+        """Have those told who come after a job that has ended."""
         if self._blocked.spilled or self._blocked.missing:
             self._blocked.ended(job)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from jobd.model.edges import When
 from jobd.model.job import Job, Lease, Parcel, Record
-from jobd.model.messages import Reply
+from jobd.model.messages import Refused, Reply, Submitted
 from jobd.model.options import Policy
 from jobd.model.orders import Run
 from jobd.model.queues import DEFAULT, Override
@@ -34,6 +34,12 @@ class Submission(msgspec.Struct):
     """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
     lane: str = ""
     """The lane of its jobs, if they are in parcels; else ""."""
+    key: str = ""
+    """Of its one job."""
+    replaces: list[int] = []
+    """Jobs that are cancelled with the commit that stores this, for its sake."""
+    answers: list[tuple[bytes, Submitted | Refused]] = []
+    """To other submits, which are about its job: told when this is, or refused as this is."""
 
     @property
     def in_backlog(self) -> bool:
@@ -79,6 +85,10 @@ class Batch:
         self.orders: list[tuple[str, Run]] = []
         """Jobs to start once it is on record that they may have."""
         self.replies: list[tuple[bytes, Reply]] = []
+        self.early_replies: list[tuple[bytes, Reply]] = []
+        """Those that must be told before the ends of jobs."""
+        self.keyed: dict[str, set[int]] = {}
+        """Of the jobs with something to store, those that have a key."""
         self.recorded: list[tuple[str, int]] = []
         """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
         self.edges: list[tuple[int, int, When, bool]] = []
@@ -113,6 +123,7 @@ class Batch:
             or self.leases
             or self.ended_leases
             or self.replies
+            or self.early_replies
             or self.orders
             or self.recorded
             or self.items

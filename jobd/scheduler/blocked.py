@@ -220,6 +220,12 @@ class Blocked:
         job.state = transition(job.state, Event.HOLD)
         self._ledger.store(job)
 
+    def restore(self, job: Job) -> None:
+        """Take a job in that is blocked again, because what it was to be was not stored."""
+        self.spilled += 1
+        if job.id <= self._ledger.stored_high:  # else it is looked at with its edges
+            self.fresh[job.id] = None
+
     def let_go(self, job: Job) -> None:
         """Make a held job what its edges, and then its time, make it; the edges are looked at later."""
         job.state = transition(job.state, Event.LET_GO)

@@ -44,7 +44,10 @@ class Clocks:
 def is_limited(policy: Policy | None) -> bool:
     """Whether attempts of a job must not wait in a worker's hands."""
     return policy is not None and bool(
-        policy.timeout or policy.soft_timeout or is_restricted(policy)
+        policy.timeout
+        or policy.soft_timeout
+        or "waiting" in policy.unique  # what is in a worker's hands does not count as waiting
+        or is_restricted(policy)
     )
 
 

@@ -77,6 +77,7 @@ from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.stops import Stops
 from jobd.scheduler.streams import Streams
+from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers, is_timed
 from jobd.scheduler.window import Window
 
@@ -169,6 +170,7 @@ class Scheduler:
             self.streams,
             options.max_crashes,
         )
+        self.succession = Succession(self.ledger, self.blocked, self.timers, self.aftermath)
         self.draining = False
         self.degraded = False
         """The disk was full: nothing starts before its record is stored."""
@@ -280,6 +282,9 @@ class Scheduler:
         for submission in batch.submissions:
             for peer, rid in submission.tell:
                 replies.append((peer, Submitted(rid, submission.first, submission.count)))
+            replies += submission.answers
+            self.succession.kept(submission)
+        replies += batch.early_replies
         self._tell_ends(batch)
         self.lanes.stored(batch.submissions, self._settled_high)
         if batch.edges:
@@ -332,6 +337,9 @@ class Scheduler:
             self.streams.void(range(submission.first, submission.first + submission.count))
             for peer, rid in submission.tell:
                 self._effects.replies.append((peer, refusal(rid, error)))
+            for peer, reply in submission.answers:
+                self._effects.replies.append((peer, refusal(reply.rid, error)))
+            self.succession.lost(submission)
         self.lanes.stored((), self._settled_high)
         self._recall()
 
@@ -367,7 +375,7 @@ class Scheduler:
         policy: Policy | None = None,
         sources: Sources | None = None,
     ) -> None:
-        """Take in the jobs of a submit whose key is new; answered when they are durable.
+        """Take in the jobs of a submit whose uid is new; answered when they are durable.
 
         ``sources`` tells of those that they come after; ``request`` has their ids only by now.
 
@@ -377,8 +385,10 @@ class Scheduler:
         """
         count = len(request.args)
         submission = self._open_submission(peer, request, count)
-        if policy is not None and policy.queue != DEFAULT:
-            submission.queues = [(policy.queue, count)]
+        if policy is not None:
+            submission.key = policy.key
+            if policy.queue != DEFAULT:
+                submission.queues = [(policy.queue, count)]
         if sources is None and not has_own_row(policy, count):
             submission.lane = lane_of(policy)
             self._submit_parcels(submission, request, policy)
@@ -455,6 +465,10 @@ class Scheduler:
                 self.lanes.admit(record, lane, watcher)
             else:
                 self.window.admit(record, watcher)
+
+    def replace(self, job: Job, uid: bytes) -> None:
+        """Let the one job of a submit that is not durable yet take the place of a waiting one in memory."""
+        self.succession.replace(job, self.ledger.submissions[uid])
 
     def put(self, peer: bytes, request: Put) -> None:
         """Take in a value, as the result of a job that has succeeded; answered when it is durable.
@@ -551,7 +565,11 @@ class Scheduler:
         the time between TERM and KILL, instead of the job's own; a later cancel can shorten it.
         """
         if job.state >= ENDED:
-            return "already finished"
+            if self.succession.confirm(job.id) is None:
+                return "already finished"
+            job.cause = reason or job.cause
+            self.ledger.store(job)
+            return "cancelled"
         if job.state is State.RUNNING and only_waiting:
             return "is running"
         if reason or job.stop is not Event.CANCEL:  # else why it was cancelled first is kept
@@ -586,6 +604,8 @@ class Scheduler:
 
     def hold(self, job: Job) -> str:
         """Set a job aside that is in memory; return the answer."""
+        if job.id in self.succession.pending:
+            return job.cause
         if job.state >= ENDED:
             return "already finished"
         if job.state is State.RUNNING:
@@ -596,6 +616,8 @@ class Scheduler:
 
     def release(self, job: Job) -> str:
         """Let a job go that is in memory; return the answer."""
+        if job.id in self.succession.pending:
+            return job.cause
         if job.state >= ENDED:
             return "already finished"
         if job.state is not State.HELD:
@@ -686,6 +708,11 @@ class Scheduler:
     def answer(self, peer: bytes, reply: Reply) -> None:
         """Send this reply once all that was decided so far is durable."""
         self.ledger.batch.replies.append((peer, reply))
+        self.ledger.batch.urgent = True
+
+    def answer_early(self, peer: bytes, reply: Reply) -> None:
+        """Send this reply once all that was decided so far is durable, before any end is told."""
+        self.ledger.batch.early_replies.append((peer, reply))
         self.ledger.batch.urgent = True
 
     # -- workers --
@@ -1138,7 +1165,12 @@ def has_own_row(policy: Policy | None, count: int) -> bool:
     """Whether each of so many new jobs with this policy has a row of its own at once."""
     if policy is None:
         return False
-    return is_timed(policy) or policy.hold or (count <= FEW and bool(lane_of(policy)))
+    return (
+        is_timed(policy)
+        or policy.hold
+        or bool(policy.key)
+        or (count <= FEW and bool(lane_of(policy)))
+    )
 
 
 def queue_of(job: Job) -> str:

@@ -50,6 +50,8 @@ class Ledger:
         if not job.void:
             self.batch.jobs[job.id] = job
             self.batch.urgent = True
+            if job.policy is not None and job.policy.key:
+                self.batch.keyed.setdefault(job.policy.key, set()).add(job.id)
 
     def lease(self, worker: str, jobs: list[Job]) -> Lease:
         """Put on record that the worker may start these attempts."""
@@ -76,6 +78,13 @@ class Ledger:
         yield from self.batch.jobs.values()
         if self.in_flight is not None:
             yield from self.in_flight.jobs.values()
+
+    def unsettled_with(self, key: str) -> set[int]:
+        """Return those of them that have this key; some may have been refused since."""
+        found = set(self.batch.keyed.get(key, ()))
+        if self.in_flight is not None:
+            found |= self.in_flight.keyed.get(key, set())
+        return found
 
     def count_unsettled(self) -> int:
         """Return how many these are."""
@@ -153,7 +162,8 @@ class Ledger:
     def lost(self, jobs: dict[int, Job]) -> list[Submission]:
         """The batch in flight was rolled back: keep all but its submissions for the next.
 
-        Returns these, and those of the open batch that come after one of their ``jobs``.
+        Returns these, and those of the open batch that come after one of their ``jobs``, or have
+        one of their keys.
         """
         failed = self.in_flight
         assert failed is not None
@@ -179,13 +189,20 @@ class Ledger:
         return failed.submissions + self._withdraw(failed.submissions, jobs)
 
     def _withdraw(self, failed: list[Submission], jobs: dict[int, Job]) -> list[Submission]:
-        """Take submissions out of the open batch that come after jobs which never were."""
+        """Take submissions out of the open batch that come after jobs which never were, or have their keys.
+
+        The latter were taken in as it was not known that another job would keep the key.
+        """
         batch = self.batch
         gone = [(s.first, s.first + s.count) for s in failed]
+        keys = {s.key for s in failed}
         found: list[Submission] = []
         for submission in batch.submissions if gone else ():  # sources are older than who waits
-            if submission.has_rows and _comes_after(submission, jobs, gone):
+            if submission.has_rows and (
+                (submission.key and submission.key in keys) or _comes_after(submission, jobs, gone)
+            ):
                 gone.append((submission.first, submission.first + submission.count))
+                keys.add(submission.key)
                 found.append(submission)
         for submission in found:
             batch.submissions.remove(submission)
@@ -217,6 +234,9 @@ class Ledger:
         batch.settled[:0] = failed.settled
         batch.orders[:0] = failed.orders
         batch.replies[:0] = failed.replies
+        batch.early_replies[:0] = failed.early_replies
+        for key, numbers in failed.keyed.items():
+            batch.keyed.setdefault(key, set()).update(numbers)
         batch.recorded[:0] = failed.recorded
         if failed.items or failed.dropped or failed.cleared:
             again = set(batch.cleared)

@@ -35,6 +35,7 @@ CREATE TABLE jobs (
     policy     BLOB,                         -- msgpack: the options in force; NULL: all as built in
     inputs     BLOB,                         -- msgpack: the jobs whose results are arguments; NULL: none
     after      BLOB,                         -- msgpack: others that it comes after, and when; NULL: none
+    key        TEXT,                         -- what it is unique by; NULL: nothing
     due_at     INTEGER,                      -- when the clock does something to it; NULL: never
     lane       TEXT,                         -- in which it waits for its turn; NULL: it is plain
     CHECK (due_at IS NULL OR state < 10),    -- nothing happens to what is over
@@ -52,6 +53,9 @@ CREATE INDEX queued ON jobs (id) WHERE state = 3 AND lane IS NULL;
 CREATE INDEX lanes ON jobs (lane, id) WHERE state = 3 AND lane IS NOT NULL;
 CREATE INDEX due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX blocked ON jobs (id) WHERE state = 2;
+
+-- Who has a key.
+CREATE INDEX keys ON jobs (key) WHERE key IS NOT NULL AND state < 10;
 
 -- Whose inputs' values must not be deleted yet.
 CREATE INDEX needy ON jobs (id) WHERE inputs IS NOT NULL AND state < 10;

@@ -61,7 +61,7 @@ _unpack_queued = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, detail, value, policy, inputs, after, due_at, lane"
+    "pid, detail, value, policy, inputs, after, due_at, lane, key"
 )
 _WITHOUT_VALUE = _COLUMNS.replace("value", "NULL")
 _PLACES = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
@@ -471,6 +471,11 @@ class Store:
             (*after, limit),
         )
 
+    def keyed(self, key: str, limit: int) -> list[int]:
+        """Return jobs with this key that have not ended, the oldest first."""
+        sql = "SELECT id FROM jobs WHERE key = ? AND state < 10 ORDER BY id LIMIT ?"
+        return [row[0] for row in self._all(sql, (key, limit))]
+
     # -- who waits for whom --
 
     def states(self, numbers: list[int]) -> dict[int, State]:
@@ -680,6 +685,7 @@ def _row(job: Job) -> tuple[object, ...]:
         None if job.after is None else _pack(job.after),
         job.due_at or None,
         job.lane or None,
+        None if job.policy is None else job.policy.key or None,
     )
 
 

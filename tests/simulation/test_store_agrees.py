@@ -108,6 +108,10 @@ class BothStores(FakeStore):
         """Compare what the clock does something to."""
         return self._same(super().due(after, limit), self.real.due(after, limit))
 
+    def keyed(self, key: str, limit: int) -> list[int]:
+        """Compare who has a key."""
+        return self._same(super().keyed(key, limit), self.real.keyed(key, limit))
+
     def states(self, numbers: list[int]) -> dict[int, State]:
         """Compare the states of some jobs."""
         return self._same(super().states(numbers), self.real.states(numbers))

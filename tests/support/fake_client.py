@@ -52,6 +52,13 @@ from jobd.model.states import State
 FUNCTIONS = ("m:short", "m:short", "m:fickle", "m:long", "m:killer")
 
 
+KEYS: list[tuple[str, list[str]]] = [
+    ("live", ["live"]),
+    ("wait", ["waiting"]),
+    ("run", ["running"]),
+    ("run-wait", ["waiting", "running"]),
+]
+
 Asked = (
     Submit
     | Put
@@ -111,12 +118,14 @@ class FakeClient:
         held: float = 0.0,
         ordered: float = 0.0,
         queued: float = 0.0,
+        keyed: float = 0.0,
     ) -> None:
         self.number = number
         self.depends = depends
         self.limited = limited
         """How often it submits jobs that have others for inputs."""
-        self.retries, self.timed, self.held, self.ordered = retries, timed, held, ordered
+        self.retries, self.timed, self.held = retries, timed, held
+        self.ordered, self.keyed = ordered, keyed
         """How often the jobs have options of the kind."""
         self.queued = queued
         """How often they are in another queue than the default one."""
@@ -171,6 +180,8 @@ class FakeClient:
         """Submit one job or several under a new key."""
         dice = self._rng.random
         count = 1 if one or dice() < 0.6 else int(dice() * 9) + 2
+        keyed = self._key() if not one and dice() < self.keyed else {}
+        count = 1 if keyed else count
         self._next_key += 1
         uid = self.session + self._next_key.to_bytes(8, "big")
         nests = dice() < self.nests
@@ -180,7 +191,7 @@ class FakeClient:
         pad = b"." * int(dice() * 12)
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
         check, nargs = dice() < 0.2, int(dice() * 3)
-        options = encode_options(self._options(function))
+        options = encode_options(self._options(function) | keyed)
         inputs = [] if one or dice() > self.depends else [self._inputs() for _ in args]
         after: list[tuple[int | bytes, When]] = []
         if not one and dice() < self.depends:
@@ -213,6 +224,13 @@ class FakeClient:
         self.open[uid] = order
         self.resend(uid)
         return order
+
+    def _key(self) -> Said:
+        """Choose one of a few keys; its name says in which states its jobs are unique."""
+        dice = self._rng.random
+        name, unique = KEYS[int(dice() * len(KEYS))]
+        what = ("return", "fail", "replace")[int(dice() * 3)]
+        return {"key": f"{name}{int(dice() * 2)}", "unique": unique, "if_exists": what}
 
     def put(self) -> Submission:
         """Put a value under a new key."""

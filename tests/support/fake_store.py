@@ -352,6 +352,11 @@ class FakeStore:
         found = sorted((j.due_at, j.id) for j in self.rows.values() if j.due_at)
         return [entry for entry in found if entry > after][:limit]
 
+    def keyed(self, key: str, limit: int) -> list[int]:
+        """Return jobs with this key that have not ended, the oldest first."""
+        live = (j for j in self.rows.values() if j.state < State.SUCCEEDED and j.policy)
+        return sorted(j.id for j in live if j.policy and j.policy.key == key)[:limit]
+
     def states(self, numbers: list[int]) -> dict[int, State]:
         """Return the states of those of these jobs that exist."""
         found = {number: self.state_of(number) for number in numbers}

@@ -33,7 +33,7 @@ from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
 from simulation_inputs import Broken, waiting_for
-from simulation_order import Turns
+from simulation_order import Turns, lane_of
 from simulation_queues import ChangeTruth, QueueTruth, choose_rules
 from simulation_truth import Slots, Truth, check_daemon, check_end
 
@@ -210,6 +210,7 @@ class Simulation:
         self._limited = (0.0, 0.3)[int(self._dice() * 2)]
         self._retries = (0.0, 0.3, 0.8)[int(self._dice() * 3)]
         self._timed = (0.0, 0.2, 0.7)[int(self._dice() * 3)]
+        self._keyed = (0.0, 0.0, 0.6)[int(self._dice() * 3)]
         self._held = (0.0, 0.0, 0.2)[int(self._dice() * 3)]
         self._ordered = (0.0, 0.3, 0.9)[int(self._dice() * 3)]
         self._queued = (0.0, 0.2, 0.8)[int(self._dice() * 3)]
@@ -439,6 +440,7 @@ class Simulation:
         self.truth.see_submits(daemon)
         self.truth.edges.see(daemon)
         check_daemon(daemon, self.store, self._room)
+        self.truth.keys.check(daemon)
         self.truth.limits.look(daemon.scheduler)
         self._slots.check(daemon.scheduler)
         self._queues.look(daemon.scheduler)
@@ -490,6 +492,7 @@ class Simulation:
             held=self._held,
             ordered=self._ordered,
             queued=self._queued,
+            keyed=self._keyed,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
@@ -813,6 +816,8 @@ class Simulation:
             job = known.assigned.get(worker.running.task.id)
             if job is not None and scheduler.queues.is_limited(queue_of(job)):
                 continue  # it might have its only slot
+            if job is not None and lane_of(job).gates:
+                continue  # others of its key wait for it
             is_stream = worker.stream is not None  # it has an end of its own
             if job is not None and job.stop is None and not (worker.running.deaf or is_stream):
                 worker.steps_left = FOR_EVER

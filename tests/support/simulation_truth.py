@@ -18,6 +18,7 @@ from fake_pool import FakeWorker, Witness, result_of
 from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
 from simulation_inputs import Broken, EdgeTruth, check_edges, check_waits
+from simulation_keys import KeyTruth
 from simulation_limits import TimeTruth, check_limits, judge_limit
 from simulation_order import OrderTruth, check_order, check_order_end, is_open, runnable
 from simulation_timers import RetryTruth, check_timers
@@ -47,6 +48,7 @@ class Truth(Witness):
         self.streams = StreamTruth(store)
         self.times = RetryTruth(store)
         self.edges = EdgeTruth()
+        self.keys = KeyTruth(store)
         store.landed = self.committed
         self.max_crashes = 0
         self.boot = ""
@@ -97,6 +99,7 @@ class Truth(Witness):
         if task.id not in self.reopened:  # those run at once
             self.times.started(task)
         self.order.started(task, self.known(task.id), {**self.running})
+        self.keys.started(worker, task, self.running)
         self.running[args] = worker
         self.limits.started(worker, task)
         self.last[args] = task.attempt
@@ -202,6 +205,7 @@ class Truth(Witness):
         for args in (self.running.keys() | self.last.keys()) - durable:
             self.forget(args)
         self._pledged.clear()
+        self.keys.daemon_died()
         self.boot = boot
 
     def forget(self, args: bytes) -> None:
@@ -266,6 +270,7 @@ class Truth(Witness):
             self.edges.ended(new)
         for old, new in commit.rows:
             self._judge_row(old, new, commit)
+            self.keys.judge_row(new)
             self.edges.judge(old, new)
         for before, after in commit.replaced:
             if before is not None and before != after:
@@ -359,6 +364,8 @@ class Truth(Witness):
     def told(self, message: Message) -> None:
         """Judge a message to a client: it must be so, durably."""
         match message:
+            case Submitted(existed=True) | Refused(error="duplicate_key"):
+                self.keys.told(message)
             case Submitted(_, first, count):
                 for number in range(first, first + count):
                     if self.store.state_of(number) is None:
@@ -422,6 +429,8 @@ _FITS: dict[str, Callable[[Job], bool]] = {
     "it comes after": lambda row: row.state is not State.SUCCEEDED,
     "it waits for a failure": lambda row: row.state is not State.SUCCEEDED,
     "has not ended": lambda _: True,
+    "its key": lambda _: True,
+    "replaced by": lambda _: True,
     "held": lambda row: row.state in (State.HELD, State.CANCELLED, State.EXPIRED),
     "released": lambda _: True,
     "is not held": lambda _: True,
