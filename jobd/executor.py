@@ -302,11 +302,13 @@ class Executor(AnyExecutor):
         """Return a view of this executor whose jobs have these options.
 
         Args:
-            options: as ``jobd.Client.options`` takes them.
+            options: as ``jobd.Client.options`` takes them, but for a ``key``: a future is of its own job.
 
         Raises:
             UsageError: there is no such option, or it is of another type.
         """
+        if "key" in options:
+            raise UsageError("a future has a job of its own, and no key", "use jobd.Client")
         view = object.__new__(Executor)
         view.__dict__ |= self.__dict__ | {"_options": with_options(self._options, options)}
         return view

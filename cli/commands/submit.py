@@ -24,6 +24,8 @@ jobd submit --follow mytasks:tail_log /var/log/x   a generator: one JSON value a
 jobd submit mytasks:fetch URL --retries 5 --backoff exponential:1s --timeout 30s
 jobd submit mytasks:report --at 'tomorrow 09:00' --expires 1d
 jobd submit mytasks:render a.blend --soft-timeout 50s --timeout 1m --mem 2G --nice 10
+jobd submit mytasks:reindex --key index --unique waiting,running
+jobd submit mytasks:sync --key sync --if-exists fail
 jobd submit --hold mytasks:deploy v2.0             nothing happens until 'jobd release'
 jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
 """

@@ -21,17 +21,20 @@ from simulation import Failed, Simulation
 
 from jobd.daemon import loop
 from jobd.daemon.dependencies import Dependencies
+from jobd.daemon.keys import Keys
 from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.again import Step, Then
+from jobd.scheduler.batch import Submission
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.queues import Override, Queues
 from jobd.scheduler.staff import Staff
 from jobd.scheduler.stops import Stops
+from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 
@@ -179,6 +182,25 @@ def _holds_in_name_only(_: Blocked, job: Job) -> None:
     pass
 
 
+def _sees_only_what_is_stored(ledger: Ledger, key: str) -> set[int]:  # noqa: ARG001  # as it is called
+    return set()
+
+
+def _gives_every_round(keys: Keys, job: Job) -> str:  # noqa: ARG001  # as it is called
+    return ""
+
+
+def _restores_nobody(succession: Succession, submission: Submission) -> None:
+    for number in submission.replaces:
+        succession.confirm(number)
+
+
+def _keeps_those_behind(ledger: Ledger, failed: list[Submission], jobs: dict[int, Job]) -> Any:
+    for submission in (*failed, *ledger.batch.submissions):
+        submission.key = ""
+    return ledger_withdraw(ledger, failed, jobs)
+
+
 def _gives_no_values(_: Dependencies, run: Run) -> None:
     for task in run.tasks:
         task.inputs = [b"" for _ in task.inputs]
@@ -264,6 +286,7 @@ queues_opens_at = Queues.opens_at
 scheduler_set_queue = Scheduler.set_queue
 pool_kill = FakePool.kill
 ledger_lease = Ledger.lease
+ledger_withdraw = Ledger._withdraw
 clocks_start = Clocks.start
 blocked_ended = Blocked.ended
 blocked_tell = Blocked._tell
@@ -307,6 +330,10 @@ daemon_bury = loop.Daemon._bury
         (Blocked, "_tell", _waits_for_one_input),
         (Blocked, "let_go", _lets_go_at_once),
         (Blocked, "hold", _holds_in_name_only),
+        (Ledger, "unsettled_with", _sees_only_what_is_stored),
+        (Keys, "taken", _gives_every_round),
+        (Succession, "lost", _restores_nobody),
+        (Ledger, "_withdraw", _keeps_those_behind),
         (blocked, "root_of", _blames_the_nearest),
         (Queues, "opens_at", _opens_every_queue),
         (Queues, "opens_at", _opens_by_no_clock),

@@ -268,3 +268,20 @@ def test_what_is_no_id_is_refused_at_once(number: Any) -> None:
     """The daemon would drop the message, and the client send it again and again."""
     with pytest.raises(UsageError, match=f"^{number!r} is no id of a job "):
         new_core().attach(None, number)
+
+
+def test_submits_that_are_answered_with_one_job_hear_of_its_end_together() -> None:
+    """Each has a deferred result of its own, and one that is left is enough to watch the job again."""
+    core = new_core()
+    (first,), (twin,), (other,) = submit(core), submit(core), submit(core)
+    rids = sorted(core.pending)
+    hear(core, Submitted(rids[0], 7, 1), Submitted(rids[1], 7, 1, existed=True))
+    hear(core, Submitted(rids[2], 7, 1, existed=True))
+    assert (first.is_new, twin.is_new, other.is_new) == (True, False, False)
+    del first, other
+    gc.collect()
+    again = [request for frame in core.repeat() for request in decode(frame)]
+    assert again == [Watch(0, [7])]
+    hear(core, Ended(7, State.SUCCEEDED, VALUE))
+    assert twin.done()
+    assert not core._twins
