@@ -155,7 +155,8 @@ class Pool:
         if not same_boot:
             return Dead(uid, "the machine went down", NOTHING, unknown=True)
         tail, end, dropped = self._close_log(uid, now)
-        return Dead(uid, "it ended while no daemon watched", now, tail, end, log_dropped=dropped)
+        cause = "it ended while no daemon watched" + (OUT_OF_MEMORY if self._end_leaf(uid) else "")
+        return Dead(uid, cause, now, tail, end, log_dropped=dropped)
 
     # -- what the loop polls --
 
@@ -410,18 +411,25 @@ class Pool:
             named = self._memory.has_killed(process.pid) or process.exited.out_of_memory
             return cause + OUT_OF_MEMORY if named else cause
         linux.signal_group(process.pid, signal.SIGKILL)
-        if self.settings.cgroup is not None:
-            leaf = Leaf(self.settings.cgroup, process.uid)
-            leaf.kill()
-            self._leaves.append(leaf)
+        hungry = self._end_leaf(process.uid) and not process.killed
         try:
             ended = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             ended = None
         if ended is None:
-            return "it ended while nobody could see how"
+            return "SIGKILL" + OUT_OF_MEMORY if hungry else "it ended while nobody could see how"
         by_exit = ended.si_code == os.CLD_EXITED
-        return how_it_ended(ended.si_status << 8 if by_exit else ended.si_status)
+        cause = how_it_ended(ended.si_status << 8 if by_exit else ended.si_status)
+        return cause + OUT_OF_MEMORY if hungry and cause == "SIGKILL" else cause
+
+    def _end_leaf(self, uid: str) -> bool:
+        """End what is in the cgroup of a worker of which no zygote will tell; return whether it was hungry."""
+        if self.settings.cgroup is None:
+            return False
+        leaf = Leaf(self.settings.cgroup, uid)
+        leaf.kill()
+        self._leaves.append(leaf)
+        return leaf.remains().out_of_memory
 
     def _close_log(self, uid: str, now: Now) -> tuple[str, int, int]:
         """Do for an attempt's output what its worker cannot do any more: cut it to the limit.

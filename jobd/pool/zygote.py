@@ -162,23 +162,22 @@ class Zygote:
                 linux.signal_group(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
             if uid is not None:
-                out_of_memory, peak_bytes = self._end_strays(uid)
-                max_rss_bytes = peak_bytes or usage.ru_maxrss * 1024
-                cpu_s = usage.ru_utime + usage.ru_stime
-                self._say(Exited(uid, pid, status, max_rss_bytes, cpu_s, out_of_memory))
+                self._bury(uid, pid, status, usage)
 
-    def _end_strays(self, uid: str) -> Remains:
-        """Kill and reap what a worker has left behind; return what its leaf tells, if it had one."""
+    def _bury(self, uid: str, pid: int, status: int, usage: resource.struct_rusage) -> None:
+        """Kill and reap what a worker has left behind, and tell how it ended."""
         group = self._settings.cgroup
         leaf = Leaf(group, uid) if group else None
         if leaf is not None:
             leaf.kill()  # at one stroke: whoever forks fast enough escapes from what follows
         linux.kill_children(spare=set(self._uids))
-        if leaf is None:
-            return Remains(out_of_memory=False, peak_bytes=0)
-        remains = leaf.remains()
-        self._leaves = [left for left in [*self._leaves, leaf] if not left.remove()]
-        return remains
+        remains = leaf.remains() if leaf is not None else Remains(False, 0)
+        max_rss_bytes = remains.peak_bytes or usage.ru_maxrss * 1024
+        cpu_s = usage.ru_utime + usage.ru_stime
+        is_told = self._say(Exited(uid, pid, status, max_rss_bytes, cpu_s, remains.out_of_memory))
+        # Without a daemon, a leaf is what tells the next one.
+        if leaf is not None and (is_told or self._settings.private):
+            self._leaves = [left for left in [*self._leaves, leaf] if not left.remove()]
 
 
 def _print_traceback() -> None:

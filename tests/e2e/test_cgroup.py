@@ -153,6 +153,29 @@ def test_a_kill_for_want_of_memory_is_named_by_the_leaf(make_in: MakeDaemon) -> 
     assert usage.max_rss_bytes == 1 << 30
 
 
+@pytest.mark.parametrize("watched", ["watched", "alone"])
+def test_a_hungry_worker_of_a_dead_daemon_is_named_by_the_next_one(
+    group: Path, make_daemon: MakeDaemon, mark: Path, gate: Path, watched: str
+) -> None:
+    """Nobody could see how it ended: its leaf tells, and is kept for that."""
+    daemon = make_daemon(jobs__max_crashes=0)
+    daemon.write_module("sitecustomize", "import hungry_kernel")
+    daemon.environ["PYTHONPATH"] = str(daemon.work_dir)  # for the daemon itself
+    client = daemon.start(wrapper=wrapper(group)).client()
+    number = client.options(mem="1G").submit("limits:die_of_hunger", str(mark), str(gate)).id
+    worker = pid_in(mark)
+    daemon.kill()
+    if watched == "alone":
+        gate.touch()
+        eventually(lambda: not is_alive(worker))
+    client = daemon.start(wrapper=wrapper(group)).client()
+    gate.touch()
+    client.wait([number], 20)
+    cause = {"watched": "SIGKILL, ", "alone": "it ended while no daemon watched, "}[watched]
+    assert info_of(client, number).cause == cause + "out of memory"
+    eventually(lambda: not leaves(group))
+
+
 def test_a_job_whose_leaf_cannot_be_made_has_rlimits(group: Path, make_in: MakeDaemon) -> None:
     """And says so in its output."""
     daemon = make_in()

@@ -169,9 +169,11 @@ def end_a_forked_helper(mark: str) -> int | None:
     return helper.exitcode
 
 
-def die_of_hunger() -> None:
-    """Die as the kernel lets those die who want too much memory."""
-    time.sleep(0.01)
+def die_of_hunger(mark: str = "", gate: str = "") -> None:
+    """Die as the kernel lets those die who want too much memory; not before the gate is open."""
+    note(mark, os.getpid())
+    while gate and not Path(gate).exists():
+        time.sleep(0.005)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
