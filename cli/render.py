@@ -217,7 +217,7 @@ def status_json(status: StatusInfo) -> dict[str, Any]:
         "rss_bytes": status.rss_bytes,
         "workers": [
             {
-                "pid": worker.pid,
+                "pid": worker.pid or None,
                 "state": worker.state,
                 "job": worker.job or None,
                 "rss_bytes": worker.rss_bytes,
@@ -412,7 +412,8 @@ WORKER_COLUMNS = ("WORKER", "STATE", "JOB", "MEMORY")
 def worker_rows(status: StatusInfo) -> list[Row]:
     """Return the workers as lines."""
     return [
-        (str(w.pid), w.state, str(w.job or "-"), bytes_text(w.rss_bytes)) for w in status.workers
+        (str(w.pid or "-"), w.state, str(w.job or "-"), bytes_text(w.rss_bytes))
+        for w in status.workers
     ]
 
 

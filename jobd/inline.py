@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
@@ -19,8 +20,10 @@ import msgspec
 
 from jobd import payload
 from jobd._version import __version__
+from jobd.inputs import refuse_gone
 from jobd.model.edges import Edges, Standing, joined, standing
-from jobd.model.errors import JobdError, NotFound, UsageError
+from jobd.model.errors import JobdError, NotFound, UsageError, no_such_job
+from jobd.model.job import PUT, TAKEN, JobInfo
 from jobd.model.messages import (
     PROTOCOL,
     Accepted,
@@ -29,8 +32,15 @@ from jobd.model.messages import (
     Ended,
     Fetch,
     Fetched,
+    Find,
+    Follow,
     FrameError,
+    Items,
+    Jobs,
+    List,
     Message,
+    More,
+    Offered,
     Ping,
     Pong,
     Put,
@@ -42,6 +52,9 @@ from jobd.model.messages import (
     SetQueue,
     Submit,
     Submitted,
+    Take,
+    Taken,
+    Unfollow,
     Watch,
     Watching,
     Welcome,
@@ -49,11 +62,15 @@ from jobd.model.messages import (
     refusal,
 )
 from jobd.model.queues import DEFAULT, QueueInfo
+from jobd.model.selector import Selector
 from jobd.model.states import State
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.resolve import check, resolve
 
 LARGEST_BYTES = 1 << 30
+
+MOST_ITEMS = 10_000
+"""A generator runs at its submit too, and must not run for ever."""
 
 _decode = msgspec.msgpack.Decoder(list[Request]).decode
 
@@ -63,6 +80,9 @@ class Inline:
 
     def __init__(self) -> None:
         self._ends: dict[int, Ended] = {}
+        self._infos: dict[int, JobInfo] = {}
+        self._items: dict[int, list[bytes]] = {}
+        """What generators have produced."""
         self._firsts: dict[bytes, int] = {}
         self._queues = {DEFAULT: QueueInfo(DEFAULT)}
         """Those that somebody has made; a submit may name any."""
@@ -75,24 +95,71 @@ class Inline:
 
     def answer(self, request: Any) -> list[Message]:
         """Carry out one request; return what is answered."""
+        try:
+            for part in (self._run_jobs, self._look, self._consume, self._about_queues):
+                if replies := part(request):
+                    return replies
+        except JobdError as error:
+            return [refusal(request.rid, error)]
+        return [_refused(request)]
+
+    def _run_jobs(self, request: Any) -> list[Message]:
+        """Run jobs, and tell how they have ended."""
         match request:
             case Submit():
-                return self._submitted(request)
+                return self._submit(request)
             case Put(rid, uid, value):
-                number = self._firsts[uid] = self._keep(Ended(0, State.SUCCEEDED, value))
+                number = self._firsts[uid] = self._keep(uid, PUT, Ended(0, State.SUCCEEDED, value))
                 return [Submitted(rid, number, 1), self._ends[number]]
             case Watch(rid, ids):
                 known = [number for number in ids if number in self._ends]
                 unknown = [number for number in ids if number not in self._ends]
                 return [*(self._ends[number] for number in known), Watching(rid, unknown)]
+        return []
+
+    def _look(self, request: Any) -> list[Message]:
+        """Tell of jobs, which have all ended."""
+        match request:
             case Fetch(rid, number):
                 return [self._fetched(rid, number)]
             case Cancel(rid, selector):
-                ids = [n for n in self._ends if any(a <= n <= b for a, b in selector.ranges)]
+                ids = [info.id for info in self._selected(selector)]
                 return [Answers(rid, [(n, "already finished") for n in ids], more=False)]
-        what = f"{type(request).__name__.lower()!r} has no answer where jobs run inline"
-        refusal = Refused(request.rid, "usage", what, "use jobd.testing.daemon()")
-        return self._about_queues(request) or [refusal]
+            case Find(rid, selector):
+                return [Jobs(rid, self._selected(selector), more=False)]
+            case List(rid, selector, before, limit):
+                jobs = [j for j in self._selected(selector) if not before or j.id < before]
+                return [Jobs(rid, jobs[:limit], more=len(jobs) > limit)]
+        return []
+
+    def _consume(self, request: Any) -> list[Message]:
+        """Consume a result, or what a generator has produced: all of that has been there for long."""
+        match request:
+            case Follow(rid, number, _, after):
+                items = self._items.get(number)
+                if items is None:
+                    self._fetched(rid, number)
+                    raise UsageError(f"job {number} is no stream: it has returned one value")
+                return [Items(rid, number, 1, after + 1, items[after:], over=True)]
+            case Take(rid, number):
+                found = self._fetched(rid, number)
+                refuse_gone(found.value or b"", number)
+                return [Offered(rid, number, found.state, found.value, found.error, found.cause, 0)]
+            case Taken(rid, number, token):
+                taken = msgspec.structs.replace(self._ends[number], value=TAKEN + token)
+                self._ends[number] = taken
+                return [Accepted(rid)]
+        return []
+
+    def _selected(self, selector: Selector) -> list[JobInfo]:
+        """Return jobs, the newest first."""
+        last = len(self._infos) - selector.last if selector.last else len(self._infos)
+        return [
+            info
+            for number, info in reversed(self._infos.items())
+            if (selector.all or number > last or any(a <= number <= b for a, b in selector.ranges))
+            and (not selector.states or info.state in selector.states)
+        ]
 
     def _about_queues(self, request: Any) -> list[Message]:
         """Take note of what is said of queues, which changes nothing here."""
@@ -110,22 +177,23 @@ class Inline:
                 return [QueueInfos(rid, [*self._queues.values()])]
         return []
 
-    def _fetched(self, rid: int, number: int) -> Message:
+    def _fetched(self, rid: int, number: int) -> Fetched:
         end = self._ends.get(number)
         if end is None:
-            return Refused(rid, "not_found", f"there is no job {number}", "")
+            raise no_such_job(number)
         return Fetched(rid, number, end.state, end.value, end.error, end.cause)
 
-    def _keep(self, ended: Ended) -> int:
+    def _keep(self, uid: bytes, function: str, ended: Ended, began_at: int = 0) -> int:
         number = len(self._ends) + 1
         self._ends[number] = msgspec.structs.replace(ended, id=number)
+        now = time.time_ns() // 1000
+        began = began_at or now
+        times = (began, began, now)
+        ran = (1, 0, os.getpid()) if began_at else (0, 0, 0)
+        self._infos[number] = JobInfo(
+            number, uid, ended.state, function, *times, *ran, ended.cause, ended.error, 0
+        )
         return number
-
-    def _submitted(self, request: Submit) -> list[Message]:
-        try:
-            return self._submit(request)
-        except JobdError as error:
-            return [refusal(request.rid, error)]
 
     def _submit(self, request: Submit) -> list[Message]:
         if request.check and not request.by_value:
@@ -138,12 +206,21 @@ class Inline:
         after = [(self._number_of(name), when) for name, when in request.after]
         for args, jobs in zip(request.args, inputs, strict=True):
             ids = [self._number_of(name) for name in jobs]
-            numbers.append(self._keep(self._run(request.function, args, ids, joined(ids, after))))
+            began_at = time.time_ns() // 1000
+            items: list[bytes] = []
+            ended = self._run(request.function, args, ids, joined(ids, after), items)
+            number = self._keep(request.uid, request.function, ended, began_at)
+            numbers.append(number)
+            if items:
+                self._items[number] = items[1:]
             self._firsts.setdefault(request.uid, numbers[0])
         ends = [self._ends[number] for number in numbers] if request.watch else []
         return [Submitted(request.rid, numbers[0], len(numbers)), *ends]
 
-    def _run(self, function: str, args: bytes, inputs: Sequence[int], edges: Edges) -> Ended:
+    def _run(
+        self, function: str, args: bytes, inputs: Sequence[int], edges: Edges, items: list[bytes]
+    ) -> Ended:
+        """Run a job; ``items`` gets an empty text if it is a stream, and then what it produces."""
         for number, when in edges.items():
             if number not in self._ends:
                 raise NotFound(f"there is no job {number} to come after")
@@ -153,7 +230,9 @@ class Inline:
                 return Ended(0, State.ABORTED, cause=f"job {number} {ended}", root=number)
         values = [self._ends[number].value or b"" for number in inputs]
         try:
-            return Ended(0, State.SUCCEEDED, _call(function, args, values))
+            for number, value in zip(inputs, values, strict=True):
+                refuse_gone(value, number)
+            return Ended(0, State.SUCCEEDED, _call(function, args, values, items))
         except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
             pickled = payload.pickle_exception(error)
             info = msgspec.structs.replace(describe(error), pickled=pickled)
@@ -165,17 +244,65 @@ class Inline:
         return self._firsts[name[:16]] + int.from_bytes(name[16:], "big")
 
 
-def _call(reference: str, args: bytes, inputs: Sequence[bytes]) -> bytes:
+def _refused(request: Any) -> Refused:
+    what = f"{type(request).__name__.lower()!r} has no answer where jobs run inline"
+    return Refused(request.rid, "usage", what, "use jobd.testing.daemon()")
+
+
+def _call(reference: str, args: bytes, inputs: Sequence[bytes], items: list[bytes]) -> bytes:
     """Do what a worker does with a task."""
     by_value, data = payload.split_by_value(args)
     positional, named, as_json = payload.decode_call(data, inputs)
     function: Callable[..., Any] = payload.unpickle(by_value) if by_value else resolve(reference)
     value = function(*positional, **named)
-    if isinstance(value, GeneratorType | AsyncGeneratorType):
-        raise UsageError(f"{reference} is a stream, which needs a daemon", "jobd.testing.daemon()")
-    if isinstance(value, CoroutineType):
+    if isinstance(value, AsyncGeneratorType):
+        value = _listed(value)
+
+    def encoded(value: object) -> bytes:
+        return payload.encode(value, shown_as=safe_repr, lossy=as_json)
+
+    if isinstance(value, GeneratorType):
+        items.append(b"")
+        value = _produced(value, lambda item: items.append(encoded(item)))
+    elif isinstance(value, CoroutineType):
         value = _awaited(value)
-    return payload.encode(value, shown_as=safe_repr, lossy=as_json)
+    return encoded(value)
+
+
+def _produced(generator: Generator[Any, None, Any], take: Callable[[Any], None]) -> Any:
+    """Have a generator produce until its end; return what it returns.
+
+    Raises:
+        UsageError: it does not come to an end.
+    """
+    for _ in range(MOST_ITEMS):
+        try:
+            take(next(generator))
+        except StopIteration as end:
+            return end.value
+    generator.close()
+    problem = f"a stream of more than {MOST_ITEMS} items does not run inline"
+    raise UsageError(problem, "use jobd.testing.daemon()")
+
+
+def _listed(generator: AsyncGeneratorType[Any, Any]) -> Generator[Any, None, None]:
+    """Return an ordinary generator that produces the same; it runs to its end before that."""
+    found: list[Any] = []
+
+    async def run() -> None:
+        async for item in generator:
+            found.append(item)
+            if len(found) > MOST_ITEMS:
+                break
+
+    error: BaseException | None = None
+    try:
+        _awaited(run())
+    except BaseException as raised:  # noqa: BLE001  # it comes after what was produced before
+        error = raised
+    yield from found
+    if error is not None:
+        raise error
 
 
 def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -206,6 +333,8 @@ class InlineTransport:
         except FrameError as error:
             raise UsageError(f"that is no request: {error}") from error
         for request in requests:
+            if isinstance(request, More | Unfollow):
+                continue  # everything was sent at once
             if isinstance(request, Ping):
                 self._sent += 1
                 replies: list[Message] = [Pong(request.rid, self._sent)]

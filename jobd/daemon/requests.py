@@ -629,7 +629,9 @@ class Requests:
                 if worker.phase is Phase.READY
                 else worker.phase.name.lower()
             )
-            workers.append(WorkerInfo(worker.pid, state, now.job, linux.rss_bytes(worker.pid)))
+            process = daemon.pool.processes.get(worker.uid)
+            pid = worker.pid or (process.pid if process else 0)  # it has not said so yet
+            workers.append(WorkerInfo(pid, state, now.job, linux.rss_bytes(pid) if pid else 0))
         reply = StatusInfo(
             request.rid,
             __version__,

@@ -12,6 +12,7 @@ import pytest
 
 import jobd
 import jobd.testing
+from jobd.model.states import State
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +49,6 @@ def test_arguments_and_results_are_copies_and_what_cannot_travel_fails() -> None
             client.submit(jobs.square, threading.Lock())
         with pytest.raises(jobd.JobFailed, match="cannot"):
             client.submit(threading.Lock).result()
-        with pytest.raises(jobd.JobFailed, match="needs a daemon"):
-            client.submit(jobs.count, 3).result()
 
 
 def test_errors_are_those_of_a_daemon() -> None:
@@ -66,6 +65,48 @@ def test_errors_are_those_of_a_daemon() -> None:
             client.result(99)
         with pytest.raises(jobd.UsageError, match="inline"):
             client.status()
+
+
+def test_a_stream_is_consumed() -> None:
+    """Again and again, as all of it is there; its errors come after its items; what has no end is cut."""
+    with jobd.Client() as client:
+        stream = client.submit(jobs.count, 3)
+        assert list(stream) == list(stream) == [0, 1, 2]
+        assert stream.result() is None
+        assert list(client.submit(jobs.count_async, 2)) == [0, 1]
+        bad = iter(client.submit(jobs.count_and_fail, 2))
+        assert [next(bad), next(bad)] == [0, 1]
+        with pytest.raises(jobd.JobFailed, match="enough"):
+            next(bad)
+        assert next(iter(client.submit(jobs.count, 10**9))) == 0
+        with pytest.raises(jobd.UsageError, match="is no stream"):
+            list(client.submit(jobs.square, 2))
+
+    async def main() -> list[object]:
+        async with jobd.AsyncClient() as client:
+            return [item async for item in client.submit(jobs.count, 3)]
+
+    assert asyncio.run(main()) == [0, 1, 2]
+
+
+def test_results_are_taken_and_jobs_are_found() -> None:
+    """Once; who comes later is told."""
+    with jobd.Client() as client:
+        first, second = client.submit(jobs.square, 2), client.submit(jobs.fail, "x")
+        assert client.take(first.id) == 4
+        with pytest.raises(jobd.AlreadyTaken):
+            client.take(first.id)
+        with pytest.raises(jobd.JobFailed, match="taken"):
+            client.submit(jobs.square, first).result()
+        with pytest.raises(jobd.JobFailed):
+            client.take(second.id)
+        assert [(i.id, i.state, i.function) for i in client.find("1-2")] == [
+            (2, State.FAILED, "private_jobs:fail"),
+            (1, State.SUCCEEDED, "private_jobs:square"),
+        ]
+        assert [info.id for info in client.find("last")] == [3]
+        assert second.state == "failed"
+        assert client.cancel([1]) == [(1, "already finished")]
 
 
 def test_the_other_faces_run_inline_too() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future, as_completed, wait
 from pathlib import Path
 
@@ -134,3 +134,15 @@ def raise_if(error: BaseException | None, after_s: float) -> None:
 def count(number: int) -> Iterator[int]:
     """Produce numbers: a stream."""
     yield from range(number)
+
+
+async def count_async(number: int) -> AsyncIterator[int]:
+    """Produce the same in an event loop."""
+    for item in range(number):
+        yield item
+
+
+def count_and_fail(number: int) -> Iterator[int]:
+    """Produce numbers, then fail."""
+    yield from range(number)
+    raise ValueError("enough")

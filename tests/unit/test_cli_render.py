@@ -216,7 +216,11 @@ STATUS = StatusInfo(
     socket="/s/client.sock",
     durability="full",
     started_at=AT,
-    workers=[WorkerInfo(1, "busy", 9, 2048), WorkerInfo(2, "idle", 0, 0)],
+    workers=[
+        WorkerInfo(1, "busy", 9, 2048),
+        WorkerInfo(2, "idle", 0, 0),
+        WorkerInfo(0, "starting", 0, 0),
+    ],
     jobs={"queued": 1_000_000, "running": 0},
     rss_bytes=3 * 1024 * 1024,
     trouble=["the disk is full"],
@@ -230,6 +234,7 @@ def test_the_status_as_json() -> None:
     assert found["workers"] == [
         {"pid": 1, "state": "busy", "job": 9, "rss_bytes": 2048},
         {"pid": 2, "state": "idle", "job": None, "rss_bytes": 0},
+        {"pid": None, "state": "starting", "job": None, "rss_bytes": 0},
     ]
     assert found["jobs"] == {"queued": 1_000_000, "running": 0}
     assert found["trouble"] == ["the disk is full"]
@@ -243,6 +248,7 @@ def test_the_status_for_people() -> None:
     assert "jobs running" not in rows
     assert rows["trouble"] == "the disk is full"
     assert render.worker_rows(STATUS)[1] == ("2", "idle", "-", "0 B")
+    assert render.worker_rows(STATUS)[2] == ("-", "starting", "-", "0 B")
 
 
 def test_a_line_of_the_listing() -> None:
