@@ -26,6 +26,11 @@ UNIQUE = "unique:"
 """Before the name of the gate of jobs with one key of which one runs at a time."""
 
 
+def words_of(gate: str) -> str:
+    """Return what people call the gate of this name."""
+    return f"the concurrency key {gate.removeprefix(KEY)!r}"
+
+
 class Gate(NamedTuple):
     """At most ``limit`` jobs with this name run at the same time."""
 
@@ -62,6 +67,11 @@ def parse_lane(text: str) -> Lane:
     rank, queue, fair_key, *rest = text.split("\t")
     gates = zip(rest[1::2], map(int, rest[::2]), strict=True)
     return Lane(HIGHEST - int(rank), queue, fair_key, tuple(Gate(*gate) for gate in gates))
+
+
+def gates_of(text: str) -> tuple[Gate, ...]:
+    """Return the gates of a lane; plain jobs have none."""
+    return parse_lane(text).gates if text else ()
 
 
 def span_of(text: str) -> tuple[str, str]:

@@ -39,7 +39,7 @@ from jobd.model.job import (
     Outcome,
     Parcel,
 )
-from jobd.model.lane import lane_of
+from jobd.model.lane import gates_of, lane_of
 from jobd.model.messages import (
     INLINE_BYTES,
     Apply,
@@ -851,7 +851,8 @@ class Scheduler:
             most, inputs = self.options.max_lent, self.blocked.missing
             if worker.waiting is job:
                 most += 1  # it counts already: it waits for others too, or for fewer
-            error = lending.refusal(workers, worker, number, awaited, inputs, most)
+            known = lending.Known(inputs, self._held_up)
+            error = lending.refusal(workers, worker, number, awaited, known, most)
             if error is None:
                 if self.queues.counts and worker.waiting is not job:
                     self.queues.ended(queue_of(job))
@@ -862,6 +863,20 @@ class Scheduler:
                     self.window.hasten(other)
         answer = Lent(number, error.error, error.message, error.hint) if error else Lent(number)
         self._effects.orders.append((uid, answer))
+
+    def _held_up(self, number: int) -> dict[str, list[int]]:
+        """Return the closed gates of a job that has not started, with the jobs that run with each."""
+        job = self.window.jobs.get(number)
+        if job is None or not job.lane or job.state >= State.RUNNING:
+            return {}
+        closed = self.lanes.closed_gates(job.lane)
+        found: dict[str, list[int]] = {name: [] for name in closed}
+        for worker in self.workers.values() if closed else ():
+            for other in worker.assigned.values():
+                for name, _ in gates_of(other.lane):
+                    if name in found:
+                        found[name].append(other.id)
+        return found
 
     def goes_on(self, uid: str, number: int, attempt: int) -> None:
         """A job waits no longer."""

@@ -27,7 +27,7 @@ from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
 from jobd.model.job import Job, Parcel, Record
-from jobd.model.lane import Gate, parse_lane, span_of
+from jobd.model.lane import Gate, gates_of, parse_lane, span_of
 from jobd.model.options import HIGHEST
 from jobd.model.queues import DEFAULT
 from jobd.model.states import State
@@ -469,7 +469,7 @@ class Lanes:
 
     def started(self, lane: str) -> None:
         """A job of this lane is in a worker's hands."""
-        gates = parse_lane(lane).gates
+        gates = gates_of(lane)
         for name, _ in gates:
             self._running[name] += 1
         for name, _ in gates:
@@ -477,12 +477,16 @@ class Lanes:
 
     def ended(self, lane: str) -> None:
         """A job of this lane is in nobody's hands any more."""
-        for name, _ in parse_lane(lane).gates:
+        for name, _ in gates_of(lane):
             self._running[name] -= 1
             assert self._running[name] >= 0
             if not self._running[name]:
                 del self._running[name]
             self._wake(name)
+
+    def closed_gates(self, lane: str) -> list[str]:
+        """Return the names of the gates of a lane that let nobody through."""
+        return [name for name, limit in gates_of(lane) if self._running[name] >= limit]
 
     def running(self, name: str) -> int:
         """Return how many jobs run that go through the gate of this name."""
