@@ -162,9 +162,7 @@ class _Knot:
                     if self._free.isdisjoint(holders)
                 )
                 at = number if number in holders else holders[0]
-                words.append(
-                    f", which cannot start before job {at} ends, as that has {words_of(gate)}"
-                )
+                words.append(f", which cannot start before job {at} ends (it has {words_of(gate)})")
             if at in seen or at == number:
                 return "".join(words)
             seen.add(at)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jobd.model.edges import When, success_of
 from jobd.model.errors import ConfigError, DiskFull, StoreBusy, StoreFailed
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan
+from jobd.model.lane import lane_of
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, WIDTH, Event, State
@@ -52,17 +53,29 @@ class Writer:
         self.batch = Batch()
         self.counts = [0] * WIDTH
 
-    def submit(self, count: int = 1, *, uid: bytes = b"", function: str = "m:f") -> list[Job]:
+    def submit(
+        self,
+        count: int = 1,
+        *,
+        uid: bytes = b"",
+        function: str = "m:f",
+        policy: Policy | None = None,
+    ) -> list[Job]:
         """Add jobs to the open batch; return them as they will be read."""
         first, uid = self.next_id, uid or key(self.next_id)
         args = [b"j[%d]" % number for number in range(first, first + count)]
         self.next_id += count
-        self.batch.pack(first, uid, count, function, 1_000, args)
+        lane = lane_of(policy)
+        self.batch.pack(first, uid, count, function, 1_000, args, policy, lane)
         self.batch.sessions[uid[:8]] = uid[8:]
         self.counts[State.QUEUED] += count
-        return [
-            Job(first + i, uid, 0 if i else count, function, args[i], 1_000) for i in range(count)
+        jobs = [
+            Job(first + i, uid, 0 if i else count, function, args[i], 1_000, policy)
+            for i in range(count)
         ]
+        for job in jobs:
+            job.lane = lane
+        return jobs
 
     def change(self, *jobs: Job) -> None:
         """Add rows for these jobs to the open batch."""
@@ -970,6 +983,69 @@ class TestListing:
                 reached.append(upto)
             assert all(a < b for a, b in pairwise(reached))
             assert queued == [n for n, s in states.items() if s is State.QUEUED and n > cursor]
+
+    def test_each_lane_has_its_own_backlog(self, store: Store, writer: Writer) -> None:
+        """In parcels or in rows; nothing of it is in the one of plain jobs, nor that in it."""
+        high, low = Policy(priority=1), Policy(queue="q", fair_key="t")
+        plain = writer.submit(3)
+        packed = writer.submit(3, policy=high)
+        writer.submit(2)
+        rows = writer.submit(3, policy=low)
+        writer.change(*rows)
+        writer.change(end(packed[1]), end(rows[0]))
+        writer.commit()
+        found = {
+            lane: store.backlog(0, 11, 100, lane)
+            for lane in ("", packed[0].lane, rows[0].lane, "0999\tnone\t")
+        }
+        queued = {
+            lane: sorted(
+                {r.first + i for p in parcels for r in p.records for i in range(len(r.args))}
+                - own.keys()
+                | {n for n, job in own.items() if job}
+            )
+            for lane, (parcels, own, _) in found.items()
+        }
+        assert list(queued.values()) == [[1, 2, 3, 7, 8], [4, 6], [10, 11], []]
+        assert {reached for *_, reached in found.values()} == {11}
+        job = store.job(6)
+        assert job is not None
+        assert (job.lane, plain[0].lane) == (lane_of(high), "")
+
+    def test_the_lanes_in_which_jobs_wait_are_found_in_order(
+        self, store: Store, writer: Writer
+    ) -> None:
+        """Each once, however many wait in it, and none in which nobody waits."""
+        said = [{"priority": 5}, {"fair_key": "b"}, {"fair_key": "a"}, {"queue": "q"}]
+        policies = [Policy(**options) for options in said]  # type: ignore[arg-type]  # by name
+        jobs = [job for policy in policies for job in writer.submit(3, policy=policy)]
+        writer.submit(3)
+        writer.change(*jobs[3:9])
+        writer.change(*(end(job) for job in jobs[3:6]))
+        writer.batch.ended_parcels += [4, 7]
+        writer.commit()
+        every = store.lanes("", ":", 10)
+        assert every == [lane_of(policies[n]) for n in (0, 2, 3)]
+        assert store.lanes("", ":", 2) == every[:2]
+        assert store.lanes(every[0], every[2], 10) == every[1:2]
+
+    @pytest.mark.parametrize(
+        ("sql", "index"),
+        [
+            (
+                "SELECT id FROM jobs WHERE state = 3 AND lane IS NULL AND id > 5 ORDER BY id",
+                "queued",
+            ),
+            ("SELECT id FROM jobs WHERE state = 3 AND lane = 'x' AND id > 5 ORDER BY id", "lanes"),
+            (f"{sqlite._NEXT_LANE[0]}", "lanes"),
+            (f"{sqlite._NEXT_LANE[1]}", "lane_parcels"),
+        ],
+    )
+    def test_what_waits_is_found_by_an_index(self, store: Store, sql: str, index: str) -> None:
+        """Ten million jobs that wait are not looked through for one lane."""
+        parameters = ("a", "b") if "?" in sql else ()
+        (plan,) = store._all(f"EXPLAIN QUERY PLAN {sql}", parameters)
+        assert f"INDEX {index} " in plan[3]
 
     def test_many_jobs_are_looked_at_in_slices(
         self, store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch

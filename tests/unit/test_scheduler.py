@@ -28,6 +28,7 @@ from jobd.scheduler import (
     Sources,
     batch,
     core,
+    lanes,
     staff,
     stops,
     window,
@@ -81,13 +82,20 @@ class Desk:
         self.act()
         return self.spawned
 
-    def submit(self, jobs: int = 1, function: str = "m:f", *, watch: bool = False) -> list[int]:
+    def submit(
+        self,
+        jobs: int = 1,
+        function: str = "m:f",
+        *,
+        watch: bool = False,
+        policy: Policy | None = None,
+    ) -> list[int]:
         """Submit jobs; return their ids."""
         first = self.scheduler.ledger.next_id
         uid = b"session." + next(self._keys).to_bytes(8, "big")
         args = [b"%d" % number for number in range(first, first + jobs)]
         request = Submit(1, uid, function, args, [(0, ())], check=False, watch=watch)
-        self.scheduler.submit(PEER, request)
+        self.scheduler.submit(PEER, request, policy)
         return list(range(first, first + jobs))
 
     def commit(self, takes_us: int = 0) -> None:
@@ -1790,6 +1798,202 @@ def test_a_job_that_waits_goes_on_waiting_under_the_next_daemon() -> None:
     desk.wait(running)
     assert desk.told_to(uid, Lent) == [Lent(running)]
     assert len(desk.spawned) == before + 1
+
+
+# -- whose turn it is --
+
+DB = Policy(concurrency_key="db")
+
+
+def test_an_urgent_job_starts_before_what_waits_already() -> None:
+    """As soon as a worker is free, whatever it is plain jobs wait for."""
+    desk = Desk(workers=1)
+    desk.hire()
+    running, plain = desk.submit(2)
+    desk.act()
+    (urgent,) = desk.submit(policy=Policy(priority=1))
+    desk.act()
+    assert desk.holder(running)
+    desk.end(running, took_us=LONG)
+    assert (bool(desk.holder(urgent)), bool(desk.holder(plain))) == (True, False)
+
+
+def test_short_jobs_are_not_handed_ahead_past_an_urgent_one_that_is_long() -> None:
+    """It would find all workers taken for a while."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    desk.learn("m:long", LONG)
+    first, *others = desk.submit(5, "m:short")
+    (urgent,) = desk.submit(1, "m:long", policy=Policy(priority=1))
+    desk.act()
+    assert desk.holder(urgent)
+    assert not any(desk.holder(number) for number in (first, *others))
+
+
+def test_short_jobs_in_lanes_without_gates_are_handed_ahead() -> None:
+    """A priority alone does not make them slow."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", SHORT)
+    numbers = desk.submit(5, "m:short", policy=Policy(priority=1))
+    desk.act()
+    assert [desk.holder(number) for number in numbers] == [desk.spawned[0]] * 5
+
+
+def test_jobs_of_a_concurrency_key_run_one_after_the_other(desk: Desk) -> None:
+    """Though the second worker idles; a job of another key takes it."""
+    first, second = desk.submit(2, policy=DB)
+    desk.act()
+    assert [bool(desk.holder(number)) for number in (first, second)] == [True, False]
+    (other,) = desk.submit(policy=Policy(concurrency_key="other"))
+    desk.act()
+    assert desk.holder(other)
+    desk.end(first)
+    assert desk.holder(second)
+
+
+@pytest.mark.parametrize("way", ["dies", "killed", "stopped", "given back", "not stored"])
+def test_whatever_becomes_of_a_job_its_key_is_free_again(way: str) -> None:
+    """The next job of that key starts."""
+    desk = Desk(workers=1)
+    desk.hire()
+    (first,) = desk.submit(policy=DB)
+    desk.act()
+    if way != "not stored":
+        desk.commit()
+    (second,) = desk.submit(policy=DB)
+    desk.act()
+    uid = desk.holder(first)
+    assert uid
+    if way == "dies":
+        desk.die(uid)
+        desk.hire()
+        assert desk.holder(first)  # it had not begun, and is the older one
+        desk.end(first)
+    elif way == "killed":
+        desk.die(uid, running=first)
+        desk.hire()
+        desk.die(desk.holder(first), running=first)
+        desk.hire()
+    elif way == "stopped":
+        desk.scheduler.cancel(desk.job(first), "")
+        desk.end(first, verdict=Verdict.STOPPED)
+        desk.die(uid)
+        desk.hire()
+    elif way == "given back":
+        desk.scheduler.given_back(uid, [(first, 1)])
+        desk.scheduler.cancel(desk.job(first), "")
+        desk.act()
+    else:
+        desk.fail()
+        outcome = Outcome(first, 1, Verdict.RETURNED, b"jnull", None, 1, LONG)
+        desk.scheduler.outcomes(uid, 1, [outcome])
+        (second,) = desk.submit(policy=DB)
+        desk.act()
+    assert desk.holder(second)
+
+
+def test_a_job_that_runs_since_an_earlier_daemon_has_its_key(desk: Desk) -> None:
+    """The next of that key waits for it."""
+    (first,) = desk.submit(policy=DB)
+    desk.act()
+    desk.commit()
+    lease = next(iter(desk.store.leased.values()))
+    after = Scheduler("next", desk.options, next_id=2, counts=desk.store.counts())
+    after.begin(desk.now_us, 10**15)
+    after.add_orphan(lease.worker, 7)
+    after.resume(lease.worker, desk.row(first), 1, lease)
+    assert after.lanes.running("key:db") == 1
+    after.worker_died(lease.worker, Death("SIGKILL", (first, 1)))
+    assert after.lanes.running("key:db") == 0
+
+
+def test_many_jobs_of_one_submit_are_packed_and_loaded_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They cost the store as little as plain ones, and the memory no more."""
+    monkeypatch.setattr(lanes, "MOST", 20)
+    monkeypatch.setattr(core, "PARCEL_JOBS", 10)
+    monkeypatch.setattr(batch, "PARCEL_JOBS", 10)
+    desk = Desk(workers=1)
+    desk.hire()
+    numbers = desk.submit(200, policy=Policy(fair_key="many"))
+    (other,) = desk.submit(policy=Policy(fair_key="one"))
+    assert len(desk.scheduler.window.jobs) == 21
+    desk.act()
+    desk.commit()
+    assert len(desk.store.parcels) == 20
+    started = []
+    while found := [n for w in desk.scheduler.workers.values() for n in w.assigned]:
+        started += found
+        desk.end(*found, took_us=LONG)
+        desk.commit()
+        for line, wanted in desk.scheduler.thirsty_lanes():
+            high = desk.scheduler.ledger.stored_high
+            backlog = desk.store.backlog(line.cursor, high, wanted, line.text)
+            desk.scheduler.refill_lane(line, wanted, *backlog)
+        assert len(desk.scheduler.window.jobs) <= 22
+        desk.act()
+    assert other in started[:2]
+    assert [number for number in started if number != other] == numbers
+    desk.commit()
+    assert not desk.store.parcels
+    assert not desk.scheduler.lanes.is_used
+
+
+def test_a_job_may_not_wait_for_one_that_needs_its_own_key(desk: Desk) -> None:
+    """The error says which, and what could be done; the job itself goes on."""
+    (parent,) = desk.submit(policy=DB)
+    desk.act()
+    (child,) = desk.submit(policy=DB)
+    desk.wait(parent, child)
+    (refused,) = desk.told_to(desk.holder(parent), Lent)
+    assert isinstance(refused, Lent)
+    assert refused.error == "deadlock"
+    assert refused.message == (
+        f"job {parent} would wait for job {child}, which cannot start before job {parent} ends (it has "
+        "the concurrency key 'db'): none of them could ever end"
+    )
+    assert "different keys" in refused.hint
+    desk.end(parent)
+    assert desk.holder(child)
+
+
+def test_a_job_may_wait_for_one_whose_key_somebody_else_has(desk: Desk) -> None:
+    """That one will end, and then it starts."""
+    (running,) = desk.submit(policy=DB)
+    (parent,) = desk.submit()
+    desk.act()
+    (child,) = desk.submit(policy=DB)
+    desk.wait(parent, child)
+    assert desk.told_to(desk.holder(parent), Lent) == [Lent(parent)]
+    desk.end(running)
+    assert desk.holder(child)
+
+
+def test_the_last_of_several_that_have_a_key_may_not_wait_for_one_that_needs_it() -> None:
+    """As long as one of them may end, it is no knot; and a knot goes through all kinds of waits."""
+    desk = Desk(workers=2)
+    desk.hire()
+    two = Policy(concurrency_key="db", concurrency=2)
+    parents = desk.submit(2, policy=two)
+    desk.act()
+    children = desk.submit(2, policy=two)
+    (between,) = desk.submit()
+    desk.wait(parents[0], children[0])
+    assert desk.told_to(desk.holder(parents[0]), Lent) == [Lent(parents[0])]
+    desk.hire()
+    desk.wait(parents[1], between)
+    desk.hire()
+    desk.wait(between, children[1])
+    (refused,) = desk.told_to(desk.holder(between), Lent)
+    assert isinstance(refused, Lent)
+    assert refused.message == (
+        f"job {between} would wait for job {children[1]}, which cannot start before job {parents[0]} ends "
+        f"(it has the concurrency key 'db'), which waits for job {children[0]}, which cannot start before "
+        f"job {parents[0]} ends (it has the concurrency key 'db'): none of them could ever end"
+    )
 
 
 # -- a number that was given back is used again --
