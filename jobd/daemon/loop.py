@@ -186,6 +186,8 @@ class Daemon:
         Raises:
             StoreFailed: the store cannot be trusted any more; nothing was answered since.
         """
+        for sentence in self.requests.queues.trouble():
+            log.warning("%s", sentence)
         self._notify.send(READY=1, STATUS="running")
         while not self._turn():
             pass

@@ -6,6 +6,7 @@ value comes from, how many jobs run and wait, and why something is refused.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ from jobd.scheduler.queues import Queues
 
 if TYPE_CHECKING:
     from jobd.daemon.loop import Daemon
+
+log = logging.getLogger("jobd")
 
 BUILT_IN = "built in"
 GONE = "nowhere any more"
@@ -69,7 +72,9 @@ class QueueDesk:
             paused = self._queues.overrides[name].paused if paused is None else paused
             scheduler.forget_queue(name)
         scheduler.set_queue(name, Override(rules.slots, rules.rate, paused))
-        scheduler.answer(peer, QueueInfos(request.rid, self._infos([name], self._queues)))
+        (info,) = self._infos([name], self._queues)
+        log.info("the queue %r: slots %s, rate %s%s", *_told(info))
+        scheduler.answer(peer, QueueInfos(request.rid, [info]))
 
     def remove(self, peer: bytes, request: RemoveQueue) -> None:
         """Forget a queue; answered once that is durable.
@@ -99,6 +104,7 @@ class QueueDesk:
                 "wait for them, or cancel them",
             )
         scheduler.forget_queue(name)
+        log.info("the queue %r is removed", name)
         scheduler.answer(peer, Accepted(request.rid))
 
     # -- for submits, and for the status --
@@ -182,3 +188,7 @@ class QueueDesk:
 def _refuse_missing(name: str, queues: Queues) -> None:
     if not queues.is_known(name):
         raise no_such_queue(name, queues.rules)
+
+
+def _told(info: QueueInfo) -> tuple[str, int | str, str, str]:
+    return info.name, info.slots or "any", info.rate or "any", ", paused" * info.paused

@@ -1084,7 +1084,7 @@ class Scheduler:
     def _hand(self, worker: Worker, job: Job, *, is_start: bool = True) -> None:
         if self.queues.counts:
             if is_start:
-                self.queues.started(queue_of(job), self._now)
+                self.queues.started(queue_of(job))
             else:
                 self.queues.goes_on(queue_of(job))
         if job.lane:
@@ -1126,6 +1126,8 @@ class Scheduler:
         if first.lease is not None:
             first.lease.run = worker.sent
         self._effects.orders.append((worker.uid, run))
+        if self.queues.counts:  # of those behind the first none is of a queue with limits
+            self.queues.left(queue_of(first), self._now)
         if first.policy is not None:
             self.stops.clocks.start(worker.uid, first, self._now)
             if worker.is_single_use and worker.phase is Phase.READY:
@@ -1161,6 +1163,8 @@ class Scheduler:
         elif self.queues.counts:
             queue = queue_of(job)
             self.queues.ended(queue)
+            if job.lease is not None and not (job.lease.run or worker.adopted):
+                self.queues.withdrawn(queue)
             self.lanes.queue_changed(queue)
         if job.lane:
             self.lanes.ended(job.lane)

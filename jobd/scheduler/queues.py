@@ -3,7 +3,9 @@
 A queue may be paused, have all its slots taken, or have used up its rate.  The first two end
 with an event (a resume, a job's end), the third at a moment that ``opens_at`` tells.  The rate
 is exact, a window that slides: the last starts are remembered, as many as may be in one, and
-the next may come when the oldest of them has left it.  They are forgotten with the daemon.
+the next may come when the oldest of them has left it.  A start is the moment in which the order
+to run leaves, which may have to wait for the disk; until then it is *leaving*, and takes a place in
+every window.  Starts are forgotten with the daemon.
 
 A job of a queue that is not known any more (it was taken out of the settings while jobs of
 it waited) meets no limit.
@@ -38,6 +40,8 @@ class Queues:
         self._running: Counter[str] = Counter()
         self._starts: dict[str, deque[int]] = {}
         """When the last jobs of a queue with a rate were started, µs; as many as may be in a window."""
+        self._leaving: Counter[str] = Counter()
+        """Jobs of a queue with a rate that were handed to a worker, and whose order has not left."""
         self.counts = False
         """Whether jobs are counted: not as long as there is nothing but an unlimited ``default``."""
         for name, rule in self.settings.items():
@@ -94,16 +98,30 @@ class Queues:
         if not rule.rate:
             return 0
         count, per_us = parse_rate(rule.rate)
-        starts = self._starts[name]
-        opens_at = starts[0] + per_us if len(starts) == count else 0
+        starts, places = self._starts[name], count - self._leaving[name]
+        if places <= 0:
+            return (
+                now_us + per_us
+            )  # at the earliest: those that leave now are in the way until then
+        opens_at = starts[-places] + per_us if len(starts) >= places else 0
         return opens_at if opens_at > now_us else 0
 
-    def started(self, name: str, now_us: int) -> None:
-        """A job of this queue was handed to a worker."""
+    def started(self, name: str) -> None:
+        """A job of this queue was handed to a worker; ``left`` or ``withdrawn`` follows."""
         self._running[name] += 1
-        starts = self._starts.get(name)
-        if starts is not None:
-            starts.append(now_us)
+        if name in self._starts:
+            self._leaving[name] += 1
+
+    def left(self, name: str, now_us: int) -> None:
+        """The order to run a job of this queue goes out."""
+        if self._leaving[name]:
+            self._leaving[name] -= 1
+            if name in self._starts:
+                self._starts[name].append(now_us)
+
+    def withdrawn(self, name: str) -> None:
+        """An order that has not gone out never will."""
+        self._leaving[name] = max(0, self._leaving[name] - 1)
 
     def goes_on(self, name: str) -> None:
         """A job takes a slot that is no start: it had lent its own, or runs since an earlier daemon."""

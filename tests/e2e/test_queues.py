@@ -12,7 +12,7 @@ from harness import DaemonUnderTest, eventually, lines
 import jobd
 import jobd.testing
 from jobd.client import Client
-from jobd.model.errors import NotFound, QueueBusy, UsageError
+from jobd.model.errors import JobFailed, NotFound, QueueBusy, UsageError
 from jobd.model.queues import QueueInfo
 
 
@@ -87,6 +87,65 @@ def test_a_rate_holds_jobs_back(client: Client) -> None:
     assert queue(client, "default").waiting == 1
     assert client.set_queue("default", rate=0).rate == ""
     assert jobs[2].result(20) == [[2], {}]
+
+
+# -- of jobs in queues with names --
+
+
+@pytest.mark.parametrize("name", ["etl", "a b/ü:,%"])
+def test_a_paused_queue_keeps_its_jobs_and_no_others(
+    daemon: DaemonUnderTest, client: Client, name: str
+) -> None:
+    """Over a restart, and whatever the name is; resumed, they run."""
+    client.set_queue(name)
+    client.pause(name)
+    jobs = client.options(queue=name).submit_many("work:echo", [(1,), (2,)])
+    assert client.submit("work:echo", 3).result(20) == [[3], {}]
+    daemon.kill()
+    daemon.start()
+    client = daemon.client()
+    assert client.submit("work:echo", 4).result(20) == [[4], {}]
+    info = queue(client, name)
+    assert (info.paused, info.running, info.waiting) == (True, 0, 2)
+    client.resume(name)
+    assert [client.result(job.id, 20) for job in jobs] == [[[1], {}], [[2], {}]]
+
+
+def test_a_queue_with_one_slot_leaves_the_other_workers_to_others(
+    client: Client, gate: Path, mark: Path
+) -> None:
+    """One of its jobs runs, two wait, and a plain one does not wait behind them."""
+    client.set_queue("etl", slots=1)
+    calls = [(str(mark), str(gate)) for _ in range(3)]
+    jobs = client.options(queue="etl").submit_many("work:mark_and_wait", calls)
+    assert client.submit("work:echo", 1).result(20) == [[1], {}]
+    eventually(lambda: lines(mark))
+    eventually(lambda: queue(client, "etl").running == 1)
+    assert queue(client, "etl").waiting == 2
+    assert len(lines(mark)) == 1
+    gate.touch()
+    for job in jobs:
+        job.result(20)
+    assert queue(client, "etl").waiting == 0
+
+
+def test_a_queue_with_a_rate_holds_its_own_jobs_back(client: Client) -> None:
+    """And no others; a job that is retried is a start again."""
+    client.set_queue("mail", rate="2/h")
+    mail = client.options(queue="mail")
+    with pytest.raises(JobFailed):
+        mail.options(retries=1, backoff="0").submit("work:fail").result(20)
+    late = mail.submit("work:echo", 1)
+    assert client.submit("work:echo", 2).result(20) == [[2], {}]
+    assert queue(client, "mail").waiting == 1
+    client.set_queue("mail", rate="3/h")
+    assert late.result(20) == [[1], {}]
+
+
+def test_a_job_that_waits_for_a_job_of_its_own_queue_lends_its_slot(client: Client) -> None:
+    """Else a queue with one slot could have no such jobs."""
+    client.set_queue("default", slots=1)
+    assert client.submit("nested:nest", 3).result(20) == 3
 
 
 # -- what is known --

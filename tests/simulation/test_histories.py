@@ -268,8 +268,12 @@ def _opens_by_no_clock(queues: Queues, name: str, now_us: int) -> int | None:
     return queues_opens_at(queues, name, now_us) or (0 if not queues.rules[name].limits else None)
 
 
-def _counts_no_start(queues: Queues, name: str, now_us: int) -> None:  # noqa: ARG001  # as it is called
+def _counts_no_start(queues: Queues, name: str) -> None:
     queues.goes_on(name)
+
+
+def _never_leaves(_: Queues, name: str, now_us: int) -> None:  # as it is called
+    pass
 
 
 def _counts_nobody_again(_: Queues, names: Iterable[str]) -> None:
@@ -338,6 +342,7 @@ daemon_bury = loop.Daemon._bury
         (Queues, "opens_at", _opens_every_queue),
         (Queues, "opens_at", _opens_by_no_clock),
         (Queues, "started", _counts_no_start),
+        (Queues, "left", _never_leaves),
         (Queues, "recount", _counts_nobody_again),
         (Scheduler, "set_queue", _stores_no_queue),
         (Dependencies, "feed", _gives_no_values),

@@ -535,6 +535,7 @@ class Simulation:
                 job = self.daemon.scheduler.window.jobs.get(order.id)
                 if job is not None:
                     self.truth.stopped.add(job.args)
+            self._queues.ordered(order, self.now_us)
             if worker.alive:
                 self.truth.ordered(worker, order)
                 worker.inbox[channel].append(order)

@@ -16,7 +16,8 @@ from simulation_inputs import Broken
 
 from jobd.model.messages import Accepted, Message, QueueInfos, Refused, RemoveQueue, SetQueue
 from jobd.model.messages import Queues as Ask
-from jobd.model.queues import DEFAULT, Rule, parse_rate
+from jobd.model.orders import Order, Run
+from jobd.model.queues import DEFAULT, Rate, Rule, parse_rate
 from jobd.scheduler import Scheduler
 from jobd.scheduler.core import queue_of
 from jobd.scheduler.queues import Queues
@@ -63,14 +64,24 @@ class QueueTruth:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._had = set(_hands(scheduler))
+        self._rated: set[tuple[int, int]] = set()
+        """Attempts that were handed out under the rate that their queue has now."""
+        self._left: list[tuple[str, tuple[int, int], int]] = []
+        """Orders of this turn: the queue, the attempt, the time."""
         self._starts: dict[str, list[int]] = {}
         self._rates: dict[str, str] = {}
+
+    def ordered(self, order: Order, now_us: int) -> None:
+        """Take note of an order that leaves."""
+        if isinstance(order, Run):
+            self._left += [(task.queue, (task.id, task.attempt), now_us) for task in order.tasks]
 
     def look(self, scheduler: Scheduler) -> None:
         """After a turn: what was handed out in it was allowed to start, and all that runs is counted."""
         queues = scheduler.queues
         hands = _hands(scheduler)
-        fresh = Counter(queue_of(job) for key, job in hands.items() if key not in self._had)
+        new = {key: queue_of(job) for key, job in hands.items() if key not in self._had}
+        fresh = Counter(new.values())
         lending = [worker.waiting for worker in scheduler.workers.values()]
         taking = Counter(queue_of(job) for job in hands.values() if job not in lending)
         self._had = set(hands)
@@ -81,22 +92,28 @@ class QueueTruth:
             if rule.rate != self._rates.get(name, ""):
                 self._rates[name] = rule.rate
                 self._starts[name] = []
+                self._rated -= {key for key, job in hands.items() if queue_of(job) == name}
             if fresh[name]:
-                self._judge(name, rule, fresh[name], taking[name], scheduler._now)
+                self._judge(name, rule, fresh[name], taking[name])
                 fresh[name] = 0
+        self._rated = (self._rated | new.keys()) & hands.keys()
+        for name, key, at_us in self._left:
+            if self._rates.get(name) and key in self._rated:
+                self._judge_rate(name, parse_rate(self._rates[name]), at_us)
+        self._left.clear()
 
-    def _judge(self, name: str, rule: Rule, started: int, taking: int, now_us: int) -> None:
+    def _judge(self, name: str, rule: Rule, started: int, taking: int) -> None:
         if rule.paused:
             raise Broken(f"{started} jobs of {name!r} start, which is paused")
         if 0 < rule.slots < taking:
             raise Broken(f"{started} jobs of {name!r} start: {taking} for {rule.slots} slots")
-        if rule.rate:
-            rate = parse_rate(rule.rate)
-            starts = self._starts[name]
-            starts += [now_us] * started
-            for first, last in zip(starts, starts[rate.starts :], strict=False):
-                if last - first < rate.per_us:
-                    raise Broken(f"{rule.rate} of {name!r} may start: {starts[-9:]}")
+
+    def _judge_rate(self, name: str, rate: Rate, at_us: int) -> None:
+        """No window of that length has more starts, be it that of a moment ago."""
+        starts = self._starts[name]
+        starts.append(at_us)
+        if len(starts) > rate.starts and at_us - starts[-1 - rate.starts] < rate.per_us:
+            raise Broken(f"{rate} of {name!r} may start: {starts[-9:]}")
 
 
 def _hands(scheduler: Scheduler) -> dict[tuple[int, int], Any]:

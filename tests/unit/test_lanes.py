@@ -64,7 +64,9 @@ class Hall:
             return 0
         if starts:
             self.lanes.take()
-            self.queues.started("default" if job.policy is None else job.policy.queue, self.now_us)
+            queue = "default" if job.policy is None else job.policy.queue
+            self.queues.started(queue)
+            self.queues.left(queue, self.now_us)
             if job.lane:
                 self.lanes.started(job.lane)
             job.state = State.RUNNING

@@ -13,6 +13,12 @@ from jobd.scheduler.queues import Override, Queues, Rule
 SECOND = 1_000_000
 
 
+def start(queues: Queues, now_us: int) -> None:
+    """Hand out a job, with an order that leaves at once."""
+    queues.started("etl")
+    queues.left("etl", now_us)
+
+
 @pytest.mark.parametrize(
     ("text", "count", "per_us"),
     [
@@ -77,7 +83,7 @@ def test_as_long_as_there_is_only_a_free_default_nothing_is_counted() -> None:
 def test_a_queue_that_is_not_known_any_more_meets_no_limit() -> None:
     """Its jobs still wait in the store: they must not wait for ever."""
     queues = Queues(overrides={"etl": Override(slots=1, paused=True)})
-    queues.started("etl", 0)
+    start(queues, 0)
     queues.restore("etl")
     assert not queues.is_known("etl")
     assert not queues.is_limited("etl")
@@ -107,9 +113,9 @@ def test_a_paused_queue_opens_by_an_event_only() -> None:
 def test_a_queue_whose_slots_are_taken_opens_when_a_job_ends() -> None:
     """No other queue is concerned."""
     queues = Queues({"etl": Rule(slots=2), "mail": Rule(slots=1)})
-    queues.started("etl", 0)
+    start(queues, 0)
     assert queues.opens_at("etl", 0) == 0
-    queues.started("etl", 0)
+    start(queues, 0)
     assert queues.opens_at("etl", 10 * SECOND) is None
     assert queues.opens_at("mail", 0) == 0
     queues.ended("etl")
@@ -120,23 +126,52 @@ def test_a_queue_whose_slots_are_taken_opens_when_a_job_ends() -> None:
 def test_a_rate_opens_when_the_oldest_start_leaves_the_window() -> None:
     """Not earlier by a microsecond; the end of a job has nothing to do with it."""
     queues = Queues({"etl": Rule(rate="2/s")})
-    queues.started("etl", 100)
+    start(queues, 100)
     queues.ended("etl")
-    queues.started("etl", 400)
+    start(queues, 400)
     queues.ended("etl")
     assert queues.opens_at("etl", 500) == SECOND + 100
     assert queues.opens_at("etl", SECOND + 99) == SECOND + 100
     assert queues.opens_at("etl", SECOND + 100) == 0
-    queues.started("etl", SECOND + 100)
+    start(queues, SECOND + 100)
     assert queues.opens_at("etl", SECOND + 100) == SECOND + 400
+
+
+def test_a_start_counts_from_the_moment_in_which_its_order_leaves() -> None:
+    """Which may have to wait for the disk; until then it takes a place, and nothing is known of its end."""
+    queues = Queues({"etl": Rule(rate="2/s")})
+    start(queues, 0)
+    queues.started("etl")
+    assert queues.opens_at("etl", 10) == SECOND  # when the first one has left the window
+    queues.ended("etl")
+    queues.ended("etl")
+    queues.started("etl")
+    assert queues.opens_at("etl", SECOND) == 2 * SECOND  # no sooner: both may leave only now
+    queues.left("etl", SECOND + 500)
+    queues.left("etl", SECOND + 700)
+    assert queues.opens_at("etl", 2 * SECOND) == 2 * SECOND + 500
+    assert queues.opens_at("etl", 2 * SECOND + 500) == 0
+
+
+def test_an_order_that_never_leaves_is_no_start() -> None:
+    """Its worker has died before, or its submit has failed."""
+    queues = Queues({"etl": Rule(rate="1/s")})
+    queues.started("etl")
+    assert queues.opens_at("etl", 0) == SECOND
+    queues.ended("etl")
+    queues.withdrawn("etl")
+    assert queues.opens_at("etl", 0) == 0
+    queues.withdrawn("etl")  # one that was handed out when there was no rate
+    start(queues, 5)
+    assert queues.opens_at("etl", 5) == SECOND + 5
 
 
 def test_who_goes_on_takes_a_slot_and_is_no_start() -> None:
     """A job that had lent its slot, or that a daemon before had started; there may be too many then."""
     queues = Queues({"etl": Rule(slots=1, rate="1/s")})
-    queues.started("etl", 0)
+    start(queues, 0)
     queues.ended("etl")  # it waits for others
-    queues.started("etl", SECOND)
+    start(queues, SECOND)
     queues.goes_on("etl")
     assert queues.running("etl") == 2
     assert queues.opens_at("etl", 2 * SECOND) is None
@@ -150,7 +185,7 @@ def test_other_rules_hold_at_once_and_remember_what_has_started() -> None:
     """Fewer slots than run start nothing until enough have ended; a changed rate counts old starts."""
     queues = Queues({"etl": Rule(slots=3, rate="3/s")})
     for at in (0, 1, 2):
-        queues.started("etl", at)
+        start(queues, at)
     queues.override("etl", Override(slots=1, rate="2/s"))
     queues.ended("etl")
     queues.ended("etl")
@@ -216,7 +251,7 @@ def test_no_window_ever_has_more_starts_than_the_rate_says(seed: int) -> None:
         else:
             assert opens_at == 0
             if rng.random() < 0.7:
-                queues.started("etl", now * 1000)
+                start(queues, now * 1000)
                 starts.append(now)
                 running += 1
     assert starts
