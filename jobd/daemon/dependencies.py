@@ -249,7 +249,7 @@ class Dependencies:
         """Look at a dependant of a job that has ended, or had."""
         if number in self._blocked.missing:
             return  # it hears of all that matters to it
-        is_met = when is not When.FAILED and job.state is State.SUCCEEDED
+        is_met = standing(when, job.state) is Standing.MET
         if is_met and not changed and self._has_unmet(number):
             return  # as most do whose sources end one after the other: it need not be loaded
         self._examine(number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from simulation import Failed, Simulation
 from jobd.daemon import loop
 from jobd.daemon.dependencies import Dependencies
 from jobd.daemon.keys import Keys
+from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.orders import Run
+from jobd.model.states import ENDED, State
 from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.again import Step, Then
@@ -50,6 +53,17 @@ def test_whatever_happens_every_promise_is_kept(part: int) -> None:
     """All invariants hold after every turn of the loop, and in the end all is done and told."""
     for seed in range(part * HISTORIES // PARTS, (part + 1) * HISTORIES // PARTS):
         Simulation(seed).run()
+
+
+def test_every_kind_of_edge_lets_jobs_start() -> None:
+    """With sources that have succeeded, and with others."""
+    met: Counter[tuple[When, bool]] = Counter()
+    for seed in range(150):
+        history = Simulation(seed)
+        history.run()
+        met += history.truth.edges.met
+    kinds = {(When.SUCCEEDED, True), (When.ENDED, True), (When.ENDED, False), (When.FAILED, False)}
+    assert {kind for kind, count in met.items() if count > 10} >= kinds
 
 
 def test_the_same_events_give_the_same_effects() -> None:
@@ -166,6 +180,22 @@ def _tells_only_residents(blocked: Blocked, job: Job) -> None:
 def _waits_for_one_input(blocked: Blocked, dependant: int, job: Job) -> None:
     blocked.missing[dependant] = {job.id}
     blocked_tell(blocked, dependant, job)
+
+
+def _takes_any_end(when: When, state: State) -> Standing:  # noqa: ARG001  # as it is called
+    return Standing.MET if state >= ENDED else Standing.WAITS
+
+
+def _takes_success_only(when: When, state: State) -> Standing:
+    return standing(When.SUCCEEDED if when is When.FAILED else when, state)
+
+
+def _waits_for_what_is_stored(dependencies: Dependencies, job: Job) -> bool:
+    return dependencies._has_unmet(job.id)
+
+
+def _forgets_its_siblings(sources: blocked.Sources, job: Job) -> None:
+    sources.states[job.id] = State.SUCCEEDED
 
 
 def _blames_the_nearest(failed: Job) -> int:
@@ -338,6 +368,10 @@ daemon_bury = loop.Daemon._bury
         (Keys, "taken", _gives_every_round),
         (Succession, "lost", _restores_nobody),
         (Ledger, "_withdraw", _keeps_those_behind),
+        (blocked, "standing", _takes_any_end),
+        (blocked, "standing", _takes_success_only),
+        (Dependencies, "_is_waiting", _waits_for_what_is_stored),
+        (blocked.Sources, "add", _forgets_its_siblings),
         (blocked, "root_of", _blames_the_nearest),
         (Queues, "opens_at", _opens_every_queue),
         (Queues, "opens_at", _opens_by_no_clock),

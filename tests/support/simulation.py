@@ -438,7 +438,7 @@ class Simulation:
     def _judge(self) -> None:
         daemon = self.daemon
         self.truth.see_submits(daemon)
-        self.truth.edges.see(daemon)
+        self.truth.edges.see(daemon, self.store)
         check_daemon(daemon, self.store, self._room)
         self.truth.keys.check(daemon)
         self.truth.limits.look(daemon.scheduler)

@@ -16,6 +16,7 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
+LET_GO = (State.SCHEDULED, State.QUEUED, State.RUNNING)
 RUNS = (State.SCHEDULED, State.QUEUED, State.SUCCEEDED, State.FAILED, State.CRASHED)
 
 
@@ -24,6 +25,8 @@ class EdgeTruth:
 
     def __init__(self) -> None:
         self._ends: dict[int, set[State]] = {}
+        self._blocked: set[int] = set()
+        """Who was blocked after the last turn."""
         self.met: Counter[tuple[When, bool]] = Counter()
         """How often an edge has let a job start, by whether its source had succeeded."""
 
@@ -32,10 +35,26 @@ class EdgeTruth:
         if row.state >= ENDED:
             self._ends.setdefault(row.id, set()).add(row.state)
 
-    def see(self, daemon: Daemon) -> None:
-        """Take note of the ends of a turn: some are undone, by a retry of the root, before they are stored."""
+    def see(self, daemon: Daemon, store: FakeStore) -> None:
+        """Take note of the ends of a turn, and judge those whom it has let go."""
+        jobs = daemon.scheduler.window.jobs
         for job in daemon.scheduler.ledger.batch.jobs.values():
-            self.ended(job)
+            self.ended(job)  # a retry of the root may undo it before it is stored
+        for number in self._blocked & jobs.keys():
+            if jobs[number].state in LET_GO:
+                self._judge_release(daemon, store, jobs[number])
+        self._blocked = blocked_of(daemon, store)
+
+    def _judge_release(self, daemon: Daemon, store: FakeStore, job: Job) -> None:
+        for source, when in job.edges().items():
+            state = state_of(daemon, store, source)
+            was_revived = State.ABORTED in self._ends.get(source, ())  # maybe in this very turn
+            if standing(when, state) is not Standing.MET and not was_revived:
+                raise Broken(f"job {job.id} was let go, and {source} is {state.name}: {when!r}")
+
+    def daemon_died(self) -> None:
+        """Forget what was in its memory only."""
+        self._blocked.clear()
 
     def judge(self, old: Job | None, row: Job) -> None:
         """Judge a row that is stored: who may run has had all that it waited for."""
@@ -52,12 +71,20 @@ class EdgeTruth:
             raise Broken(f"job {row.id} is {row.state.name}, and {row.root} is to blame")
 
 
+def blocked_of(daemon: Daemon, store: FakeStore) -> set[int]:
+    """Return the blocked jobs, in memory and in the store."""
+    jobs = daemon.scheduler.window.jobs
+    waiting = {n for n, job in jobs.items() if job.state is State.BLOCKED}
+    return waiting | {
+        n for n, r in store.rows.items() if r.state is State.BLOCKED and n not in jobs
+    }
+
+
 def check_waits(daemon: Daemon, store: FakeStore) -> None:
     """After each turn: every blocked job is counted, and is found when its inputs have ended."""
     scheduler = daemon.scheduler
     jobs, blocked = scheduler.window.jobs, scheduler.blocked
-    waiting = {n for n, job in jobs.items() if job.state is State.BLOCKED}
-    waiting |= {n for n, r in store.rows.items() if r.state is State.BLOCKED and n not in jobs}
+    waiting = blocked_of(daemon, store)
     if not blocked.missing.keys() <= waiting:
         raise Broken(f"{blocked.missing} are resident, {waiting} are blocked")
     if len(waiting) - len(blocked.missing) != blocked.spilled:
@@ -74,7 +101,7 @@ def check_waits(daemon: Daemon, store: FakeStore) -> None:
         job = jobs.get(number) or store.job(number)
         assert job is not None
         stand = {
-            source: standing(when, _state(daemon, store, source))
+            source: standing(when, state_of(daemon, store, source))
             for source, when in job.edges().items()
         }
         values = set(stand.values())
@@ -82,7 +109,8 @@ def check_waits(daemon: Daemon, store: FakeStore) -> None:
             raise Broken(f"6: job {number} is blocked, and its edges are {stand}")
 
 
-def _state(daemon: Daemon, store: FakeStore, number: int) -> State:
+def state_of(daemon: Daemon, store: FakeStore, number: int) -> State:
+    """Return a job's state as it is in memory, or else as it is stored."""
     job = daemon.scheduler.window.jobs.get(number)
     state = job.state if job else store.state_of(number)
     assert state is not None

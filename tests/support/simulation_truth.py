@@ -206,6 +206,7 @@ class Truth(Witness):
             self.forget(args)
         self._pledged.clear()
         self.keys.daemon_died()
+        self.edges.daemon_died()
         self.boot = boot
 
     def forget(self, args: bytes) -> None:
