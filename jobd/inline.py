@@ -22,12 +22,14 @@ from jobd import payload
 from jobd._version import __version__
 from jobd.inputs import refuse_gone
 from jobd.model.edges import Edges, Standing, joined, standing
-from jobd.model.errors import JobdError, NotFound, UsageError, no_such_job
+from jobd.model.errors import BadFunction, JobdError, NotFound, UsageError, no_such_job
 from jobd.model.job import PUT, TAKEN, JobInfo
 from jobd.model.messages import (
+    OWN_KEY,
     PROTOCOL,
     Accepted,
     Answers,
+    Apply,
     Cancel,
     Ended,
     Fetch,
@@ -106,8 +108,8 @@ class Inline:
     def _run_jobs(self, request: Any) -> list[Message]:
         """Run jobs, and tell how they have ended."""
         match request:
-            case Submit():
-                return self._submit(request)
+            case Submit() | Apply():
+                return self._submitted(request)
             case Put(rid, uid, value):
                 number = self._firsts[uid] = self._keep(uid, PUT, Ended(0, State.SUCCEEDED, value))
                 return [Submitted(rid, number, 1), self._ends[number]]
@@ -195,27 +197,32 @@ class Inline:
         )
         return number
 
-    def _submit(self, request: Submit) -> list[Message]:
-        if request.check and not request.by_value:
-            for count, names in request.shapes:
-                refusal = check(request.function, count, names)
-                if refusal is not None:
-                    return [Refused(request.rid, "bad_function", refusal.message, refusal.hint)]
-        inputs = request.inputs or [[]] * len(request.args)
+    def _submitted(self, request: Submit | Apply) -> list[Message]:
+        calls = request.jobs if isinstance(request, Apply) else [request]
+        for call in calls:
+            _refuse_unfit(call)
+        first = self._firsts[request.uid] = len(self._ends) + 1
         numbers = []
-        after = [(self._number_of(name), when) for name, when in request.after]
-        for args, jobs in zip(request.args, inputs, strict=True):
-            ids = [self._number_of(name) for name in jobs]
+        for call in calls:
+            call.uid = request.uid
+            numbers += self._submit(call, first)
+        ends = [self._ends[number] for number in numbers] if request.watch else []
+        return [Submitted(request.rid, first, len(numbers)), *ends]
+
+    def _submit(self, call: Submit, first: int) -> list[int]:
+        """Run the jobs of a submit, or of a graph that begins with this id; return their ids."""
+        numbers = []
+        after = [(self._number_of(name, first), when) for name, when in call.after]
+        for args, jobs in zip(call.args, call.inputs or [[]] * len(call.args), strict=True):
+            ids = [self._number_of(name, first) for name in jobs]
             began_at = time.time_ns() // 1000
             items: list[bytes] = []
-            ended = self._run(request.function, args, ids, joined(ids, after), items)
-            number = self._keep(request.uid, request.function, ended, began_at)
+            ended = self._run(call.function, args, ids, joined(ids, after), items)
+            number = self._keep(call.uid, call.function, ended, began_at)
             numbers.append(number)
             if items:
                 self._items[number] = items[1:]
-            self._firsts.setdefault(request.uid, numbers[0])
-        ends = [self._ends[number] for number in numbers] if request.watch else []
-        return [Submitted(request.rid, numbers[0], len(numbers)), *ends]
+        return numbers
 
     def _run(
         self, function: str, args: bytes, inputs: Sequence[int], edges: Edges, items: list[bytes]
@@ -238,10 +245,23 @@ class Inline:
             info = msgspec.structs.replace(describe(error), pickled=pickled)
             return Ended(0, State.FAILED, error=info)
 
-    def _number_of(self, name: int | bytes) -> int:
+    def _number_of(self, name: int | bytes, first: int) -> int:
         if isinstance(name, int):
             return name
-        return self._firsts[name[:16]] + int.from_bytes(name[16:], "big")
+        first = first if name[:16] == OWN_KEY else self._firsts[name[:16]]
+        return first + int.from_bytes(name[16:], "big")
+
+
+def _refuse_unfit(call: Submit) -> None:
+    """Refuse a call that does not fit its function.
+
+    Raises:
+        BadFunction: it does not, or there is none.
+    """
+    for count, names in call.shapes if call.check and not call.by_value else ():
+        unfit = check(call.function, count, names)
+        if unfit is not None:
+            raise BadFunction(unfit.message, unfit.hint)
 
 
 def _refused(request: Any) -> Refused:

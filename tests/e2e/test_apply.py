@@ -302,3 +302,14 @@ def test_inline_jobs_come_after_each_other_too() -> None:
         assert client.options(after_any=alarm).submit(len, "abcd").result(5) == 4
         with pytest.raises(NotFound):
             client.options(after=99).submit(len, "").result(5)
+        jobs = {
+            "b": {"function": "builtins:sum", "args": [["@job:a", good]]},
+            "a": {"function": len, "args": ["abcd"]},
+            "c": {"function": len, "args": ["x"], "after_fail": "a"},
+        }
+        found = client.apply({"jobs": jobs})
+        assert (found["a"].result(5), found["b"].result(5)) == (4, 7)
+        with pytest.raises(jobd.JobAborted):
+            found["c"].result(5)
+        with pytest.raises(BadFunction):
+            client.apply({"jobs": {"a": {"function": "builtins:nothing"}}})["a"].result(5)
