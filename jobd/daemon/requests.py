@@ -594,19 +594,21 @@ class Requests:
         self._daemon.clients.reply(peer, reply, _size(found))
 
     def _graph(self, peer: bytes, request: Graph) -> Steps:
-        store, running = self._daemon.store, self.running()
+        store = self._daemon.store
         if store.job(request.id) is None:
             raise no_such_job(request.id)
         walk = Neighbours(store, request.id)
         yield from walk.steps()
         limit = min(request.limit, MOST_NEIGHBOURS)
+        numbers = [request.id, *walk.before[:limit], *walk.after[:limit]]
         infos: list[JobInfo] = []
-        for number in [request.id, *walk.before[:limit], *walk.after[:limit]]:
-            job = store.job(number)
-            assert job is not None
-            info = self._info(job, running)
-            info.inputs, info.after = job.inputs or [], job.after or []
-            infos.append(info)
+        for start in range(0, len(numbers), SLICE):
+            running = self.running()  # anew: turns of the loop lie between two slices
+            for job in filter(None, map(store.job, numbers[start : start + SLICE])):
+                info = self._info(job, running)
+                info.inputs, info.after = job.inputs or [], job.after or []
+                infos.append(info)
+            yield
         left = [max(0, len(found) - limit) for found in (walk.before, walk.after)]
         reply = GraphInfo(request.rid, infos, left[0], left[1], walk.is_whole)
         self._daemon.clients.reply(peer, reply, _size(infos))

@@ -217,3 +217,18 @@ def test_edges_outlive_the_daemon(make_daemon: MakeDaemon, gate: Path, mark: Pat
         assert [client.result(number, 20) for number in numbers[:2]] == [2, 3]
         with pytest.raises(JobAborted, match="succeeded"):
             client.result(numbers[2], 20)
+
+
+def test_a_job_that_waits_for_one_that_comes_after_it_is_told(daemon: DaemonUnderTest) -> None:
+    """It would wait for ever; the error spells the circle out."""
+    source = "import jobd\ndef run():\n    me = jobd.current_job().id\n"
+    source += "    client = jobd.Client()\n"
+    source += "    return client.options(after_any=me).submit('work:nothing').result()\n"
+    daemon.write_module("selfish", source)
+    with daemon.client() as client:
+        job = client.submit("selfish:run")
+        with pytest.raises(
+            jobd.JobFailed, match=f"job {job.id} would wait for job {job.id + 1}, which"
+        ):
+            job.result(20)
+        assert client.result(job.id + 1, 20) is None

@@ -313,3 +313,11 @@ def test_inline_jobs_come_after_each_other_too() -> None:
             found["c"].result(5)
         with pytest.raises(BadFunction):
             client.apply({"jobs": {"a": {"function": "builtins:nothing"}}})["a"].result(5)
+
+
+def test_the_list_of_what_may_run_holds_for_graphs(make_daemon: MakeDaemon) -> None:
+    """One function that is not on it refuses them all."""
+    daemon = make_daemon(security__allow="work:*").start()
+    assert daemon.cli("apply", "-", stdin=GRAPH).returncode == 77  # jobd.shell:run
+    work_only = GRAPH.partition("[jobs.clean]")[0].replace('after = "clean"', "")
+    assert daemon.cli("apply", "--wait", "-", stdin=work_only).returncode == 0
