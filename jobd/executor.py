@@ -543,8 +543,8 @@ class _Engine:
         """Send a submit; its deferred results are open before anything can be heard of them."""
 
         def note(deferreds: list[Deferred[Any]]) -> None:
+            self._open.update(zip(deferreds, futures, strict=True))
             for deferred, future in zip(deferreds, futures, strict=True):
-                self._open[deferred] = future
                 if future is not None:
                     future.job = deferred
 
@@ -581,12 +581,13 @@ class _Engine:
     def _complete(self, deferreds: list[Deferred[Any]]) -> None:
         for deferred in deferreds:
             future = self._open.get(deferred)
-            # It may be broken meanwhile; and what cannot be kept, its ``result`` will tell.
-            with contextlib.suppress(InvalidStateError, JobdError):
+            try:
                 if future is not None:
                     future.complete(deferred)
                 else:
                     self._client.keep(deferred)
+            except (InvalidStateError, JobdError):
+                pass  # it may be broken meanwhile; and what cannot be kept, its ``result`` will tell
         with self._lock:
             # One by one, and not by how many are left: another thread opens more meanwhile.
             self._count -= sum(self._open.pop(d, _NOT_OPEN) is not _NOT_OPEN for d in deferreds)

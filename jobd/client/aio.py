@@ -450,8 +450,7 @@ class AsyncClient(AsyncSubmitter):
     ) -> AsyncIterator[AsyncDeferred[T]]:
         await self._run(verbs.watch(self._core, deferreds))
         arrivals: Arrivals[AsyncDeferred[T]] = Arrivals(within_s)
-        for deferred in deferreds:
-            arrivals.expect(deferred)
+        arrivals.expect(deferreds)
         for _ in deferreds:
             yield await self._run(verbs.arrival(arrivals), left_of(deadline))
 

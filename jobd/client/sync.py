@@ -487,8 +487,7 @@ class Client(Submitter):
         self._run(verbs.watch(self._core, deferreds))
         arrivals: Arrivals[Deferred[T]] = Arrivals(within_s)
         with self._condition:
-            for deferred in deferreds:
-                arrivals.expect(deferred)
+            arrivals.expect(deferreds)
         for _ in deferreds:
             yield self._run(verbs.arrival(arrivals), left_of(deadline))
 
@@ -505,8 +504,7 @@ class Client(Submitter):
         with self._condition:
             deferreds = self._submit(request)
             note(deferreds)
-            for deferred in deferreds:
-                arrivals.expect(deferred)
+            arrivals.expect(deferreds)
         return deferreds
 
     def arrived(self, arrivals: Arrivals[Deferred[Any]]) -> list[Deferred[Any]]:

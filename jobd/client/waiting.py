@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobd.model.errors import JobdError, WaitTimeout
@@ -185,9 +185,11 @@ class Arrivals(Waitable, Generic[D]):
         """Some jobs, whichever."""
         return ()
 
-    def expect(self, deferred: D) -> None:
-        """Have one more to arrive; the client's lock is held."""
-        deferred.call_when_done(self._arrive)
+    def expect(self, deferreds: Iterable[D]) -> None:
+        """Have these arrive as well; the client's lock is held."""
+        arrive = self._arrive
+        for deferred in deferreds:
+            deferred.call_when_done(arrive)
 
     def pop(self) -> D:
         """Return the next one that is done."""

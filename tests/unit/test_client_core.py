@@ -212,8 +212,7 @@ def test_arrivals_come_in_the_order_of_their_ends() -> None:
     first, second = submit(core, 2)
     arrivals: Arrivals[Deferred] = Arrivals()
     woken: list[object] = []
-    for deferred in (first, second):
-        arrivals.expect(deferred)
+    arrivals.expect((first, second))
     arrivals.call_when_done(woken.append)
     arrivals.call_when_done(print)
     arrivals.forget(print)
