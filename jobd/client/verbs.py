@@ -118,20 +118,19 @@ def identify(deferred: AnyDeferred) -> Steps[int]:
     return deferred._id  # noqa: SLF001  # ours
 
 
-def watch(
-    core: AnyCore, deferreds: Iterable[AnyDeferred], *, progress: bool = False
-) -> Steps[None]:
-    """Have the ends pushed of those jobs of which that is not asked yet; of all with ``progress``.
+def watch(core: AnyCore, deferreds: Iterable[AnyDeferred], *, again: bool = False) -> Steps[None]:
+    """Have the ends pushed of those jobs of which that is not asked yet, or ``again`` of all.
 
     Raises:
         NotFound: one of them does not exist.
     """
-    missing = [d for d in deferreds if progress or not d._watched]  # noqa: SLF001  # ours
+    missing = [d for d in deferreds if again or not d._watched]  # noqa: SLF001  # ours
     if not missing:
         return
     for deferred in missing:
         yield from identify(deferred)
     numbers = [deferred._id for deferred in missing]  # noqa: SLF001  # ours
+    progress = core.onlooker is not None
     reply = yield from _ask(Watch(core.next_rid(), numbers, progress), Watching)
     if reply.unknown:
         raise no_such_job(reply.unknown[0])
@@ -220,8 +219,8 @@ def release_one(core: AnyCore, deferred: AnyDeferred) -> Steps[bool]:
 
 def ends(core: AnyCore, deferreds: list[D]) -> Steps[dict[int, Ended]]:
     """Return how jobs ended, once all have."""
-    progress = core.onlooker is not None
-    yield from watch(core, [d for d in deferreds if not d.done()], progress=progress)
+    looks_on = core.onlooker is not None or core.on_stuck is not None
+    yield from watch(core, [d for d in deferreds if not d.done()], again=looks_on)
     found = {}
     for deferred in deferreds:
         ended = yield from end(core, deferred)

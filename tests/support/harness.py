@@ -111,7 +111,7 @@ class DaemonUnderTest:
         os.close(write_fd)
         with os.fdopen(read_fd, "rb") as ready:
             if wait:
-                assert ready.read(), f"the daemon did not start:\n{self.log}"
+                assert ready.read().strip().isdigit(), f"the daemon did not start:\n{self.log}"
         return self
 
     @property
