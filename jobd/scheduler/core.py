@@ -93,6 +93,9 @@ REFILL = 0.75
 CREDIT = 2_048
 """Jobs that are handed to a worker ahead of time, at most."""
 
+AHEAD_BYTES = 256 * 1024
+"""So much is on its way to a worker at once; more would take long to arrive, and look like a long job."""
+
 SHORT_US = 500.0
 """A function that takes longer on average is handed out one job at a time."""
 
@@ -1058,7 +1061,7 @@ class Scheduler:
         for worker in rooms:
             taken = hands.setdefault(worker.uid, [])
             for _ in range(min(share, self._room(worker))):
-                if worker.load_us > budget_us:
+                if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
                     break
                 job = take()
                 if job is None:
@@ -1097,6 +1100,7 @@ class Scheduler:
             worker.stall_at = self._now + STALL_US
         worker.assigned[job.id] = job
         worker.load_us += cost_us
+        worker.load_bytes += len(job.args)
         if job.policy is not None:
             worker.is_single_use = is_restricted(job.policy)
 
@@ -1169,6 +1173,7 @@ class Scheduler:
         if job.lane:
             self.lanes.ended(job.lane)
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
+        worker.load_bytes = worker.load_bytes - len(job.args) if worker.assigned else 0
         if job.stop is not None:
             self.stops.over(worker.uid, job)
         if job.policy is not None:

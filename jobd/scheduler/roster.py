@@ -27,6 +27,8 @@ class Worker(msgspec.Struct):
     assigned: dict[int, Job] = {}
     """Jobs handed to it that have neither ended nor come back, in the order it runs them."""
     load_us: float = 0.0
+    load_bytes: int = 0
+    """The arguments of what it has in hand."""
     stall_at: int = 0
     """µs; with several jobs in hand and no sign of progress by then, it is asked to give them back."""
     stalled: bool = False

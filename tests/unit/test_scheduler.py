@@ -267,6 +267,29 @@ def test_no_worker_is_handed_more_jobs_than_its_credit(monkeypatch: pytest.Monke
     assert len(desk.scheduler.workers[desk.spawned[0]].assigned) == 7
 
 
+def test_large_arguments_are_handed_out_ahead_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next go when some have ended, so that no order is long on its way; alone, any size goes."""
+    monkeypatch.setattr(core, "AHEAD_BYTES", 99)
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", 1)
+    args = [bytes(40)] * 20 + [bytes(1_000)] * 3
+    request = Submit(1, b"session!" + bytes(8), "m:short", args, [(0, ())])
+    first = desk.scheduler.ledger.next_id
+    desk.scheduler.submit(PEER, request)
+    left = [*range(first, first + 23)]
+    while left:
+        desk.act()
+        held = [number for number in left if desk.holder(number)]
+        sizes = [40 if number < first + 20 else 1_000 for number in held]
+        assert sum(sizes[:-1]) <= 99
+        assert sum(sizes) > 99 or held == left
+        desk.end(held[0])
+        left.remove(held[0])
+
+
 def test_the_worker_with_the_least_work_gets_the_next_job(desk: Desk) -> None:
     """Of two that have something in hand, it is the one that will be done first."""
     desk.learn("m:short", 400)
