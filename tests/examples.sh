@@ -113,6 +113,16 @@ try_for 4 take 6
 say "A generator is a stream"
 try submit --follow mytasks:count 3
 
+say "Queues: made before they are used, limited, paused"
+try queue set etl --slots 2 --rate 100/m
+try_for 2 submit mytasks:load march.csv --queue elt
+try queue pause etl
+try submit mytasks:load march.csv --queue etl
+try queue ls
+try queue resume etl
+try result --wait last
+try_for 4 queue pause elt
+
 say "What happened"
 try ls
 try show 4

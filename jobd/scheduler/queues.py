@@ -5,7 +5,9 @@ with an event (a resume, a job's end), the third at a moment that ``opens_at`` t
 is exact, a window that slides: the last starts are remembered, as many as may be in one, and
 the next may come when the oldest of them has left it.  A start is the moment in which the order
 to run leaves, which may have to wait for the disk; until then it is *leaving*, and takes a place in
-every window.  Starts are forgotten with the daemon.
+every window.  Windows are a hundredth longer than they are said to be, as a worker may take a moment to
+begin: if the first of two jobs began late and the second at once, they would else be too close.
+Starts are forgotten with the daemon.
 
 A job of a queue that is not known any more (it was taken out of the settings while jobs of
 it waited) meets no limit.
@@ -21,6 +23,9 @@ from jobd.model.queues import DEFAULT, Override, Rule, parse_rate
 __all__ = ["Override", "Queues", "Rule"]
 
 FREE = Rule()
+
+SLACK_US = 10_000
+"""How much later than its order a job may begin; less for short windows, a hundredth of them."""
 
 
 class Queues:
@@ -98,6 +103,7 @@ class Queues:
         if not rule.rate:
             return 0
         count, per_us = parse_rate(rule.rate)
+        per_us += min(SLACK_US, per_us // 100)
         starts, places = self._starts[name], count - self._leaving[name]
         if places <= 0:
             return (

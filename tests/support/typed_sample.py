@@ -40,6 +40,8 @@ def threads(client: jobd.Client) -> None:
     assert_type(client.submit_many(load, [("a",), ("b",)]), list[jobd.Deferred[list[int]]])
     assert_type(list(client.map(load, ["a", "b"])), list[list[int]])
     assert_type(client.attach(3), jobd.Deferred[Any])
+    assert_type(client.set_queue("etl", slots=2, rate="10/s").paused, bool)
+    assert_type([info.waiting for info in client.queues("etl")], list[int])
     length: Callable[[str], int] = len
     assert_type(client.submit(length, "abc").result(), int)
     deferred.result().upper()  # type: ignore[attr-defined]  # it is a list

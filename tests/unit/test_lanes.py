@@ -346,11 +346,11 @@ def test_a_rate_says_when_it_is_time() -> None:
     hall = Hall(a=Rule(rate="1/s"))
     first, second = hall.wait(queue="a"), hall.wait(queue="a")
     assert hall.call_all() == [first]
-    assert hall.lanes.next_at() == 1_000_000
-    hall.now_us = 999_999
+    assert hall.lanes.next_at() == 1_010_000
+    hall.now_us = 1_009_999
     hall.lanes.tick(hall.now_us)
     assert hall.call() == 0
-    hall.now_us = 1_000_000
+    hall.now_us = 1_010_000
     hall.lanes.tick(hall.now_us)
     assert hall.call_all() == [second]
 

@@ -8,9 +8,11 @@ import pytest
 
 from jobd.model.errors import UsageError
 from jobd.model.queues import parse_rate
-from jobd.scheduler.queues import Override, Queues, Rule
+from jobd.scheduler.queues import SLACK_US, Override, Queues, Rule
 
 SECOND = 1_000_000
+WINDOW = SECOND + SLACK_US
+"""For how long a start counts where the rate is for a second."""
 
 
 def start(queues: Queues, now_us: int) -> None:
@@ -130,11 +132,11 @@ def test_a_rate_opens_when_the_oldest_start_leaves_the_window() -> None:
     queues.ended("etl")
     start(queues, 400)
     queues.ended("etl")
-    assert queues.opens_at("etl", 500) == SECOND + 100
-    assert queues.opens_at("etl", SECOND + 99) == SECOND + 100
-    assert queues.opens_at("etl", SECOND + 100) == 0
-    start(queues, SECOND + 100)
-    assert queues.opens_at("etl", SECOND + 100) == SECOND + 400
+    assert queues.opens_at("etl", 500) == WINDOW + 100
+    assert queues.opens_at("etl", WINDOW + 99) == WINDOW + 100
+    assert queues.opens_at("etl", WINDOW + 100) == 0
+    start(queues, WINDOW + 100)
+    assert queues.opens_at("etl", WINDOW + 100) == WINDOW + 400
 
 
 def test_a_start_counts_from_the_moment_in_which_its_order_leaves() -> None:
@@ -142,28 +144,28 @@ def test_a_start_counts_from_the_moment_in_which_its_order_leaves() -> None:
     queues = Queues({"etl": Rule(rate="2/s")})
     start(queues, 0)
     queues.started("etl")
-    assert queues.opens_at("etl", 10) == SECOND  # when the first one has left the window
+    assert queues.opens_at("etl", 10) == WINDOW  # when the first one has left the window
     queues.ended("etl")
     queues.ended("etl")
     queues.started("etl")
-    assert queues.opens_at("etl", SECOND) == 2 * SECOND  # no sooner: both may leave only now
+    assert queues.opens_at("etl", SECOND) == SECOND + WINDOW  # no sooner: both may leave only now
     queues.left("etl", SECOND + 500)
     queues.left("etl", SECOND + 700)
-    assert queues.opens_at("etl", 2 * SECOND) == 2 * SECOND + 500
-    assert queues.opens_at("etl", 2 * SECOND + 500) == 0
+    assert queues.opens_at("etl", 2 * SECOND) == SECOND + 500 + WINDOW
+    assert queues.opens_at("etl", SECOND + 500 + WINDOW) == 0
 
 
 def test_an_order_that_never_leaves_is_no_start() -> None:
     """Its worker has died before, or its submit has failed."""
     queues = Queues({"etl": Rule(rate="1/s")})
     queues.started("etl")
-    assert queues.opens_at("etl", 0) == SECOND
+    assert queues.opens_at("etl", 0) == WINDOW
     queues.ended("etl")
     queues.withdrawn("etl")
     assert queues.opens_at("etl", 0) == 0
     queues.withdrawn("etl")  # one that was handed out when there was no rate
     start(queues, 5)
-    assert queues.opens_at("etl", 5) == SECOND + 5
+    assert queues.opens_at("etl", 5) == WINDOW + 5
 
 
 def test_who_goes_on_takes_a_slot_and_is_no_start() -> None:
@@ -178,7 +180,7 @@ def test_who_goes_on_takes_a_slot_and_is_no_start() -> None:
     queues.ended("etl")
     assert queues.opens_at("etl", 2 * SECOND) is None
     queues.ended("etl")
-    assert queues.opens_at("etl", 2 * SECOND) == 0
+    assert queues.opens_at("etl", SECOND + WINDOW) == 0
 
 
 def test_other_rules_hold_at_once_and_remember_what_has_started() -> None:
@@ -191,7 +193,7 @@ def test_other_rules_hold_at_once_and_remember_what_has_started() -> None:
     queues.ended("etl")
     assert queues.opens_at("etl", 10) is None
     queues.ended("etl")
-    assert queues.opens_at("etl", 10) == SECOND + 1  # of the last two starts the older one
+    assert queues.opens_at("etl", 10) == WINDOW + 1  # of the last two starts the older one
     queues.override("etl", Override(rate=""))
     assert queues.opens_at("etl", 10) == 0
 
@@ -232,9 +234,9 @@ def test_a_recount_takes_what_runs_as_it_is() -> None:
 def test_no_window_ever_has_more_starts_than_the_rate_says(seed: int) -> None:
     """Random histories: whoever starts jobs as soon as it may is exact, and loses no moment."""
     rng = random.Random(seed)
-    count, per_us = rng.randint(1, 5), rng.randint(1, 40)
+    count, per_ms = rng.randint(1, 5), rng.randint(1, 40)
     slots = rng.randint(0, 4)
-    queues = Queues({"etl": Rule(slots, f"{count}/{per_us}ms")})
+    queues = Queues({"etl": Rule(slots, f"{count}/{per_ms}ms")})
     starts: list[int] = []
     running = now = 0
     for _ in range(400):
@@ -243,11 +245,12 @@ def test_no_window_ever_has_more_starts_than_the_rate_says(seed: int) -> None:
             queues.ended("etl")
             running -= 1
         opens_at = queues.opens_at("etl", now * 1000)
-        recent = [at for at in starts if at > now - per_us]
+        window = per_ms * 1000 + min(SLACK_US, per_ms * 10)
+        recent = [at for at in starts if at * 1000 + window > now * 1000]
         if slots and running >= slots:
             assert opens_at is None
         elif len(recent) >= count:
-            assert opens_at == (starts[-count] + per_us) * 1000
+            assert opens_at == starts[-count] * 1000 + window
         else:
             assert opens_at == 0
             if rng.random() < 0.7:
