@@ -127,8 +127,8 @@ class Keys:
         """Send an answer that is about a job, once that job is on record as it is."""
         scheduler = self._daemon.scheduler
         submission = scheduler.submitting(owner.uid)
-        if submission is not None:
-            submission.answers.append((peer, reply))
+        if submission is not None and submission.keyed is not None:
+            submission.keyed.answers.append((peer, reply))
         elif scheduler.ledger.is_unsettled(owner.id) and owner.state < ENDED:
             scheduler.answer_early(peer, reply)
         else:

@@ -21,6 +21,16 @@ PARCEL_JOBS = 1_000
 PARCEL_BYTES = 256 * 1024
 
 
+class Keyed(msgspec.Struct):
+    """What belongs to the submit of a job with a key."""
+
+    key: str
+    replaces: list[int] = []
+    """Jobs that are cancelled with the commit that stores this, for its sake."""
+    answers: list[tuple[bytes, Submitted | Refused]] = []
+    """To other submits, which are about its job: told when this is, or refused as this is."""
+
+
 class Submission(msgspec.Struct):
     """One submit that is not durable yet, and who wants to be told: (peer, rid)."""
 
@@ -34,12 +44,8 @@ class Submission(msgspec.Struct):
     """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
     lane: str = ""
     """The lane of its jobs, if they are in parcels; else ""."""
-    key: str = ""
-    """Of its one job."""
-    replaces: list[int] = []
-    """Jobs that are cancelled with the commit that stores this, for its sake."""
-    answers: list[tuple[bytes, Submitted | Refused]] = []
-    """To other submits, which are about its job: told when this is, or refused as this is."""
+    keyed: Keyed | None = None
+    """What there is to it if its one job has a key."""
 
     @property
     def in_backlog(self) -> bool:

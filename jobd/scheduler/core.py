@@ -66,7 +66,7 @@ from jobd.model.queues import DEFAULT, Override
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending, timers
 from jobd.scheduler.aftermath import Aftermath, attempt_of
-from jobd.scheduler.batch import PARCEL_JOBS, Batch, Submission
+from jobd.scheduler.batch import PARCEL_JOBS, Batch, Keyed, Submission
 from jobd.scheduler.blocked import NO_SOURCES, Blocked, Sources
 from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
 from jobd.scheduler.forecast import Forecast
@@ -285,8 +285,9 @@ class Scheduler:
         for submission in batch.submissions:
             for peer, rid in submission.tell:
                 replies.append((peer, Submitted(rid, submission.first, submission.count)))
-            replies += submission.answers
-            self.succession.kept(submission)
+            if submission.keyed is not None:
+                replies += submission.keyed.answers
+                self.succession.kept(submission.keyed)
         replies += batch.early_replies
         self._tell_ends(batch)
         self.lanes.stored(batch.submissions, self._settled_high)
@@ -340,9 +341,10 @@ class Scheduler:
             self.streams.void(range(submission.first, submission.first + submission.count))
             for peer, rid in submission.tell:
                 self._effects.replies.append((peer, refusal(rid, error)))
-            for peer, reply in submission.answers:
-                self._effects.replies.append((peer, refusal(reply.rid, error)))
-            self.succession.lost(submission)
+            if submission.keyed is not None:
+                for peer, reply in submission.keyed.answers:
+                    self._effects.replies.append((peer, refusal(reply.rid, error)))
+                self.succession.lost(submission.keyed)
         self.lanes.stored((), self._settled_high)
         self._recall()
 
@@ -389,7 +391,7 @@ class Scheduler:
         count = len(request.args)
         submission = self._open_submission(peer, request, count)
         if policy is not None:
-            submission.key = policy.key
+            submission.keyed = Keyed(policy.key) if policy.key else None
             if policy.queue != DEFAULT:
                 submission.queues = [(policy.queue, count)]
         if sources is None and not has_own_row(policy, count):

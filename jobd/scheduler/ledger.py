@@ -195,14 +195,14 @@ class Ledger:
         """
         batch = self.batch
         gone = [(s.first, s.first + s.count) for s in failed]
-        keys = {s.key for s in failed}
+        keys = {s.keyed.key for s in failed if s.keyed is not None}
         found: list[Submission] = []
         for submission in batch.submissions if gone else ():  # sources are older than who waits
             if submission.has_rows and (
-                (submission.key and submission.key in keys) or _comes_after(submission, jobs, gone)
+                _has_one_of(submission, keys) or _comes_after(submission, jobs, gone)
             ):
                 gone.append((submission.first, submission.first + submission.count))
-                keys.add(submission.key)
+                keys |= {submission.keyed.key} if submission.keyed is not None else set()
                 found.append(submission)
         for submission in found:
             batch.submissions.remove(submission)
@@ -256,6 +256,10 @@ def _comes_after(
         for number in jobs[job].edges()
         for low, high in ranges
     )
+
+
+def _has_one_of(submission: Submission, keys: set[str]) -> bool:
+    return submission.keyed is not None and submission.keyed.key in keys
 
 
 def _close(record: Record, ended: list[int]) -> None:

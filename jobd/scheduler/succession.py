@@ -12,7 +12,7 @@ import msgspec
 from jobd.model.job import Job
 from jobd.model.states import Event, State
 from jobd.scheduler.aftermath import Aftermath
-from jobd.scheduler.batch import Submission
+from jobd.scheduler.batch import Keyed, Submission
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.timers import Timers
@@ -42,7 +42,8 @@ class Succession:
     def replace(self, job: Job, submission: Submission) -> None:
         """Cancel a job in memory, which waits, as soon as this submission is durable."""
         self.pending[job.id] = Replaced(job, job.state, job.due_at, job.cause)
-        submission.replaces.append(job.id)
+        assert submission.keyed is not None
+        submission.keyed.replaces.append(job.id)
         if job.state is State.BLOCKED:
             self._blocked.leave(job)
         job.cause = f"replaced by job {submission.first}"
@@ -56,14 +57,14 @@ class Succession:
         self._aftermath.tell(replaced.job)
         return replaced.job
 
-    def kept(self, submission: Submission) -> None:
+    def kept(self, successor: Keyed) -> None:
         """The submission is durable, and with it the ends of those that it replaces."""
-        for number in submission.replaces:
+        for number in successor.replaces:
             self.confirm(number)
 
-    def lost(self, submission: Submission) -> None:
+    def lost(self, successor: Keyed) -> None:
         """The submission has failed: those that it was to replace are as they were."""
-        for number in submission.replaces:
+        for number in successor.replaces:
             replaced = self.pending.pop(number, None)
             if replaced is not None and not replaced.job.void:
                 self._restore(replaced)

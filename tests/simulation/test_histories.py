@@ -27,10 +27,10 @@ from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
+from jobd.scheduler import Scheduler, Worker, again, blocked, core, ledger, lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.again import Step, Then
-from jobd.scheduler.batch import Submission
+from jobd.scheduler.batch import Keyed, Submission
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.ledger import Ledger
@@ -220,15 +220,13 @@ def _gives_every_round(keys: Keys, job: Job) -> str:  # noqa: ARG001  # as it is
     return ""
 
 
-def _restores_nobody(succession: Succession, submission: Submission) -> None:
-    for number in submission.replaces:
+def _restores_nobody(succession: Succession, successor: Keyed) -> None:
+    for number in successor.replaces:
         succession.confirm(number)
 
 
-def _keeps_those_behind(ledger: Ledger, failed: list[Submission], jobs: dict[int, Job]) -> Any:
-    for submission in (*failed, *ledger.batch.submissions):
-        submission.key = ""
-    return ledger_withdraw(ledger, failed, jobs)
+def _keeps_those_behind(submission: Submission, keys: set[str]) -> bool:  # noqa: ARG001  # as it is called
+    return False
 
 
 def _gives_no_values(_: Dependencies, run: Run) -> None:
@@ -320,7 +318,6 @@ queues_opens_at = Queues.opens_at
 scheduler_set_queue = Scheduler.set_queue
 pool_kill = FakePool.kill
 ledger_lease = Ledger.lease
-ledger_withdraw = Ledger._withdraw
 clocks_start = Clocks.start
 blocked_ended = Blocked.ended
 blocked_tell = Blocked._tell
@@ -367,7 +364,7 @@ daemon_bury = loop.Daemon._bury
         (Ledger, "unsettled_with", _sees_only_what_is_stored),
         (Keys, "taken", _gives_every_round),
         (Succession, "lost", _restores_nobody),
-        (Ledger, "_withdraw", _keeps_those_behind),
+        (ledger, "_has_one_of", _keeps_those_behind),
         (blocked, "standing", _takes_any_end),
         (blocked, "standing", _takes_success_only),
         (Dependencies, "_is_waiting", _waits_for_what_is_stored),
