@@ -86,6 +86,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "usage": usage_json(info.usage),
         "progress": progress_json(info.progress),
         "at_bound": at_bound_json(info.at_bound),
+        "waits_for": info.waits_for or None,
     }
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
@@ -334,6 +335,7 @@ def job_details(info: JobInfo) -> list[Row]:
         ("error", reason_text("", info.error)),
         ("progress", progress_text(info.progress)),
         ("note", at_bound_text(info.id, info.at_bound) if info.at_bound else ""),
+        ("waits for", info.waits_for),
         ("used", usage_text(info.usage)),
         ("output", bytes_text(info.log_bytes) if info.log_bytes else ""),
         ("uid", info.uid.hex()),

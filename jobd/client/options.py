@@ -48,6 +48,10 @@ class Options(TypedDict, total=False):
     after: Jobs
     after_any: Jobs
     after_fail: Jobs
+    priority: int
+    concurrency_key: str
+    concurrency: int
+    fair_key: str
     mem: int | str
     cpus: float
     nproc: int

@@ -561,6 +561,8 @@ class Requests:
                     info.after = job.after or []
                     info.enforced = self._means(job.policy)
                     info.tail = logs.last_lines(self._daemon.logs_dir, job.log)
+                if job is not None and info.state is State.QUEUED:
+                    info.waits_for = self._daemon.scheduler.waits_for(job)
             if infos:
                 clients.reply(peer, Jobs(request.rid, infos, more=True), _size(infos))
             yield

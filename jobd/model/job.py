@@ -271,3 +271,5 @@ class JobInfo(msgspec.Struct, array_like=True):
     """The jobs that it comes after, but for the inputs."""
     at_bound: AtBound | None = None
     """What it waits for until somebody consumes that: itself, or an input, at once or by way of others."""
+    waits_for: str = ""
+    """What keeps a queued job from being started, in words; "": a free worker, or it was not asked for."""

@@ -28,6 +28,8 @@ UNIQUE = "unique:"
 
 def words_of(gate: str) -> str:
     """Return what people call the gate of this name."""
+    if gate.startswith(UNIQUE):
+        return f"the key {gate.removeprefix(UNIQUE)!r}"
     return f"the concurrency key {gate.removeprefix(KEY)!r}"
 
 

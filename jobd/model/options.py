@@ -608,6 +608,11 @@ class Layers(msgspec.Struct, frozen=True):
                 origins[name] = origin
         if not values:
             return None
+        if "concurrency" in said and not values.get("concurrency_key"):
+            raise UsageError(
+                "concurrency: without a concurrency_key it limits nothing",
+                "give both: --concurrency-key db --concurrency 2",
+            )
         try:
             return msgspec.convert({**values, "origins": origins}, Policy)
         except msgspec.ValidationError as error:

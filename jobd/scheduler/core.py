@@ -869,6 +869,10 @@ class Scheduler:
         answer = Lent(number, error.error, error.message, error.hint) if error else Lent(number)
         self._effects.orders.append((uid, answer))
 
+    def waits_for(self, job: Job) -> str:
+        """Return what keeps a queued job from being started, in words; "": a free worker."""
+        return self.lanes.waits_for(job.lane, self._now)
+
     def _held_up(self, number: int) -> dict[str, list[int]]:
         """Return the closed gates of a job that has not started, with the jobs that run with each."""
         job = self.window.jobs.get(number)

@@ -27,7 +27,7 @@ from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
 from jobd.model.job import Job, Parcel, Record
-from jobd.model.lane import Gate, gates_of, parse_lane, span_of
+from jobd.model.lane import Gate, gates_of, parse_lane, span_of, words_of
 from jobd.model.options import HIGHEST
 from jobd.model.queues import DEFAULT
 from jobd.model.states import State
@@ -348,18 +348,22 @@ class Lanes:
         else:
             line.entry = following.id
             heapreplace(heap, (following.id, line.key))
-        if heap:
-            node.ring.move_to_end(line.fair_key)
-        else:
+        if not heap:
             del node.ring[line.fair_key]
-        if node.ring:
-            level.ring.move_to_end(node.queue)
-        else:
+        if not node.ring:
             del level.ring[node.queue]
+        self._turn(level, node, line.fair_key)
         if following is None:
             self._emptied(line)
         elif line.has_more:
             self._thirst(line)
+
+    def _turn(self, level: Level, node: Node, fair_key: str) -> None:
+        """Put those who were served behind the others."""
+        if fair_key in node.ring:
+            node.ring.move_to_end(fair_key)
+        if node.queue in level.ring:
+            level.ring.move_to_end(node.queue)
 
     def _choose_in(self, level: Level, now_us: int) -> bool:
         ring, queues = level.ring, self._queues
@@ -487,6 +491,24 @@ class Lanes:
     def closed_gates(self, lane: str) -> list[str]:
         """Return the names of the gates of a lane that let nobody through."""
         return [name for name, limit in gates_of(lane) if self._running[name] >= limit]
+
+    def waits_for(self, lane: str, now_us: int) -> str:
+        """Return what keeps a job of this lane from being started, in words; "" if it is the workers."""
+        queue = parse_lane(lane).queue if lane else DEFAULT
+        opens_at = self._queues.opens_at(queue, now_us)
+        if opens_at:
+            wait_s = (opens_at - now_us) / 1e6
+            return f"the rate of its queue {queue!r} allows the next start in {wait_s:.3g} s"
+        rule = self._queues.rules.get(queue)
+        if opens_at is None and rule is not None:
+            if rule.paused:
+                return f"its queue {queue!r} is paused"
+            return (
+                f"{_jobs_run(self._queues.running(queue))} of its queue {queue!r}, as many as may"
+            )
+        for name in self.closed_gates(lane):
+            return f"{_jobs_run(self._running[name])} with {words_of(name)}, as many as may"
+        return ""
 
     def running(self, name: str) -> int:
         """Return how many jobs run that go through the gate of this name."""
@@ -759,6 +781,10 @@ class Lanes:
     def _miss(self, node: Node) -> None:
         node.has_beyond = node.has_missed = self.is_used = True
         self._beyond[node.priority, node.queue] = node
+
+
+def _jobs_run(count: int) -> str:
+    return "1 job runs" if count == 1 else f"{count} jobs run"
 
 
 def _by_id(job: Job) -> int:

@@ -33,6 +33,7 @@ from jobd.scheduler.again import Step, Then
 from jobd.scheduler.batch import Keyed, Submission
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
+from jobd.scheduler.lanes import Lanes, Line, Node
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.queues import Override, Queues
 from jobd.scheduler.staff import Staff
@@ -314,6 +315,38 @@ def _stores_no_queue(scheduler: Scheduler, name: str, said: Override) -> None:
     scheduler.ledger.batch.queues = before
 
 
+def _sees_no_gate(_: Lanes, line: Line) -> None:  # noqa: ARG001  # as it is called
+    return None
+
+
+def _keeps_gates_taken(_: Lanes, lane: str) -> None:  # as it is called
+    pass
+
+
+def _wakes_nobody(_: Lanes, name: str) -> None:  # as it is called
+    pass
+
+
+def _serves_the_same_again(*_: object) -> None:
+    pass
+
+
+def _knows_one_priority(lanes: Lanes, priority: int, queue: str) -> Node:  # noqa: ARG001  # as it is called
+    return lanes_node(lanes, 0, queue)
+
+
+def _forgets_what_it_leaves(lanes: Lanes, line: Line, first: int, last: int) -> None:
+    lanes_leave(lanes, line, first, last)
+    line.has_more = False
+    lanes._more.pop(line.key)
+
+
+def _misses_lanes(_: Lanes, node: Node) -> None:  # as it is called
+    pass
+
+
+lanes_node = Lanes._node
+lanes_leave = Lanes._leave
 queues_opens_at = Queues.opens_at
 scheduler_set_queue = Scheduler.set_queue
 pool_kill = FakePool.kill
@@ -376,6 +409,13 @@ daemon_bury = loop.Daemon._bury
         (Queues, "left", _never_leaves),
         (Queues, "recount", _counts_nobody_again),
         (Scheduler, "set_queue", _stores_no_queue),
+        (Lanes, "_closed_gate", _sees_no_gate),
+        (Lanes, "ended", _keeps_gates_taken),
+        (Lanes, "_wake", _wakes_nobody),
+        (Lanes, "_turn", _serves_the_same_again),
+        (Lanes, "_node", _knows_one_priority),
+        (Lanes, "_leave", _forgets_what_it_leaves),
+        (Lanes, "_miss", _misses_lanes),
         (Dependencies, "feed", _gives_no_values),
         (Dependencies, "_reviewing", _reviews_nothing),
     ],

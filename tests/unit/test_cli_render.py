@@ -120,6 +120,7 @@ def test_a_job_as_json() -> None:
         "output_tail": "",
         "progress": None,
         "at_bound": None,
+        "waits_for": None,
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
         "inputs": [],
