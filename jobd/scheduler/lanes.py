@@ -189,7 +189,7 @@ class Lanes:
         """At the start: up to which lane the store was looked through; None: all are known."""
         self._beyond: dict[tuple[int, str], Node] = {}
         self._chosen: tuple[Level, Node, Line, Job] | None = None
-        self.is_used = has_stored
+        self.is_used = has_stored or queues.is_limited(DEFAULT)
         """Whether there is anything but plain jobs in an unlimited queue."""
 
     # -- coming --

@@ -89,6 +89,20 @@ def test_a_rate_holds_jobs_back(client: Client) -> None:
     assert jobs[2].result(20) == [[2], {}]
 
 
+def test_the_settings_may_limit_the_default_queue(
+    make_daemon: Callable[..., DaemonUnderTest],
+) -> None:
+    """From the first job of a new daemon on."""
+    daemon = with_settings(make_daemon(), '[queues.default]\nrate = "2/h"\n').start()
+    client = daemon.client()
+    jobs = client.submit_many("work:echo", [(1,), (2,), (3,)])
+    assert [job.result(20) for job in jobs[:2]] == [[[1], {}], [[2], {}]]
+    info = queue(client, "default")
+    assert (info.waiting, info.origins["rate"]) == (1, "[queues.default]")
+    client.set_queue("default", rate=0)
+    assert jobs[2].result(20) == [[3], {}]
+
+
 # -- of jobs in queues with names --
 
 

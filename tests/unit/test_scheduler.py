@@ -422,6 +422,20 @@ def test_a_rate_lets_jobs_start_when_it_is_time() -> None:
     assert desk.holder(numbers[2])
 
 
+def test_limits_that_the_default_queue_has_from_the_start_hold_for_the_first_jobs() -> None:
+    """Nothing is in the store yet, and nothing but plain jobs has come."""
+    desk = Desk()
+    rules = {"default": Rule(slots=1)}
+    desk.scheduler = Scheduler("boot", desk.options, queues=Queues(rules))
+    desk.spawned.clear()
+    desk.act()
+    desk.hire()
+    first, second = desk.submit(2)
+    desk.act()
+    assert desk.holder(first)
+    assert not desk.holder(second)
+
+
 def test_a_job_that_runs_since_an_earlier_daemon_takes_a_slot_and_is_no_start(desk: Desk) -> None:
     """It started under that daemon."""
     (number,) = desk.submit()
