@@ -118,14 +118,13 @@ class FakeClient:
         held: float = 0.0,
         ordered: float = 0.0,
         queued: float = 0.0,
-        keyed: float = 0.0,
     ) -> None:
         self.number = number
         self.depends = depends
         self.limited = limited
         """How often it submits jobs that have others for inputs."""
         self.retries, self.timed, self.held = retries, timed, held
-        self.ordered, self.keyed = ordered, keyed
+        self.ordered = ordered
         """How often the jobs have options of the kind."""
         self.queued = queued
         """How often they are in another queue than the default one."""
@@ -176,11 +175,11 @@ class FakeClient:
         self._rid += 1
         return self._rid
 
-    def submit(self, *, one: bool = False) -> Submission:
-        """Submit one job or several under a new key."""
+    def submit(self, *, one: bool = False, claim: bool = False) -> Submission:
+        """Submit one job or several under a new key; with ``claim`` one that is unique."""
         dice = self._rng.random
         count = 1 if one or dice() < 0.6 else int(dice() * 9) + 2
-        keyed = self._key() if not one and dice() < self.keyed else {}
+        keyed = self._key() if claim else {}
         count = 1 if keyed else count
         self._next_key += 1
         uid = self.session + self._next_key.to_bytes(8, "big")
@@ -228,9 +227,10 @@ class FakeClient:
     def _key(self) -> Said:
         """Choose one of a few keys; its name says in which states its jobs are unique."""
         dice = self._rng.random
-        name, unique = KEYS[int(dice() * len(KEYS))]
-        what = ("return", "fail", "replace")[int(dice() * 3)]
-        return {"key": f"{name}{int(dice() * 2)}", "unique": unique, "if_exists": what}
+        name, unique = KEYS[int(dice() ** 2 * len(KEYS))]
+        what = ("return", "fail", "replace", "replace")[int(dice() * 4)]
+        said: Said = {"key": name, "unique": unique, "if_exists": what}
+        return said | {"hold": True} if dice() < 0.5 else said
 
     def put(self) -> Submission:
         """Put a value under a new key."""

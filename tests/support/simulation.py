@@ -83,6 +83,7 @@ class Weights(NamedTuple):
     watch: float = 2
     cancel: float = 1.5
     retry: float = 1.5
+    claim: float = 4.0
     hold: float = 1.0
     release: float = 1.0
     look: float = 0.5
@@ -210,7 +211,6 @@ class Simulation:
         self._limited = (0.0, 0.3)[int(self._dice() * 2)]
         self._retries = (0.0, 0.3, 0.8)[int(self._dice() * 3)]
         self._timed = (0.0, 0.2, 0.7)[int(self._dice() * 3)]
-        self._keyed = (0.0, 0.0, 0.6)[int(self._dice() * 3)]
         self._held = (0.0, 0.0, 0.2)[int(self._dice() * 3)]
         self._ordered = (0.0, 0.3, 0.9)[int(self._dice() * 3)]
         self._queued = (0.0, 0.2, 0.8)[int(self._dice() * 3)]
@@ -492,7 +492,6 @@ class Simulation:
             held=self._held,
             ordered=self._ordered,
             queued=self._queued,
-            keyed=self._keyed,
         )
         client.peer = self._new_peer()
         self._clients[client.peer] = client
@@ -600,6 +599,12 @@ class Simulation:
         order = client.submit()
         self.truth.submits[order.uid] = order.args
         self._note(client.peer, "submits", order.function, len(order.args))
+
+    def _do_claim(self) -> None:
+        client = self._any_client()
+        order = client.submit(claim=True)
+        self.truth.submits[order.uid] = order.args
+        self._note(client.peer, "submits with a key", order.function)
 
     def _do_put(self) -> None:
         client = self._any_client()
