@@ -552,7 +552,7 @@ class Daemon:
                 self.pool.forget_board(uid)
             self._burying.clear()
             self.payloads.written()
-            self.scheduler.committed()
+            self.scheduler.committed(self.committer.took_s * 1e6)
             hit("batch.told")
         elif isinstance(error, DiskFull):
             self.store.rollback()

@@ -181,7 +181,6 @@ class Scheduler:
         self._forecast = Forecast()
         self._effects = Effects()
         self._staff = Staff(boot, options, self.workers)
-        self._taken_at = 0
         self._commit_us = 0.0
         """What a commit takes, on average of the latest."""
         self._store_at = 0
@@ -271,13 +270,12 @@ class Scheduler:
 
     def take_batch(self) -> Batch:
         """Close the open batch; its commit is in flight until ``committed`` or ``not_committed``."""
-        self._taken_at = self._now
         return self.ledger.take()
 
-    def committed(self) -> None:
+    def committed(self, took_us: float = 0.0) -> None:
         """The batch in flight is durable: tell everybody, and start what waited for it."""
         batch = self.ledger.kept()
-        self._commit_us += (self._now - self._taken_at - self._commit_us) / 4
+        self._commit_us += (took_us - self._commit_us) / 4
         self.degraded = False
         self._locked_at = 0
         self._store_at = 0

@@ -101,9 +101,8 @@ class Desk:
     def commit(self, takes_us: int = 0) -> None:
         """Store the open batch, and act on it."""
         self.write()
-        self.act(takes_us)
         self.store.commit()
-        self.scheduler.committed()
+        self.scheduler.committed(takes_us)
         self.act()
 
     def write(self) -> None:
