@@ -127,10 +127,6 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     ):
         stack.callback(Lock(path, what).release)
     hit("start.locked")
-    place = payloads.prepare(settings, stack)
-    pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
-    for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
-        private_directory(directory)
     store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
     stack.callback(store.close)
     client_router = Router(settings.socket, settings.limits.max_message_bytes)
@@ -139,6 +135,10 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         settings.worker_socket, settings.limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
     )
     stack.callback(worker_router.close)
+    place = payloads.prepare(settings, stack)
+    pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
+    for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
+        private_directory(directory)
     scheduler = _scheduler(settings, pool_settings.boot, store)
     pool = Pool(pool_settings)
     pool.start()
