@@ -7,6 +7,7 @@ value comes from, how many jobs run and wait, and why something is refused.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -122,7 +123,7 @@ class QueueDesk:
     def trouble(self) -> list[str]:
         """Return a sentence about each queue that is not as somebody may expect."""
         found = [
-            f"the queue {name!r} is paused, until 'jobd queue resume {name}'"
+            f"the queue {name!r} is paused, until 'jobd queue resume {shlex.quote(name)}'"
             for name, rule in self._queues.rules.items()
             if rule.paused
         ]

@@ -143,6 +143,28 @@ def test_a_queue_with_one_slot_leaves_the_other_workers_to_others(
     assert queue(client, "etl").waiting == 0
 
 
+def test_a_job_that_survives_its_daemon_keeps_the_slot_of_its_queue(
+    daemon: DaemonUnderTest, client: Client, gate: Path, mark: Path
+) -> None:
+    """The next daemon counts it, and starts the second one only when it has ended."""
+    client.set_queue("etl", slots=1)
+    calls = [(str(mark), str(gate)) for _ in range(2)]
+    first, second = client.options(queue="etl").submit_many("work:mark_and_wait", calls)
+    numbers = first.id, second.id
+    eventually(lambda: lines(mark))
+    daemon.kill()
+    daemon.start()
+    client = daemon.client()
+    assert client.submit("work:echo", 1).result(20) == [[1], {}]
+    eventually(lambda: queue(client, "etl").running == 1)
+    assert queue(client, "etl").waiting == 1
+    assert len(lines(mark)) == 1
+    gate.touch()
+    for number in numbers:
+        client.result(number, 20)
+    assert len(lines(mark)) == 2
+
+
 def test_a_queue_with_a_rate_holds_its_own_jobs_back(client: Client) -> None:
     """And no others; a job that is retried is a start again."""
     client.set_queue("mail", rate="2/h")
