@@ -11,6 +11,7 @@ own: for each message it wakes that thread and is woken by it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -148,6 +149,7 @@ class Router:
         while True:
             try:
                 accepted, _ = self._listener.accept()
+                self._epoll.register(accepted, select.EPOLLIN)
             except BlockingIOError:
                 return
             except OSError as error:  # no more files, most likely
@@ -159,7 +161,6 @@ class Router:
             peer = _Peer(accepted, self._max_message_bytes)
             self._by_fd[peer.fd] = peer
             self._new.add(peer)
-            self._epoll.register(peer.fd, select.EPOLLIN)
             self._put(peer, peer.connection.greeting())
 
     def _read(self, peer: _Peer, found: list[tuple[bytes, bytes]]) -> None:
@@ -170,7 +171,7 @@ class Router:
             data = peer.socket.recv(size)
         except BlockingIOError:
             return
-        except ConnectionResetError:
+        except OSError:
             data = b""
         if not data:
             self._drop(peer)
@@ -239,8 +240,12 @@ class Router:
             return peer.socket.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return 0
-        except (BrokenPipeError, ConnectionResetError):
+        except (
+            OSError
+        ):  # it is gone, or the kernel has no memory for this: then it is to come again
             self._forget(peer)
+            with contextlib.suppress(OSError):
+                peer.socket.shutdown(socket.SHUT_WR)
             return -1
 
     def _forget(self, peer: _Peer) -> None:

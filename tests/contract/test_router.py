@@ -429,6 +429,32 @@ def test_when_files_run_out_it_waits_for_some(
         assert [body for _, body in served.hear()] == [b"patient"]
 
 
+def test_who_cannot_be_written_to_is_to_come_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel has no memory for it: the peer reads the end, and nothing that came before is lost."""
+
+    class Short:
+        """A socket for which there is no memory."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self.recv, self.shutdown, self.close = real.recv, real.shutdown, real.close
+
+        def send(self, *_: object) -> int:
+            """Fail as the kernel does."""
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    with served.raw(HANDSHAKE + frame(b"before")) as raw:
+        ((name, _),) = served.hear()
+        (peer,) = served.router._by_fd.values()
+        monkeypatch.setattr(peer, "socket", cast("socket.socket", Short(peer.socket)))
+        assert not served.router.send(name, b"x")
+        assert served.router.reaches(name, b"x") == (False, False)
+        raw.sendall(frame(b"after"))
+        assert served.hear() == [(name, b"after")]
+        assert hangs_up(raw)
+
+
 # --- its own life
 
 
