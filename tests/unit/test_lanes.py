@@ -332,6 +332,16 @@ def test_a_paused_queue_keeps_its_jobs_and_nobody_elses() -> None:
     assert hall.call_all() == [kept]
 
 
+def test_the_plain_queue_may_be_limited_from_the_start() -> None:
+    """By the settings: nobody has to change anything for that to hold."""
+    hall = Hall(default=Rule(slots=1))
+    assert hall.lanes.is_used
+    first, second = hall.wait(), hall.wait()
+    assert hall.call_all() == [first]
+    hall.end(first)
+    assert hall.call_all() == [second]
+
+
 def test_a_queue_with_slots_gives_each_to_the_next_in_turn() -> None:
     """Its jobs of all priorities share them."""
     hall = Hall(a=Rule(slots=1))
