@@ -97,7 +97,10 @@ AHEAD_BYTES = 256 * 1024
 """So much is on its way to a worker at once; more would take long to arrive, and look like a long job."""
 
 SHORT_US = 500.0
-"""A function that takes longer on average is handed out one job at a time."""
+"""A commit does not wait for the end of a job whose function takes longer on average."""
+
+AHEAD_US = 2_000.0
+"""A function that takes longer on average is handed out one job at a time: each waits for a commit then."""
 
 STALL_US = 5_000
 """How long jobs may sit in a worker's hands without progress."""
@@ -1050,7 +1053,7 @@ class Scheduler:
         job = self._choose()
         if job is None or not self.lanes.may_go_ahead():
             return None
-        if self._forecast.expected_us(job.function) > SHORT_US or is_limited(job.policy):
+        if self._forecast.expected_us(job.function) > AHEAD_US or is_limited(job.policy):
             return None
         self.lanes.take()
         return job
@@ -1073,7 +1076,7 @@ class Scheduler:
                 if job.due_at and job.due_at <= self._wall:
                     self._expire(job)
                     continue
-                if expected_us(job.function) > SHORT_US or is_limited(job.policy):
+                if expected_us(job.function) > AHEAD_US or is_limited(job.policy):
                     window.push(job)
                     return
                 self._hand(worker, job)

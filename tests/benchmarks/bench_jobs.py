@@ -38,6 +38,16 @@ def spin(turns: int) -> int:
     return total
 
 
+def nap(seconds: float) -> None:
+    """Take a short while, and no processor."""
+    time.sleep(seconds)
+
+
+def sleep(seconds: float) -> None:
+    """Take a long while; a function of its own, as a job that takes so much longer has."""
+    time.sleep(seconds)
+
+
 def gate(path: str) -> None:
     """Keep a worker until the file exists."""
     while not os.path.exists(path):

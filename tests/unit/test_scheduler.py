@@ -218,8 +218,8 @@ def test_jobs_of_an_unknown_function_are_handed_out_one_at_a_time(desk: Desk) ->
 
 
 def test_jobs_of_a_long_function_are_handed_out_one_at_a_time(desk: Desk) -> None:
-    """What takes over half a millisecond is not worth a prefetch."""
-    desk.learn("m:long", int(core.SHORT_US) + 1)
+    """What takes over two milliseconds is not worth a prefetch."""
+    desk.learn("m:long", int(core.AHEAD_US) + 1)
     numbers = desk.submit(5, "m:long")
     desk.act()
     assert sum(bool(desk.holder(number)) for number in numbers) == 2
