@@ -199,7 +199,7 @@ class Dependencies:
             NotFound: one does not.
         """
         jobs = self._jobs
-        states = {n: jobs[n].state for n in numbers if n in jobs}
+        states = {n: self._state(jobs[n]) for n in numbers if n in jobs}
         if len(states) < len(numbers):
             states |= self._store.states([n for n in numbers if n not in states])
         if len(states) < len(numbers):
@@ -302,6 +302,11 @@ class Dependencies:
 
     # -- what is so, in memory or else in the store --
 
+    def _state(self, job: Job) -> State:
+        """Return the state of a job in memory; one whose end is not for good yet is what it was."""
+        replaced = self._scheduler.succession.pending.get(job.id)
+        return job.state if replaced is None else replaced.state
+
     def _load(self, job: Job) -> Job:
         return self._scheduler.window.load(job)
 
@@ -310,7 +315,7 @@ class Dependencies:
         edges = job.edges()
         ledger = self._scheduler.ledger
         return any(
-            other.state < ENDED and other.id in edges for other in ledger.unsettled()
+            other.id in edges and self._state(other) < ENDED for other in ledger.unsettled()
         ) or self._has_unmet(job.id)
 
     def _has_unmet(self, number: int) -> bool:
@@ -318,7 +323,7 @@ class Dependencies:
         jobs = self._jobs
         # As many as may have ended since, and one more.
         unmet = self._store.unmet(number, self._scheduler.ledger.count_unsettled() + 1)
-        return any(n not in jobs or jobs[n].state < ENDED for n in unmet)
+        return any(n not in jobs or self._state(jobs[n]) < ENDED for n in unmet)
 
     def _never_after(self, job: Job) -> Job | None:
         """Return a source that keeps this job from ever starting: one with the same root, if there is one."""
@@ -327,7 +332,7 @@ class Dependencies:
         found = [
             other
             for other in ledger.unsettled()
-            if other.id in edges and standing(edges[other.id], other.state) is Standing.NEVER
+            if other.id in edges and standing(edges[other.id], self._state(other)) is Standing.NEVER
         ]
         for number in self._store.never(job.id, ledger.count_unsettled() + 1):
             other = None if number in jobs else self._store.job(number)

@@ -2,7 +2,7 @@
 
 The end of the old job and the new one are stored by the same commit.  Until that is
 durable the end is not for good: if the commit fails, the new job never was, and the old
-one waits again as it did.  So those who come after it are told only then.
+one waits again as it did.  So for those who come after it it is what it was until then.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ class Succession:
             self._blocked.ready(job, at_once=True)
         elif job.state is State.BLOCKED:
             self._blocked.restore(job)
-        self._blocked.changed(job.id)  # one that has come since may have been aborted for its sake
 
     def is_at(self, key: str) -> bool:
         """Whether a job with this key is being replaced."""
