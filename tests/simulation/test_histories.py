@@ -27,10 +27,10 @@ from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Scheduler, Worker, again, blocked, core, ledger, lending
+from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.again import Step, Then
-from jobd.scheduler.batch import Keyed, Submission
+from jobd.scheduler.batch import Keyed
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.lanes import Lanes, Line, Node
@@ -226,10 +226,6 @@ def _restores_nobody(succession: Succession, successor: Keyed) -> None:
         succession.confirm(number)
 
 
-def _keeps_those_behind(submission: Submission, keys: set[str]) -> bool:  # noqa: ARG001  # as it is called
-    return False
-
-
 def _gives_no_values(_: Dependencies, run: Run) -> None:
     for task in run.tasks:
         task.inputs = [b"" for _ in task.inputs]
@@ -397,7 +393,6 @@ daemon_bury = loop.Daemon._bury
         (Ledger, "unsettled_with", _sees_only_what_is_stored),
         (Keys, "taken", _gives_every_round),
         (Succession, "lost", _restores_nobody),
-        (ledger, "_has_one_of", _keeps_those_behind),
         (blocked, "standing", _takes_any_end),
         (blocked, "standing", _takes_success_only),
         (Dependencies, "_is_waiting", _waits_for_what_is_stored),
