@@ -810,6 +810,8 @@ class Simulation:
 
     def _freeze_one(self) -> None:
         """Let one job run for ever: nothing may be stuck behind it as long as others can work."""
+        while self._client_router.inbox:  # a change of a queue may be on its way
+            self._turn()
         if self._settings.pool.workers < 2 or self._dice() < 0.5 or self.daemon._stopping:
             return
         scheduler = self.daemon.scheduler
