@@ -44,6 +44,8 @@ class Submission(msgspec.Struct):
     """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
     lane: str = ""
     """The lane of its jobs, if they are in parcels; else ""."""
+    is_unseen: bool = False
+    """That lane was not known, nor was there room for it, when they came."""
     keyed: Keyed | None = None
     """What there is to it if its one job has a key."""
 

@@ -468,7 +468,7 @@ class Scheduler:
             total = 0 if start else count
             record = batch.pack(first + start, uid, total, function, self._wall, part, policy, lane)
             if lane:
-                self.lanes.admit(record, lane, watcher)
+                submission.is_unseen = not self.lanes.admit(record, lane, watcher)
             else:
                 self.window.admit(record, watcher)
 

@@ -227,8 +227,11 @@ class Lanes:
         if job.id not in line.ids:
             self._add(line, job)
 
-    def admit(self, record: Record, lane: str, peer: bytes | None) -> None:
-        """Take in the jobs of a new record, or leave them to the store; ``peer`` watches them."""
+    def admit(self, record: Record, lane: str, peer: bytes | None) -> bool:
+        """Take in the jobs of a new record, or leave them to the store; ``peer`` watches them.
+
+        False: there is no room for their lane either, and ``stored`` has to be told so.
+        """
         first, count = record.first, len(record.args)
         line = self._lines.get(lane)
         if line is None:
@@ -240,7 +243,7 @@ class Lanes:
                 self._leave(line, first, first + count - 1)
             if peer is not None:
                 self._window.watchers.add(peer, first, first + count - 1)
-            return
+            return line is not None
         batch = record.batch
         for number, args in enumerate(record.args, first):
             job = Job(
@@ -251,6 +254,7 @@ class Lanes:
             job.watchers = None if peer is None else (peer,)
             self._jobs[number] = job
             self._add(line, job)
+        return True
 
     def _add(self, line: Line, job: Job) -> None:
         heappush(line.ids, job.id)
@@ -677,7 +681,7 @@ class Lanes:
         """These are in the store; what was left to it up to the id ``high`` is there by now, if ever."""
         for submission in submissions:
             if submission.lane:
-                self._arrived(submission.lane)
+                self._arrived(submission.lane, submission.first if submission.is_unseen else 0)
         for key in [key for key in self._unsettled if self._lines[key].high <= high]:
             del self._unsettled[key]
             line = self._lines[key]
@@ -693,10 +697,17 @@ class Lanes:
         line.cursor = min(line.cursor, job.id - 1)
         self._thirst(line)
 
-    def _arrived(self, text: str) -> None:
-        """There are jobs of this lane in the store; it is one that is not known, maybe."""
+    def _arrived(self, text: str, unseen: int = 0) -> None:
+        """There are jobs of this lane in the store; it is one that is not known, maybe.
+
+        From the id ``unseen`` on there are some of which a lane that is known by now does not know.
+        """
         line = self._lines.get(text)
         if line is not None:
+            if unseen:
+                line.cursor = min(line.cursor, unseen - 1) if line.has_more else unseen - 1
+                line.has_more = True
+                self._more[text] = line
             if line.has_more:
                 self._thirst(line)
             return

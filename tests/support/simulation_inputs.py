@@ -152,6 +152,6 @@ def roots(store: FakeStore, job: Job) -> set[int]:
         if other is None or standing(when, other.state) is not Standing.NEVER:
             continue
         found |= roots(store, other) if other.state is State.ABORTED else {number}
-    if not found and job.policy is not None and job.policy.key:
-        return {job.root}  # it may stay as it is when that is retried: another job has its key
+    if job.policy is not None and job.policy.key:
+        found.add(job.root)  # it may stay as it is when that is retried: another job has its key
     return found

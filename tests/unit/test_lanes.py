@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from fake_store import FakeStore
 
-from jobd.model.job import Job
+from jobd.model.job import Job, Parcel, Record
 from jobd.model.lane import Gate, gates_of, lane_of, parse_lane, span_of
 from jobd.model.options import Policy
 from jobd.model.queues import Override, Rule
 from jobd.model.states import State
 from jobd.scheduler import lanes as module
+from jobd.scheduler.batch import Submission
 from jobd.scheduler.lanes import Lanes
 from jobd.scheduler.queues import Queues
 from jobd.scheduler.window import Window
@@ -443,6 +444,28 @@ def test_more_lanes_than_there_is_room_for_are_found_in_the_store(
         hall.fill()
         assert len(hall.lanes._lines) <= 8
     assert sorted(order) == numbers
+    assert not hall.lanes.is_used
+
+
+def test_jobs_that_came_when_their_lane_had_no_room_are_found_beside_later_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before they are stored the lane may become known, by a job that finds room again."""
+    monkeypatch.setattr(module, "LANES", 1)
+    hall = Hall()
+    other = hall.wait(fair_key="other")
+    early = [hall.make(fair_key="k"), hall.make(fair_key="k")]
+    first, policy = early[0].id, early[0].policy
+    record = Record(first, b"", 2, "m:f", 0, [b"", b""], policy, Parcel(first, first + 1, []))
+    submission = Submission(b"", first, 2, [], lane=early[0].lane)
+    submission.is_unseen = not hall.lanes.admit(record, submission.lane, None)
+    assert hall.call() == other
+    late = hall.wait(fair_key="k")
+    for job in early:
+        hall.put(job)
+    hall.lanes.stored([submission], late)
+    hall.fill()
+    assert sorted(hall.call_all()) == [*(job.id for job in early), late]
     assert not hall.lanes.is_used
 
 
