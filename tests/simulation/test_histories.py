@@ -42,7 +42,7 @@ from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 
-HISTORIES = int(os.environ.get("SIMULATION_HISTORIES", "3000"))
+HISTORIES = int(os.environ.get("SIMULATION_HISTORIES", "2000"))
 PARTS = 30
 TRIES = 800
 """Histories within which a fault of the scheduler has to show."""

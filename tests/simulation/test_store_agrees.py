@@ -26,7 +26,7 @@ from jobd.store import Store, sqlite
 
 T = TypeVar("T")
 
-HISTORIES = 120
+HISTORIES = 70
 
 
 class BothStores(FakeStore):
