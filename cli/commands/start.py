@@ -10,9 +10,12 @@ from jobd.cli import settle
 from jobd.cli.options import option, verb
 from jobd.cli.session import Session
 from jobd.cli.text import counted, home_shortened, one_line
-from jobd.model.errors import DaemonUnreachable
+from jobd.model.durations import parse_size
+from jobd.model.errors import DaemonUnreachable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jobd.config import Loaded
 
 TIMEOUT_S = 30.0
@@ -48,6 +51,18 @@ jobd start --state-dir /tmp/other       one more daemon, beside the first
     allow_from_autoenv=False,
     help="What an acknowledged job survives (JOBD_STORE_DURABILITY).",
 )
+@option(
+    "--max-jobs-per-worker",
+    metavar="N",
+    allow_from_autoenv=False,
+    help="Replace a worker after so many jobs; 0: never (JOBD_POOL_MAX_JOBS_PER_WORKER).",
+)
+@option(
+    "--max-worker-rss",
+    metavar="SIZE",
+    allow_from_autoenv=False,
+    help="Replace a worker that has more memory than that, such as 2G (JOBD_POOL_MAX_WORKER_RSS).",
+)
 @option("--ready-fd", type=int, hidden=True, allow_from_autoenv=False, help="Told once it answers.")
 @option(
     "--owner",
@@ -63,6 +78,8 @@ def command(  # noqa: PLR0913  # an argument for each option
     paths: tuple[str, ...],
     workers: str | None,
     durability: str | None,
+    max_jobs_per_worker: str | None,
+    max_worker_rss: str | None,
     ready_fd: int | None,
     owner: str | None,
 ) -> int:
@@ -74,13 +91,33 @@ def command(  # noqa: PLR0913  # an argument for each option
     """
     if ready_fd is not None:
         session.json = False  # whoever starts us reads our words from the log
-    flags = {"path": list(paths) or None, "pool.workers": workers, "store.durability": durability}
+    flags = {
+        "path": list(paths) or None,
+        "pool.workers": workers,
+        "store.durability": durability,
+        "pool.max_jobs_per_worker": max_jobs_per_worker,
+        "pool.max_worker_rss": _bytes(max_worker_rss),
+    }
     loaded = session.load(flags)
     if loaded.origins["path"] == "default":
         loaded = session.load(flags | {"path": [os.getcwd()]})
     if foreground:
         return _run(loaded, ready_fd, owner)
-    return _start(session, loaded, _words(session, loaded, workers, durability))
+    own = {
+        "--workers": workers,
+        "--durability": durability,
+        "--max-jobs-per-worker": max_jobs_per_worker,
+        "--max-worker-rss": max_worker_rss,
+    }
+    return _start(session, loaded, _words(session, loaded, own))
+
+
+def _bytes(size: str | None) -> int | None:
+    """Return a size that was said; raises UsageError with the flag's name."""
+    try:
+        return None if size is None else parse_size(size)
+    except UsageError as error:
+        raise UsageError(f"--max-worker-rss: {error.message}", error.hint) from None
 
 
 def _run(loaded: Loaded, ready_fd: int | None, owner: str | None) -> NoReturn:
@@ -126,10 +163,8 @@ def _start(session: Session, loaded: Loaded, words: list[str]) -> int:
     return 0
 
 
-def _words(
-    session: Session, loaded: Loaded, workers: str | None, durability: str | None
-) -> list[str]:
-    """Return the options for the daemon's own command line.
+def _words(session: Session, loaded: Loaded, own: Mapping[str, str | None]) -> list[str]:
+    """Return the options for the daemon's own command line: these ``own`` ones among them.
 
     What depends on the environment or the directory is spelt out, so that it cannot
     come out differently there.
@@ -138,11 +173,7 @@ def _words(
     words = ["--state-dir", settings.state_dir, "--socket", settings.socket]
     for directory in settings.path:
         words += ["--path", directory]
-    for name, value in (
-        ("--config", session.config),
-        ("--workers", workers),
-        ("--durability", durability),
-    ):
+    for name, value in {"--config": session.config, **own}.items():
         if value is not None:
             words += [name, value]
     return words

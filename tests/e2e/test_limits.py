@@ -185,6 +185,21 @@ def test_the_command_exits_with_6_when_the_job_has_timed_out(shared: DaemonUnder
     assert (bad.returncode, len(bad.stderr.strip().splitlines())) == (2, 1)
 
 
+def test_flags_of_start_say_when_workers_are_replaced() -> None:
+    """After so many jobs; a size that nobody can read is refused with the flag's name."""
+    with DaemonUnderTest() as daemon:
+        bad = daemon.cli("start", "--max-worker-rss", "lots")
+        assert (bad.returncode, bad.stderr.count("\n")) == (2, 1)
+        assert "--max-worker-rss: 'lots' is not a size" in bad.stderr
+        flags = ["--workers", "1", "--max-jobs-per-worker", "2", "--max-worker-rss", "2G"]
+        assert daemon.cli("start", *flags).returncode == 0
+        try:
+            pids = [daemon.cli("submit", "os:getpid", "--wait").stdout for _ in range(3)]
+        finally:
+            daemon.cli("stop", "--now")
+    assert pids[0] == pids[1] != pids[2]
+
+
 # -- causes of death, and what was used --
 
 
