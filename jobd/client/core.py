@@ -212,8 +212,8 @@ class Core(Generic[D]):
         live, first = self._live, reply.first
         if reply.existed:
             submission.existed = True
-            if first in live:
-                self._twins.setdefault(first, []).append(live[first])
+        if first in live:  # the owner of a key may hear of its id after those that it stands for
+            self._twins.setdefault(first, []).append(live[first])
         for deferred in submission.deferreds:
             number = deferred._id = first + deferred._index  # noqa: SLF001  # ours
             live[number] = weakref.ref(deferred)  # type: ignore[arg-type]  # made by `new`
