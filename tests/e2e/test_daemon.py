@@ -579,7 +579,7 @@ def test_a_cancel_that_comes_too_late_never_hits_the_next_job(make_daemon: Make)
 
 
 def test_a_worker_that_is_told_too_late_to_stop_a_job_lets_the_next_one_run(
-    tmp_path: Path, gate: Path
+    tmp_path: Path, mark: Path, gate: Path
 ) -> None:
     """The order names the attempt; here the test is the daemon, and has the worker to itself."""
     path = str(tmp_path / "sock")
@@ -615,7 +615,7 @@ def test_a_worker_that_is_told_too_late_to_stop_a_job_lets_the_next_one_run(
             reports = _reports(router)
             assert isinstance(next(reports), Ready | Alive)
             assert isinstance(next(reports), Ready | Alive)
-            calls = [("work:nothing", ()), ("faults:wait_unless_open", (str(gate),))]
+            calls = [("work:nothing", ()), ("work:mark_and_wait", (str(mark), str(gate)))]
             tasks = [
                 Task(n, 1, f, encode_call(args, {})[0]) for n, (f, args) in enumerate(calls, 1)
             ]
@@ -623,8 +623,11 @@ def test_a_worker_that_is_told_too_late_to_stop_a_job_lets_the_next_one_run(
             ended = next(reports)
             assert isinstance(ended, Outcomes)
             assert [outcome.id for outcome in ended.outcomes] == [1]
+            eventually(mark.exists)  # or the second would be given back, not having started
             router.send(b"w/c", encode([StopJob(1, 1), StopJob(2, 7), StopJob(1, 1), GiveBack(1)]))
-            assert isinstance(next(reports), GivenBack)  # by then the others have been obeyed
+            given_back = next(reports)
+            assert isinstance(given_back, GivenBack)  # by then the others have been obeyed
+            assert given_back.attempts == []
             gate.touch()
             ended = next(reports)
             assert isinstance(ended, Outcomes)

@@ -284,3 +284,16 @@ def test_submits_that_are_answered_with_one_job_hear_of_its_end_together() -> No
     hear(core, Ended(7, State.SUCCEEDED, VALUE))
     assert twin.done()
     assert not core._twins
+
+
+def test_the_owner_of_a_key_may_hear_of_its_id_after_its_twin() -> None:
+    """Within one turn the daemon answers what existed at once, and what is new after the commit."""
+    core = new_core()
+    (owner,), (twin,) = submit(core), submit(core)
+    rids = sorted(core.pending)
+    hear(core, Submitted(rids[1], 11, 1, existed=True))
+    hear(core, Submitted(rids[0], 11, 1))
+    assert (owner.is_new, twin.is_new) == (True, False)
+    hear(core, Ended(11, State.SUCCEEDED, VALUE))
+    assert owner.done()
+    assert twin.done()
