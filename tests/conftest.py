@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +19,11 @@ from jobd.client import Client
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and every process of a test would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hundreds of processes import jobd: where the environment forbids to keep what was compiled
+# (containers like to), each of them would compile it anew, which is half of all the time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The machine may be busy with something else: no timing decides a test.
 settings.register_profile("jobd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
