@@ -44,9 +44,14 @@ class BothStores(FakeStore):
         self.real.write(batch)
 
     def commit(self) -> None:
-        """Commit both, or neither."""
+        """Commit both, or neither; compare what was written."""
+        written = self.pending
         super().commit()
         self.real.commit()
+        assert written is not None
+        packed = [n for p in written.parcels for n in range(p.first, p.last + 1)]
+        for number in [*packed, *(job.id for job, _ in written.rows)]:
+            self.job(number)
 
     def rollback(self) -> None:
         """Roll both back."""

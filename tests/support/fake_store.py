@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from jobd.model.edges import When, success_of
@@ -48,6 +48,7 @@ class Place(NamedTuple):
 
     record: Packed
     offset: int
+    lane: str
 
 
 class Pending(NamedTuple):
@@ -85,6 +86,8 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.rows: dict[int, Job] = {}
+        self.live: dict[int, Job] = {}
+        """Those of the rows that have not ended."""
         self._firsts: dict[bytes, int] = {}
         self.packed: dict[int, Place] = {}
         """Every job that a parcel holds, whether it has a row of its own or not."""
@@ -210,6 +213,10 @@ class FakeStore:
                 f"the jobs {self._firsts[job.uid]} and {job.id} are the first of one submit"
             )
         self.rows[job.id] = job
+        if job.state < ENDED:
+            self.live[job.id] = job
+        else:
+            self.live.pop(job.id, None)
         return old
 
     def _put_parcel(self, parcel: ParcelRow) -> None:
@@ -217,8 +224,10 @@ class FakeStore:
             raise Corrupt(f"there is a parcel {parcel.first} already")
         self.parcels[parcel.first] = parcel
         for record in parcel.records:
+            if lane_of(record[6]) != parcel.lane:
+                raise Corrupt(f"{record} is in a parcel of the lane {parcel.lane!r}")
             for index in range(len(record[5])):
-                self.packed[record[0] + index] = Place(record, index)
+                self.packed[record[0] + index] = Place(record, index, parcel.lane)
 
     def _drop_parcel(self, first: int) -> ParcelRow | None:
         parcel = self.parcels.pop(first, None)
@@ -315,8 +324,8 @@ class FakeStore:
         self, cursor: int, high: int, wanted: int, lane: str = ""
     ) -> tuple[list[Parcel], dict[int, Job | None], int]:
         """Return what lies beyond ``cursor``: parcels, rows, and the id up to which that is all."""
-        own = [n for n in sorted(self.rows) if self._waits_in(self.rows[n], lane)]
-        own = [n for n in own if cursor < n <= high]
+        own = [n for n, row in self.live.items() if cursor < n <= high and _waits_in(row, lane)]
+        own.sort()
         high = own[wanted - 1] if len(own) >= wanted else high
         parcels: list[Parcel] = []
         reached, found = cursor, 0
@@ -332,29 +341,26 @@ class FakeStore:
         rows: dict[int, Job | None] = {}
         for number in sorted(self.rows):
             job = self.rows[number]
-            if cursor < number <= reached and self._waits_in(job, lane):
+            if cursor < number <= reached and _waits_in(job, lane):
                 rows[number] = _as_read(job)
             elif any(p.first <= number <= p.last for p in parcels):
                 rows[number] = None
         return parcels, rows, reached
 
-    def _waits_in(self, row: Job, lane: str) -> bool:
-        return row.state is State.QUEUED and row.lane == lane
-
     def lanes(self, after: str, before: str, limit: int) -> list[str]:
         """Return the first lanes between these two texts in which jobs wait."""
-        found = {row.lane for row in self.rows.values() if row.state is State.QUEUED}
+        found = {row.lane for row in self.live.values() if row.state is State.QUEUED}
         found |= {parcel.lane for parcel in self.parcels.values()}
         return sorted(lane for lane in found if lane and after < lane < before)[:limit]
 
     def due(self, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         """Return (due_at, id) of the jobs to which the clock does something after this one."""
-        found = sorted((j.due_at, j.id) for j in self.rows.values() if j.due_at)
+        found = sorted((j.due_at, j.id) for j in self.live.values() if j.due_at)
         return [entry for entry in found if entry > after][:limit]
 
     def keyed(self, key: str, limit: int) -> list[int]:
         """Return jobs with this key that have not ended, the oldest first."""
-        live = (j for j in self.rows.values() if j.state < State.SUCCEEDED and j.policy)
+        live = self.live.values()
         return sorted(j.id for j in live if j.policy and j.policy.key == key)[:limit]
 
     def states(self, numbers: list[int]) -> dict[int, State]:
@@ -397,7 +403,7 @@ class FakeStore:
 
     def blocked(self, after: int, limit: int) -> list[int]:
         """Return blocked jobs with ids above ``after``."""
-        rows = self.rows.values()
+        rows = self.live.values()
         return sorted(j.id for j in rows if j.state is State.BLOCKED and j.id > after)[:limit]
 
     def aborted(self, after: int, limit: int) -> list[tuple[int, int]]:
@@ -441,6 +447,15 @@ class FakeStore:
         place = self.packed.get(number)
         return place.record[5][place.offset] if place else None
 
+    def waiting(self) -> Iterator[tuple[int, str]]:
+        """Yield the id and the lane of every job that is queued, in rows and in parcels."""
+        for number, row in self.live.items():
+            if row.state is State.QUEUED:
+                yield number, row.lane
+        for number, place in self.packed.items():
+            if number not in self.rows:
+                yield number, place.lane
+
     def recount(self) -> list[int]:
         """Count all jobs by their states."""
         tally = [0] * WIDTH
@@ -451,12 +466,16 @@ class FakeStore:
 
     def recount_queues(self) -> dict[str, int]:
         """Count the jobs that have not ended by their queues, all but the default one."""
-        policies = [row.policy for row in self.rows.values() if row.state < ENDED]
+        policies = [row.policy for row in self.live.values()]
         packed = self.packed.keys() - self.rows.keys()
         policies += [self.packed[number].record[6] for number in packed]
         found = Counter(map(_queue_of, policies))
         del found[DEFAULT]
         return dict(found)
+
+
+def _waits_in(row: Job, lane: str) -> bool:
+    return row.state is State.QUEUED and row.lane == lane
 
 
 def _queue_of(policy: Policy | None) -> str:

@@ -912,11 +912,7 @@ class Simulation:
     def _unrest(self) -> str:
         """Tell what is still going on, or ''."""
         endless = self._endless.running if self._endless else None
-        live = {
-            n
-            for n in self.store.packed.keys() | self.store.rows.keys()
-            if (self.store.state_of(n) or 0) < ENDED
-        }
+        live = {*self.store.live, *(self.store.packed.keys() - self.store.rows.keys())}
         if endless:
             live -= waiting_for(self.store, endless.task.id)
         if live:

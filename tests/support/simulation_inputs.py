@@ -76,7 +76,7 @@ def blocked_of(daemon: Daemon, store: FakeStore) -> set[int]:
     jobs = daemon.scheduler.window.jobs
     waiting = {n for n, job in jobs.items() if job.state is State.BLOCKED}
     return waiting | {
-        n for n, r in store.rows.items() if r.state is State.BLOCKED and n not in jobs
+        n for n, r in store.live.items() if r.state is State.BLOCKED and n not in jobs
     }
 
 
@@ -120,7 +120,7 @@ def state_of(daemon: Daemon, store: FakeStore, number: int) -> State:
 def waiting_for(store: FakeStore, number: int) -> set[int]:
     """Return this job and all that wait for it, directly or not."""
     found = {number}
-    for row in sorted(store.rows.values(), key=lambda row: row.id):
+    for row in sorted(store.live.values(), key=lambda row: row.id):
         if row.state is State.BLOCKED and not found.isdisjoint(row.edges()):
             found.add(row.id)
     return found

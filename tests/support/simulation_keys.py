@@ -69,9 +69,9 @@ class KeyTruth:
         """After each turn: no two jobs are live that must not be, nor do two wait."""
         jobs = daemon.scheduler.window.jobs
         found: dict[str, list[Job]] = {}
-        every = [row for n, row in self._store.rows.items() if n not in jobs]
-        for job in [*jobs.values(), *every]:
-            key = key_of(job)
+        spilled = [row for n, row in self._store.live.items() if n not in jobs]
+        for job in [*jobs.values(), *spilled]:
+            key = job.policy.key if job.policy is not None else ""
             if key and job.state < ENDED:
                 found.setdefault(key, []).append(job)
                 if job.state is State.RUNNING:

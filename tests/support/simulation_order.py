@@ -121,7 +121,7 @@ def check_order(daemon: Daemon, store: FakeStore) -> None:
     scheduler = daemon.scheduler
     lanes = scheduler.lanes
     hands = [job for worker in scheduler.workers.values() for job in worker.assigned.values()]
-    gates = Counter(gate.name for job in hands for gate in lane_of(job).gates)
+    gates = Counter(gate.name for job in hands if job.lane for gate in lane_of(job).gates)
     if lanes._running != gates:
         raise Broken(f"of gates {gates} run, {lanes._running} are counted")
     if scheduler.queues.counts:
@@ -160,22 +160,20 @@ def _check_lines(scheduler: Scheduler) -> None:
 def _check_stored(scheduler: Scheduler, store: FakeStore) -> None:
     """1: a laned job in the store only is beyond its lane's cursor, and that will be filled."""
     lanes, jobs, high = scheduler.lanes, scheduler.window.jobs, scheduler.ledger.stored_high
-    numbers = [n for n in store.packed.keys() | store.rows.keys() if n not in jobs and n <= high]
-    for number in numbers:
-        job = store.job(number)
-        if job is None or job.state is not State.QUEUED or not job.lane:
+    for number, key in store.waiting():
+        if not key or number in jobs or number > high:
             continue
-        line = lanes._lines.get(job.lane)
+        line = lanes._lines.get(key)
         if line is None:
-            lane = parse_lane(job.lane)
+            lane = parse_lane(key)
             node = lanes._nodes.get((lane.priority, lane.queue))
-            is_ahead = lanes._scan is not None and job.lane > lanes._scan
+            is_ahead = lanes._scan is not None and key > lanes._scan
             if not (is_ahead or (node is not None and node.has_beyond)):
-                raise Broken(f"1: nobody knows the lane {job.lane!r} of job {number}")
+                raise Broken(f"1: nobody knows the lane {key!r} of job {number}")
         elif not (line.has_more and number > line.cursor):
             raise Broken(f"1: job {number} is lost, its lane is at {line.cursor}")
         elif not (line.ids or line.is_thirsty):
-            raise Broken(f"6: the lane {job.lane!r} is empty, and is not filled")
+            raise Broken(f"6: the lane {key!r} is empty, and is not filled")
 
 
 def check_order_end(scheduler: Scheduler) -> None:

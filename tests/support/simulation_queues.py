@@ -80,6 +80,8 @@ class QueueTruth:
         """After a turn: what was handed out in it was allowed to start, and all that runs is counted."""
         queues = scheduler.queues
         hands = _hands(scheduler)
+        if not (hands or self._had or self._left or queues.counts or self._starts):
+            return
         new = {key: queue_of(job) for key, job in hands.items() if key not in self._had}
         fresh = Counter(new.values())
         lending = [worker.waiting for worker in scheduler.workers.values()]

@@ -107,7 +107,7 @@ def check_timers(daemon: Daemon, store: FakeStore) -> None:
     scheduler = daemon.scheduler
     jobs, timers = scheduler.window.jobs, scheduler.timers
     waiting = [job for job in jobs.values() if job.due_at and job.state is not State.RUNNING]
-    spilled = [row for number, row in store.rows.items() if number not in jobs and row.due_at]
+    spilled = [row for number, row in store.live.items() if row.due_at and number not in jobs]
     known = set(timers._heap)
     for job in waiting + spilled:
         entry = (job.due_at, job.id)

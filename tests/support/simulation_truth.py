@@ -478,7 +478,7 @@ def _check_jobs(scheduler: Scheduler, room: int) -> None:
     for number, job in scheduler.window.jobs.items():
         if job.void or job.id != number:
             raise Broken(f"{_brief(job)} is in memory as {number}, void {job.void}")
-        if any(low <= number <= high for low, high in watched):
+        if watched and any(low <= number <= high for low, high in watched):
             raise Broken(f"{_brief(job)} is in memory, and watched as if it were not")
         if job.state is State.QUEUED:
             waiting += 1
@@ -496,9 +496,7 @@ def _check_backlog(scheduler: Scheduler, store: FakeStore) -> None:
     """1: every queued job is in memory, or beyond the cursor and counted."""
     window, ledger = scheduler.window, scheduler.ledger
     jobs, cursor = window.jobs, window.cursor
-    beyond = {n for n in store.packed if n not in store.rows and n not in jobs}
-    beyond |= {n for n, r in store.rows.items() if r.state is State.QUEUED and n not in jobs}
-    beyond = {n for n in beyond if _is_plain(store, n)}
+    beyond = {n for n, lane in store.waiting() if not lane and n not in jobs}
     if not all(number > cursor for number in beyond):
         raise Broken(f"1: {sorted(beyond)} are lost: the cursor is at {cursor}")
     for submission in ledger.submissions.values():
@@ -508,11 +506,6 @@ def _check_backlog(scheduler: Scheduler, store: FakeStore) -> None:
         beyond.update(n for n in range(submission.first, last) if n not in jobs)
     if len(beyond) > window.spilled:
         raise Broken(f"1: {sorted(beyond)} are spilled, {window.spilled} are counted")
-
-
-def _is_plain(store: FakeStore, number: int) -> bool:
-    job = store.job(number)
-    return job is None or not job.lane
 
 
 def _check_hands(scheduler: Scheduler) -> None:
@@ -554,9 +547,8 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
         raise Broken(f"6: a worker idles, and {waiting} wait")
     if scheduler.queues.opens_at(DEFAULT, scheduler._now) != 0:
         return
-    beyond = [n for n in store.packed.keys() | store.rows.keys() if n > window.cursor]
-    stuck = [n for n in beyond if store.state_of(n) is State.QUEUED and n <= ledger.stored_high]
-    stuck = [n for n in stuck if _is_plain(store, n)]
+    beyond = [n for n, lane in store.waiting() if not lane and n > window.cursor]
+    stuck = [n for n in beyond if n <= ledger.stored_high]
     if any(n not in window.jobs for n in stuck) and not scheduler.wants_refill():
         raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
 

@@ -55,7 +55,7 @@ class Hall:
 
     def put(self, job: Job) -> None:
         """Put a job into the store."""
-        self.store.rows[job.id] = job
+        self.store.rows[job.id] = self.store.live[job.id] = job
         self.store.next = max(self.store.next, job.id + 1)
 
     def call(self, *, starts: bool = True) -> int:
@@ -72,6 +72,7 @@ class Hall:
                 self.lanes.started(job.lane)
             job.state = State.RUNNING
             self.store.rows.pop(job.id, None)
+            self.store.live.pop(job.id, None)
         return job.id
 
     def call_all(self) -> list[int]:
