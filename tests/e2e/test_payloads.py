@@ -296,7 +296,7 @@ def test_what_a_deleted_state_directory_has_left_in_memory_goes_with_the_next_st
     make_daemon: Make,
 ) -> None:
     """Of any daemon of the user."""
-    lost, other = make_daemon(), make_daemon()
+    lost, other = make_daemon(pool__orphan_s=0.1), make_daemon()
     client = lost.start().client()
     number = client.submit("arrays:echo", ARRAY).id
     client.wait([number], 20)
