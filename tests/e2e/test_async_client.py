@@ -179,6 +179,7 @@ def test_clients_that_die_while_they_wait_cost_the_daemon_nothing(
     def files() -> int:
         return len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
 
+    daemon.settle()
     before = files()
 
     async def die() -> None:

@@ -891,7 +891,7 @@ def test_a_client_that_is_gone_is_forgotten(make_daemon: Make, mark: Path, gate:
     def files() -> int:
         return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
-    serves(daemon)
+    daemon.settle()
     before = files()
     for _ in range(50):
         with closing(link(daemon)) as transport:

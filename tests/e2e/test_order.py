@@ -126,6 +126,7 @@ def test_jobs_that_cannot_all_be_in_memory_are_loaded_as_their_turns_come(
     daemon.start()
     with daemon.client() as after:
         urgent = after.options(priority=1).submit("order:turn", str(mark), "urgent")
+        assert urgent.id > last
         gate.touch()
         urgent.result(60)
         after.result(last, timeout=120)
