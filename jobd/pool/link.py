@@ -7,7 +7,7 @@ import time
 
 from jobd.zmtp import Disconnected, Transport
 
-HANDSHAKE_S = 5.0
+HANDSHAKE_S = 20.0  # of a machine that stands still; a daemon that lives answers at once
 RETRY_S = 0.05
 LARGEST_BYTES = 1 << 30
 
