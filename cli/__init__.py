@@ -16,14 +16,19 @@ from typing import NoReturn
 
 EXIT_INTERRUPTED = 130
 
+UNUSED = ("inspect", "textwrap")
+"""What click and msgspec import, and a short command does not use: 7 ms, with what those bring along.
+
+The first tidies indented help texts, and ours need none of that; the second fills paragraphs.
+"""
+
 
 def main() -> NoReturn:
     """Run the command line of this process, and end it with the command's exit code."""
     # Loading modules makes a hundred thousand objects and no garbage: 2 ms to find that out.
     gc.disable()
-    # click imports it, to tidy indented help texts: 5 ms, with the compiler's modules that it
-    # brings along. Ours need no tidying, so in a short command nothing of it is ever used.
-    sys.modules.setdefault("inspect", _Later("inspect"))
+    for name in UNUSED:
+        sys.modules.setdefault(name, _Later(name))
     try:
         from jobd.cli.app import run  # noqa: PLC0415  # after the two above, which is why
 
@@ -39,7 +44,8 @@ def main() -> NoReturn:
 def settle() -> None:
     """Take back what `main` does for the sake of short commands: this one becomes a daemon."""
     gc.enable()
-    _ = importlib.import_module("inspect").cleandoc  # loads it, while there is one thread
+    for name in UNUSED:
+        _ = importlib.import_module(name).__file__  # loads it, while there is one thread
 
 
 class _Later(ModuleType):

@@ -16,8 +16,6 @@ In a message and in a job's row stands only a *reference*: the codec byte ``F``
 and msgpack.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Literal
 

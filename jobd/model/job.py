@@ -5,8 +5,6 @@ durations name their unit.  ``args`` and ``value`` are opaque bytes here: the
 daemon never looks into them (jobd.payload knows the codecs).
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import msgspec
@@ -149,7 +147,7 @@ class Parcel(msgspec.Struct):
 
     first: int
     last: int
-    records: list[Record]
+    records: list["Record"]
     open: int = 0  # records with jobs that have no row of their own
     stored: bool = False
     lane: str = ""  # of all its jobs (jobd.model.lane); "": they are plain

@@ -7,9 +7,11 @@ client; the answer carries it back.  What comes without having been asked for
 
 These are the messages between client and daemon, ``Request`` and ``Reply``; those
 between daemon and worker are in ``orders``.
-"""
 
-from __future__ import annotations
+Here, and where the structs of fields are from, annotations are evaluated at once, without
+``from __future__ import annotations``: msgspec compiles and evaluates those that are texts
+as soon as a decoder is made, which was a tenth of all that the command line did.
+"""
 
 from typing import Annotated
 

@@ -11,14 +11,12 @@ the job: settings that change later do not change it.
 Units: durations in seconds, sizes in bytes, instants in microseconds since 1970 in UTC.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -109,7 +107,7 @@ BUILT_IN = Policy()
 """What holds where nothing was said; None in messages and in the store."""
 
 
-class Backoff(NamedTuple):
+class Backoff(msgspec.Struct, frozen=True):
     """How long to wait before a retry; seconds."""
 
     kind: str  # fixed, linear, exponential, list
@@ -164,7 +162,7 @@ def retry_delay_s(policy: Policy, job: int, retry: int) -> float:
 # -- the table --
 
 
-class Option(NamedTuple):
+class Option(msgspec.Struct, frozen=True):
     """One option.
 
     Attributes:
@@ -573,7 +571,7 @@ class Layers(msgspec.Struct, frozen=True):
     functions: dict[str, Said] = {}
 
     @classmethod
-    def of(cls, rules: Mapping[str, Said]) -> Layers:
+    def of(cls, rules: Mapping[str, Said]) -> "Layers":
         """Make layers of the settings' rules, by table: ``defaults``, ``queues.etl``, ``functions.m:f``."""
         found: dict[str, dict[str, Said]] = {"defaults": {}, "queues": {}, "functions": {}}
         for table, said in rules.items():

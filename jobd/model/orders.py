@@ -1,7 +1,5 @@
 """The messages between daemon and worker: ``Order`` goes to a worker, ``Report`` comes from one."""
 
-from __future__ import annotations
-
 import msgspec
 
 from jobd.model.job import Outcome, Progress

@@ -6,12 +6,9 @@
 A rate is exact: at most so many jobs start in any window of that length.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -60,7 +57,7 @@ class Override(msgspec.Struct, frozen=True):
             rule.paused if self.paused is None else self.paused,
         )
 
-    def then(self, later: Override) -> Override:
+    def then(self, later: "Override") -> "Override":
         """Return what has been said once that was said too."""
         return Override(
             self.slots if later.slots is None else later.slots,
@@ -85,7 +82,7 @@ class QueueInfo(msgspec.Struct, array_like=True):
     """Where ``slots``, ``rate``, ``paused`` and the queue itself (``name``) come from."""
 
 
-class Rate(NamedTuple):
+class Rate(msgspec.Struct, frozen=True):
     """At most ``starts`` of them in any ``per_us`` microseconds."""
 
     starts: int

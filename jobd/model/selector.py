@@ -1,7 +1,5 @@
 """Which jobs a command means: ``42``, ``40-45,50``, ``last``, ``last:3``, ``all``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated, Protocol
 

@@ -109,14 +109,11 @@ class IllegalTransition(Exception):
     """A rule of the scheduler broke the table; always a bug of jobd."""
 
 
-_NEXT: list[list[State | None]] = [
-    [
-        TABLE[State(state)].get(Event(event)) if state in TABLE and event in set(Event) else None
-        for event in range(max(Event) + 1)
-    ]
-    for state in range(WIDTH)
-]
+_NEXT: list[list[State | None]] = [[None] * (max(Event) + 1) for _ in range(WIDTH)]
 """The table as arrays: a dictionary would hash an enum, in Python, for every step of every job."""
+for _state, _exits in TABLE.items():
+    for _event, _after in _exits.items():
+        _NEXT[_state][_event] = _after
 
 
 def transition(state: State, event: Event) -> State:

@@ -102,8 +102,8 @@ class Queues:
             return None
         if not rule.rate:
             return 0
-        count, per_us = parse_rate(rule.rate)
-        per_us += min(SLACK_US, per_us // 100)
+        rate = parse_rate(rule.rate)
+        count, per_us = rate.starts, rate.per_us + min(SLACK_US, rate.per_us // 100)
         starts, places = self._starts[name], count - self._leaving[name]
         if places <= 0:
             return (

@@ -280,7 +280,7 @@ HEAVY = [
     *("rich", "pickle", "_pickle", "zmq", "asyncio", "sqlite3", "ssl", "multiprocessing"),
     *("pathlib", "dataclasses", "logging", "subprocess", "json", "difflib", "tomllib", "locale"),
     *("ast", "dis", "tokenize", "traceback", "email", "argparse", "shutil", "tempfile", "unittest"),
-    "cloudpickle",
+    *("cloudpickle", "socket", "selectors"),
 ]
 
 PROBE = """
@@ -289,6 +289,7 @@ os.environ["JOBD_SOCKET"] = "/nonexistent/jobd.sock"
 sys.argv = ["jobd", *{words}]
 def report(code):
     loaded = set({heavy}) & (set(sys.modules) - before)
+    loaded |= {{n for n in jobd.cli.UNUSED if type(sys.modules[n]) is not jobd.cli._Later}}
     print("CODE", code, *sorted(loaded), file=sys.stderr)
 os._exit = report
 sys.modules["typing_extensions"] = None  # a tool's, not ours; msgspec loads it where it is

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from jobd.config import settings
 from jobd.daemon.requests import decode as decode_requests
-from jobd.model import messages, orders
+from jobd.model import blob, job, messages, options, orders, queues, selector
 from jobd.model.edges import When
 from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Progress, Verdict
 from jobd.model.messages import FrameError, Message, decode_replies, encode
@@ -145,6 +148,17 @@ def test_every_message_comes_back_as_it_went(
 def test_no_message_is_forgotten_here(union: Any, found: list[Message]) -> None:
     """One of each kind is in the tests above."""
     assert {type(message) for message in found} == set(get_args(union))
+
+
+@pytest.mark.parametrize(
+    "module", [blob, job, messages, options, orders, queues, selector, settings]
+)
+def test_no_type_of_a_field_is_a_text(module: ModuleType) -> None:
+    """Each start of the command line would compile them; so these modules do without `__future__`."""
+    structs = [kind for kind in vars(module).values() if isinstance(kind, msgspec.StructMeta)]
+    assert structs
+    for struct in structs:
+        assert [name for name, of in struct.__annotations__.items() if isinstance(of, str)] == []
 
 
 @pytest.mark.parametrize("decode", DECODERS, ids=[kind[0] for kind in KINDS])

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from jobd.model.errors import UsageError
-from jobd.model.queues import parse_rate
+from jobd.model.queues import Rate, parse_rate
 from jobd.scheduler.queues import SLACK_US, Override, Queues, Rule
 
 SECOND = 1_000_000
@@ -37,7 +37,7 @@ def start(queues: Queues, now_us: int) -> None:
 )
 def test_a_rate_is_a_count_over_a_time(text: str, count: int, per_us: int) -> None:
     """The time is a unit, or a duration as everywhere."""
-    assert parse_rate(text) == (count, per_us)
+    assert parse_rate(text) == Rate(count, per_us)
 
 
 @pytest.mark.parametrize(
