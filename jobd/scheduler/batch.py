@@ -61,7 +61,7 @@ class Submission(msgspec.Struct):
         return sum(count for name, count in self.queues if name == queue)
 
 
-class Change(msgspec.Struct):
+class Change(msgspec.Struct, gc=False):
     """A job's row to be written, and what was so before, should the commit fail."""
 
     job: Job
@@ -111,8 +111,6 @@ class Batch:
         """Items that nobody needs any more: up to which number, by job."""
         self.released: list[bytes] = []
         """The references to files among these; told once, whatever becomes of this batch."""
-        self.sessions: dict[bytes, bytes] = {}
-        """The highest key of each client's session: its last 8 bytes, by its first 8."""
         self.queues: dict[str, Override | None] = {}
         """What has been said of queues, all of it; None: nothing any more."""
         self.urgent = False
@@ -122,6 +120,14 @@ class Batch:
         self.queued: dict[str, int] = {}
         self.next_id = 0
         self._room_jobs = self._room_bytes = 0
+
+    def sessions(self) -> dict[bytes, bytes]:
+        """Return the highest key of each client's session: its last 8 bytes, by its first 8."""
+        highest: dict[bytes, bytes] = {}
+        for submission in self.submissions:
+            session, number = submission.uid[:8], submission.uid[8:]
+            highest[session] = max(number, highest.get(session, b""))
+        return highest
 
     def __bool__(self) -> bool:
         return bool(

@@ -23,7 +23,7 @@ from jobd.model.lane import lane_of
 from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, WIDTH, Event, State
-from jobd.scheduler.batch import Batch, Change
+from jobd.scheduler.batch import Batch, Change, Submission
 from jobd.store import Store, files, sqlite
 from jobd.store.sqlite import walk
 
@@ -67,7 +67,7 @@ class Writer:
         self.next_id += count
         lane = lane_of(policy)
         self.batch.pack(first, uid, count, function, 1_000, args, policy, lane)
-        self.batch.sessions[uid[:8]] = uid[8:]
+        self.batch.submissions.append(Submission(uid, first, count, []))
         self.counts[State.QUEUED] += count
         jobs = [
             Job(first + i, uid, 0 if i else count, function, args[i], 1_000, policy)

@@ -138,7 +138,7 @@ class FakeStore:
             list(batch.items),
             list(batch.cleared),
             dict(batch.dropped),
-            dict(batch.sessions) if any(parcel.open for parcel in batch.parcels) else {},
+            batch.sessions() if any(parcel.open for parcel in batch.parcels) else {},
             list(batch.counts),
             batch.next_id,
             edges=list(batch.edges),
