@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jobd.model.messages import Message, encode
 from jobd.wire.router import Router
@@ -32,6 +32,16 @@ class Outbox:
         if waiting is None:
             waiting = self._waiting[peer] = self._put_off.pop(peer, [])
         waiting.append(message)
+
+    def put_all(self, messages: Iterable[tuple[bytes, Message]]) -> None:
+        """Send these with the next flush, each to its peer."""
+        gathered = self._waiting
+        for peer, message in messages:
+            waiting = gathered.get(peer)
+            if waiting is None:
+                self.put(peer, message)
+            else:
+                waiting.append(message)
 
     def put_off(self, peer: bytes, message: Message) -> None:
         """Send this with whatever is sent to the peer next, before it: nobody is woken for it."""

@@ -203,19 +203,20 @@ class Requests:
 
     def _submit(self, peer: bytes, request: Submit) -> None:
         hit("submit.received")
-        self._refuse_wrong(request)
+        policy = self._refuse_wrong(request)
         if not self._is_new(peer, request):
             return
         # Not sooner: what came before its queue was removed is known.
-        self.queues.refuse_unknown(self.policy(request))
+        if policy is not None:
+            self.queues.refuse_unknown(policy)
         if self._has_to_be_checked(request):
             self._daemon.checks.ask(peer, request)
         else:
-            self._queue(peer, request)
+            self._queue(peer, request, policy)
             hit("submit.accepted")
 
-    def _refuse_wrong(self, request: Submit) -> None:
-        """Refuse what can be seen to be wrong, before anybody is asked."""
+    def _refuse_wrong(self, request: Submit) -> Policy | None:
+        """Refuse what can be seen to be wrong, before anybody is asked; return what holds for the jobs."""
         if request.by_value:
             self._refuse_name(request)
         elif request.function not in self._functions:
@@ -224,16 +225,19 @@ class Requests:
                 self._functions.add(request.function)
         self._allowed.refuse_foreign(request)
         self._refuse_large(request)
-        self._daemon.keys.refuse_many(request, self.policy(request))
+        policy = self.policy(request)
+        if policy is not None:
+            self._daemon.keys.refuse_many(request, policy)
+        return policy
 
     def _has_to_be_checked(self, request: Submit) -> bool:
         return request.check and not request.by_value and not self._daemon.checks.passes(request)
 
-    def _queue(self, peer: bytes, request: Submit) -> None:
+    def _queue(self, peer: bytes, request: Submit, policy: Policy | None) -> None:
         if request.inputs or request.after:
             self._daemon.dependencies.take_in(peer, request)
         else:
-            self.take_in(peer, request)
+            self._take_in_jobs(peer, request, policy)
 
     def _apply(self, peer: bytes, request: Apply) -> None:
         hit("submit.received")
@@ -265,24 +269,28 @@ class Requests:
             self._daemon.dependencies.take_in(peer, request)
             hit("submit.accepted")
 
-    def take_in(self, peer: bytes, request: Submit | Apply, sources: Sources | None = None) -> None:
-        """Have the scheduler take in jobs, which come after ``sources``, unless others have their keys.
+    def take_in(self, peer: bytes, request: Submit | Apply, sources: Sources) -> None:
+        """Have the scheduler take in jobs that come after ``sources``.
 
         Raises:
             JobdError: it refuses them.
         """
-        scheduler = self._daemon.scheduler
         if isinstance(request, Submit):
-            policy = self.policy(request)
-            if policy is not None and policy.key:
-                self._take_in_keyed(peer, request, policy, sources)
-            else:
-                scheduler.submit(peer, request, policy, sources)
+            self._take_in_jobs(peer, request, self.policy(request), sources)
         elif request.dry_run:
             self._daemon.clients.reply(peer, Accepted(request.rid))
         else:
             policies = [self.policy(call) for call in request.jobs]
-            scheduler.apply(peer, request, policies, sources or Sources({}, {}))
+            self._daemon.scheduler.apply(peer, request, policies, sources)
+
+    def _take_in_jobs(
+        self, peer: bytes, request: Submit, policy: Policy | None, sources: Sources | None = None
+    ) -> None:
+        """Have the scheduler take in jobs of one function, unless others have their key."""
+        if policy is not None and policy.key:
+            self._take_in_keyed(peer, request, policy, sources)
+        else:
+            self._daemon.scheduler.submit(peer, request, policy, sources)
 
     def _take_in_keyed(
         self, peer: bytes, request: Submit, policy: Policy, sources: Sources | None
@@ -307,8 +315,9 @@ class Requests:
         """Queue what has been checked, or have more of it checked."""
         try:
             if isinstance(request, Submit):
-                self.queues.refuse_unknown(self.policy(request))
-                self._queue(peer, request)
+                policy = self.policy(request)
+                self.queues.refuse_unknown(policy)
+                self._queue(peer, request, policy)
                 hit("submit.accepted")
             else:
                 self._apply_checked(peer, request)
@@ -367,7 +376,8 @@ class Requests:
             raise UsageError("a submit of no jobs", "give at least one")
         args = request.args
         size = len(args[0]) if len(args) == 1 else max(map(len, args))
-        self._refuse_size(size, "the arguments have")
+        if size > self._max_payload_bytes:
+            self._refuse_size(size, "the arguments have")
 
     def _is_new(self, peer: bytes, request: Submit | Put | Apply) -> bool:
         """Whether this key was never seen; if it was, answer with the same ids as before.

@@ -208,7 +208,8 @@ class Scheduler:
             self._effects.orders += self._staff.shed(self._now)
             self.lanes.tick(self._now)
         stops = self.stops
-        stops.stop_late()
+        if stops.is_used:
+            stops.stop_late()
         if len(self.window) or self.lanes.is_used:
             self._dispatch()
         self._ask_back()
@@ -226,28 +227,39 @@ class Scheduler:
             streams.orders, streams.replies = [], []
         return effects
 
+    def take_replies(self) -> list[tuple[bytes, Reply]]:
+        """Return what is to be told now; the other effects can wait a moment."""
+        replies, self._effects.replies = self._effects.replies, []
+        return replies
+
     def wake_at(self) -> int | None:
         """Return when ``take_effects`` has to be called next without an event, or None."""
         times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
-        times += self.stops.times()
-        batch = self.ledger.batch
-        if batch and not batch.urgent:
-            times.append(max(batch.patient_until, self._try_at))
-        if batch and self._store_at:
-            times.append(max(self._store_at, self._try_at))
-        if batch and self._try_at > self._now:
-            times.append(self._try_at)
+        if self.stops.is_used:
+            times += self.stops.times()
+        if self.ledger.batch:
+            times += self._store_times()
         if not self.draining:
             times += self._staff.times(self._now)
             opens_at = self.lanes.next_at()
             if opens_at is not None:
                 times.append(opens_at)
-        due_at = self.timers.next_at() if self._may_fire() else None
-        if due_at is not None:
+        due_at = self.timers.next_at()
+        if due_at is not None and self._may_fire():
             times.append(self._now + max(0, due_at - self._wall))
         return min(times, default=None)
 
     # -- the store --
+
+    def _store_times(self) -> list[int]:
+        """Return when the open batch is to be stored, if it is not now."""
+        batch, try_at = self.ledger.batch, self._try_at
+        times = [try_at] if try_at > self._now else []
+        if not batch.urgent:
+            times.append(max(batch.patient_until, try_at))
+        if self._store_at:
+            times.append(max(self._store_at, try_at))
+        return times
 
     def batch_is_due(self) -> bool:
         """Whether the open batch should be stored now (given that the disk is free)."""
@@ -395,8 +407,9 @@ class Scheduler:
             submission.keyed = Keyed(policy.key) if policy.key else None
             if policy.queue != DEFAULT:
                 submission.queues = [(policy.queue, count)]
-        if sources is None and not has_own_row(policy, count):
-            submission.lane = lane_of(policy)
+        if sources is None and (policy is None or not has_own_row(policy, count)):
+            if policy is not None:
+                submission.lane = lane_of(policy)
             self._submit_parcels(submission, request, policy)
             return
         submission.has_rows = True
@@ -432,23 +445,20 @@ class Scheduler:
         ledger, uid = self.ledger, request.uid
         if self.draining:
             raise Stopping("the daemon is stopping", "submit again when it is back")
-        counts = ledger.counts
-        waiting = sum(counts[: State.QUEUED + 1])
-        if waiting + ledger.batch.submitted + count > self.options.max_queued:
+        batch = ledger.batch
+        if ledger.waiting + batch.submitted + count > self.options.max_queued:
             raise QueueFull(
                 f"the queue is full ({self.options.max_queued} jobs)",
                 "wait for some to end, or raise limits.max_queued",
             )
-        batch = ledger.batch
-        if not batch:
+        if not (batch.submissions or batch):
             batch.patient_until = self._now + PATIENCE_US
         first = ledger.next_id
-        ledger.next_id += count
+        ledger.next_id = first + count
         submission = Submission(uid, first, count, [(peer, request.rid)])
         ledger.submissions[uid] = submission
         batch.submissions.append(submission)
         batch.submitted += count
-        batch.sessions[uid[:8]] = max(uid[8:], batch.sessions.get(uid[:8], b""))
         return submission
 
     def _submit_parcels(
@@ -745,7 +755,7 @@ class Scheduler:
         """At start: this stored job was leased to an orphan that lives; ``kept`` are its items, if any."""
         self.window.recover(job)
         job.attempt = attempt - 1
-        self._hand(self.workers[uid], job, is_start=False)
+        self._hand(self.workers[uid], job, self._forecast.expected_us(job.function), is_start=False)
         job.lease = lease
         self.stops.clocks.start(uid, job, self._now)
         self.streams.resume(uid, job, kept)
@@ -1013,7 +1023,7 @@ class Scheduler:
             job = self._next()
             if job is None:
                 break
-            self._hand(worker, job)
+            self._hand(worker, job, self._forecast.expected_us(job.function))
             hands[worker.uid] = [job]
         budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
         rooms = [
@@ -1076,10 +1086,11 @@ class Scheduler:
                 if job.due_at and job.due_at <= self._wall:
                     self._expire(job)
                     continue
-                if expected_us(job.function) > AHEAD_US or is_limited(job.policy):
+                cost_us = expected_us(job.function)
+                if cost_us > AHEAD_US or is_limited(job.policy):
                     window.push(job)
                     return
-                self._hand(worker, job)
+                self._hand(worker, job, cost_us)
                 taken.append(job)
 
     def _room(self, worker: Worker) -> int:
@@ -1091,7 +1102,7 @@ class Scheduler:
         """Whether a worker's jobs take longer than was expected."""
         return worker.stalled or (bool(worker.assigned) and self._now >= worker.stall_at)
 
-    def _hand(self, worker: Worker, job: Job, *, is_start: bool = True) -> None:
+    def _hand(self, worker: Worker, job: Job, cost_us: float, *, is_start: bool = True) -> None:
         if self.queues.counts:
             if is_start:
                 self.queues.started(queue_of(job))
@@ -1102,7 +1113,7 @@ class Scheduler:
         job.state = transition(job.state, Event.ASSIGN)
         job.attempt += 1
         job.pid = worker.pid
-        job.cost_us = cost_us = self._forecast.expected_us(job.function)
+        job.cost_us = cost_us
         if not worker.assigned:
             worker.stall_at = self._now + STALL_US
         worker.assigned[job.id] = job
@@ -1192,10 +1203,8 @@ class Scheduler:
             self.ledger.close_lease(lease)
 
 
-def has_own_row(policy: Policy | None, count: int) -> bool:
+def has_own_row(policy: Policy, count: int) -> bool:
     """Whether each of so many new jobs with this policy has a row of its own at once."""
-    if policy is None:
-        return False
     return (
         is_timed(policy)
         or policy.hold

@@ -14,6 +14,8 @@ from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, WIDTH, State
 from jobd.scheduler.batch import Batch, Change, Submission
 
+_NO_ARGS: list[bytes] = []
+
 RECENT = 64
 """Commits whose submissions are found by their keys without a look into the store."""
 
@@ -37,6 +39,8 @@ class Ledger:
         """Jobs up to this id are durable, or will be with the commit in flight."""
         self.counts = [counts.get(State(n), 0) if n in set(State) else 0 for n in range(WIDTH)]
         """How many jobs are in each state, by its number; running ones count as queued."""
+        self.waiting = sum(self.counts[: State.QUEUED + 1])
+        """How many of them have not ended."""
         self.queued = queued or {}
         """How many jobs of each queue but the default one have not ended."""
         self.submissions: dict[bytes, Submission] = {}
@@ -115,15 +119,16 @@ class Ledger:
         for submission in batch.submissions:
             self._count_submission(submission, 1)
         changes, ended = batch.changes, batch.ended_parcels
+        queued, running = State.QUEUED, State.RUNNING
         for job in batch.jobs.values():
-            record = job.record
-            changes.append(Change(job, job.row, job.stored, record))
-            state = State.QUEUED if job.state is State.RUNNING else job.state
-            if state is not job.stored:
-                counts[job.stored] -= 1
+            record, stored = job.record, job.stored
+            changes.append(Change(job, job.row, stored, record))
+            state = queued if job.state is running else job.state
+            if state is not stored:
+                counts[stored] -= 1
                 counts[state] += 1
                 if job.policy is not None:
-                    self._count(job.policy.queue, (state < ENDED) - (job.stored < ENDED))
+                    self._count(job.policy.queue, (state < ENDED) - (stored < ENDED))
                 job.stored = state
             job.row = True
             if record is not None:
@@ -133,6 +138,7 @@ class Ledger:
             parcel.stored = parcel.open > 0
         for lease in batch.leases.values():
             lease.stored = True
+        self.waiting = sum(counts[: State.QUEUED + 1])
         batch.counts = counts.copy()
         batch.queued = self.queued.copy()
         batch.next_id = self.next_id
@@ -151,7 +157,7 @@ class Ledger:
             del self.submissions[submission.uid]
         for parcel in batch.parcels:  # what was packed is in the store now
             for record in parcel.records:
-                record.args = []
+                record.args = _NO_ARGS
             parcel.records = []
         for change in batch.changes:
             if change.job.earlier and change.job.id not in self.batch.jobs:
@@ -182,6 +188,7 @@ class Ledger:
         for submission in failed.submissions:
             self._count_submission(submission, -1)
             del self.submissions[submission.uid]
+        self.waiting = sum(counts[: State.QUEUED + 1])
         for lease in failed.leases.values():
             lease.stored = False
         self._merge_back(failed)

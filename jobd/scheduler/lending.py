@@ -32,7 +32,7 @@ class Known(NamedTuple):
 
 def lent(workers: Iterable[Worker]) -> int:
     """Return how many slots are lent."""
-    return sum(worker.waiting is not None for worker in workers)
+    return sum([worker.waiting is not None for worker in workers])
 
 
 def is_awaited(workers: Iterable[Worker], number: int) -> bool:

@@ -40,6 +40,11 @@ class Stops:
         self._workers = workers
         self._kill_grace_us = kill_grace_us
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any attempt is being stopped, or will have to be."""
+        return bool(self.deadlines or self.closing or self.clocks.due)
+
     def times(self) -> list[int]:
         """Return when there is something to do without an event."""
         return [*self.deadlines.values(), *self.closing.values(), *self.clocks.due.values()]
@@ -98,7 +103,7 @@ class Stops:
         for key in [key for key, at in self.closing.items() if now >= at]:
             del self.closing[key]
             self.stop(self._job(key), Event.CANCEL)
-        for key in self.clocks.take_over(now) if self.clocks.due else ():
+        for key in self.clocks.take_over(now):
             job = self._job(key)
             if job.stop is None:  # else it is being stopped already, for another reason
                 self.stop(job, Event.TIME_OUT)

@@ -65,7 +65,8 @@ class Window:
     @property
     def is_full(self) -> bool:
         """Whether new jobs must spill: no room, or others wait in the store before them."""
-        return self.spilled > 0 or len(self) >= JOBS or self._bytes >= BYTES
+        ready = len(self._fresh) + len(self._back) + len(self._first)
+        return self.spilled > 0 or ready >= JOBS or self._bytes >= BYTES
 
     def push(self, job: Job) -> None:
         """Make a job ready to run, in its place among the others."""
