@@ -1,10 +1,12 @@
 """The loop: drain everything that has arrived, decide once, act once.
 
 One thread owns all state, so there is no lock.  It waits in one poll and nowhere
-else.  In each turn: the commit that is over, requests, reports, deaths, signals,
-one step of each long request; then the scheduler's effects go out, and if the
-disk is free, what has been gathered is written and handed to the committer.  Load
-makes batches larger by itself; no timer gathers anything.
+else.  In each turn: the commit that is over, requests, reports; then the scheduler's
+effects go out, and if the disk is free, what has been gathered is written and handed
+to the committer.  Deaths, signals, one step of each long request and whatever else is
+to be looked after come behind that, so that no job waits for it; what follows from
+them goes out in the same way.  Load makes batches larger by itself; no timer gathers
+anything.
 """
 
 from __future__ import annotations
@@ -84,6 +86,16 @@ QUICK_S = 0.0005
 A disk that stalls makes the loop wait once: from then on the thread does it, until it is quick again.
 """
 
+SPINS = 100
+"""How often to look, without sleep, for what is most likely about to come.
+
+A processor that sleeps wakes up late: 30 to 60 µs.  A look takes 2 µs or so; no more is
+spent for a lone job, and nothing while there is more to do.
+"""
+
+COMES_BACK_S = 0.0002
+"""A client that asks again so soon is expected to do so the next time too."""
+
 FOLLOW_S = 0.05
 COMMIT_HANGS_S = 60.0
 """A commit that takes longer than this stops the watchdog's ping."""
@@ -160,6 +172,10 @@ class Daemon:
         self._commit_began_s = 0.0
         self._housekeeping_at = 0.0
         self._ping_at = 0.0
+        self._told_at = 0.0
+        """When somebody was told that something is durable."""
+        self._comes_back = False
+        """Whether the last client that was told so had its next request at once."""
         self._signals: deque[int] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pool_fds: set[int] = set()
@@ -250,11 +266,13 @@ class Daemon:
         if self.committer.busy and self.committer.fd in ready:
             self._committed(self.committer.finish())
         if self._client_router.fd in ready:
+            self._comes_back = self.now_s - self._told_at < COMES_BACK_S
             for peer, frame in self._client_router.drain(DRAIN_CLIENTS):
                 self.clients.heard(peer, self.now_s)
                 self.requests.take(peer, frame)
         if self._worker_router.fd in ready:
             self._take_reports()
+        self._go_on()
         self._see_deaths(ready)
         if self._wake_read in ready:
             self._obey_signals()
@@ -264,10 +282,14 @@ class Daemon:
         if self.dependencies.has_more:
             self.dependencies.step()
         self._look_at_the_clock()
+        self._go_on()
+        return self._is_over()
+
+    def _go_on(self) -> None:
+        """Do what follows from what has come in by now."""
         self._act()
         self._write()
         self._flush()
-        return self._is_over()
 
     def _load_backlog(self) -> None:
         """Load what waits in the store of the plain jobs and of lanes, and look for lanes; a slice of each."""
@@ -302,11 +324,14 @@ class Daemon:
     def _flush(self) -> None:
         """Send what was gathered for clients and workers."""
         self.streams.serve()
+        self._flush_clients()
+        self._workers.flush()
+
+    def _flush_clients(self) -> None:
         for peer in self.clients.flush():
             self.scheduler.window.forget_peer(peer)
             self.requests.forget(peer)
             self.streams.check(peer)
-        self._workers.flush()
 
     def _poll(self) -> dict[int, int]:
         wanted = set(self.pool.fds())
@@ -316,7 +341,23 @@ class Daemon:
             for fd in wanted - self._pool_fds:
                 self._poller.register(fd, select.POLLIN)
             self._pool_fds = wanted
-        return dict(self._poller.poll(self._timeout_ms()))
+        ready = self._spin() if self._is_short_wait() else None
+        return dict(ready or self._poller.poll(self._timeout_ms()))
+
+    def _is_short_wait(self) -> bool:
+        """Whether something is about to come in: what a lone job has come to, or the next question."""
+        if self.committer.busy:
+            return False
+        return self._comes_back or self.scheduler.batch_is_awaited()
+
+    def _spin(self) -> list[tuple[int, int]]:
+        """Look for a moment without sleeping."""
+        poll = self._poller.poll
+        for _ in range(SPINS):
+            if ready := poll(0):
+                return ready
+        self._comes_back = False
+        return []
 
     def _timeout_ms(self) -> int:
         scheduler = self.scheduler
@@ -483,8 +524,7 @@ class Daemon:
             if type(order) is Run:
                 self._workers.flush()  # the job starts while we write
                 hit("dispatch.sent")
-        for peer, reply in effects.replies:
-            self.clients.reply(peer, reply)
+        self.clients.outbox.put_all(effects.replies)
         for uid in effects.spawn:
             self.pool.spawn(uid)
             hit("worker.spawned")
@@ -553,6 +593,9 @@ class Daemon:
             self._burying.clear()
             self.payloads.written()
             self.scheduler.committed(self.committer.took_s * 1e6)
+            self.clients.outbox.put_all(self.scheduler.take_replies())
+            self._flush_clients()  # before anything else is done
+            self._told_at = time.monotonic()
             hit("batch.told")
         elif isinstance(error, DiskFull):
             self.store.rollback()
