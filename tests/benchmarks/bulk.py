@@ -41,11 +41,7 @@ def run(bench: Bench) -> Measured:
     """Measure jobs a second, submitting included."""
     count, rounds = bench.pick(20_000, 10_000), bench.pick(5, 1)
     chunk = -(-count // (4 * harness.WORKERS))  # what Pool.map takes by default
-    with (
-        harness.executor() as executor,
-        harness.process_pool() as pool,
-        harness.daemon(bench) as daemon,
-    ):
+    with harness.side_by_side(bench) as (daemon, executor, pool):
         client = daemon.client
         _jobd_map(client, harness.WARM_UP)
         runs: dict[str, Callable[[], None]] = {

@@ -247,3 +247,10 @@ def process_pool(workers: int = WORKERS) -> Iterator[Pool]:
     finally:
         pool.terminate()
         pool.join()
+
+
+@contextmanager
+def side_by_side(bench: Bench) -> Iterator[tuple[Daemon, ProcessPoolExecutor, Pool]]:
+    """Give a daemon and both pools; those fork first, while nothing else is there."""
+    with executor() as futures, process_pool() as pool, daemon(bench) as jobd:
+        yield jobd, futures, pool

@@ -22,11 +22,7 @@ def _percentiles(call: Callable[[], object], count: int) -> tuple[float, float]:
 def run(bench: Bench) -> Measured:
     """Measure p50 and p99 of a no-op job's round trip."""
     count, rounds = bench.pick(1_000, 400), bench.pick(7, 2)
-    with (
-        harness.executor() as executor,
-        harness.process_pool() as pool,
-        harness.daemon(bench) as daemon,
-    ):
+    with harness.side_by_side(bench) as (daemon, executor, pool):
         client = daemon.client
         both = harness.in_rounds(
             "latency",

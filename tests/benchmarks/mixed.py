@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from itertools import chain
-from multiprocessing.pool import AsyncResult, Pool
-from typing import Any, TypeVar
 
 from jobd.client import Client
 from tests.benchmarks import bench_jobs, harness
@@ -19,7 +16,8 @@ SHORT_S, LONG_S = 0.001, 2.0
 NEAR = 3.0
 """Times as long as a rival that stores nothing: what waits behind a long job would take many times as long."""
 
-T = TypeVar("T")
+Wait = Callable[[], object]
+"""What returns when a job is done."""
 
 
 def _mixed(count: int, longs: int) -> list[float]:
@@ -28,71 +26,38 @@ def _mixed(count: int, longs: int) -> list[float]:
     return [*chain.from_iterable([*short, LONG_S] for _ in range(longs)), *short]
 
 
-def _short_ones(takes: list[float], submit: Callable[[float], T]) -> tuple[list[T], list[T]]:
-    """Submit all, in their order; return the short ones, and the others."""
-    jobs = [(seconds, submit(seconds)) for seconds in takes]
-    short = [job for seconds, job in jobs if seconds == SHORT_S]
-    return short, [job for seconds, job in jobs if seconds != SHORT_S]
-
-
-def _jobd(client: Client, takes: list[float]) -> float:
-    def submit(seconds: float) -> Any:
-        function = "bench_jobs:nap" if seconds == SHORT_S else "bench_jobs:sleep"
-        return client.submit(function, seconds)
+def _until_short(takes: list[float], submit: Callable[[float], Wait]) -> float:
+    """Submit all, in their order; return after how long the short ones are done.  Then wait for the others."""
+    waits: list[Wait] = []
 
     def wait() -> None:
-        short, long[:] = _short_ones(takes, submit)
-        for job in short:
-            job.result(harness.TIMEOUT_S)
+        waits[:] = map(submit, takes)
+        for seconds, done in zip(takes, waits, strict=True):
+            if seconds == SHORT_S:
+                done()
 
-    long: list[Any] = []
     took = harness.seconds(wait)
-    for job in long:
-        job.result(harness.TIMEOUT_S)
+    for done in waits:
+        done()
     return took
 
 
-def _executor(pool: ProcessPoolExecutor, takes: list[float]) -> float:
-    def wait() -> None:
-        short, long[:] = _short_ones(takes, lambda s: pool.submit(bench_jobs.nap, s))
-        for future in short:
-            future.result()
-
-    long: list[Future[None]] = []
-    took = harness.seconds(wait)
-    for future in long:
-        future.result()
-    return took
-
-
-def _pool(pool: Pool, takes: list[float]) -> float:
-    def wait() -> None:
-        short, long[:] = _short_ones(takes, lambda s: pool.apply_async(bench_jobs.nap, (s,)))
-        for found in short:
-            found.get()
-
-    long: list[AsyncResult[None]] = []
-    took = harness.seconds(wait)
-    for found in long:
-        found.get()
-    return took
+def _jobd(client: Client, seconds: float) -> Wait:
+    function = "bench_jobs:nap" if seconds == SHORT_S else "bench_jobs:sleep"
+    return partial(client.submit(function, seconds).result, harness.TIMEOUT_S)
 
 
 def run(bench: Bench) -> Measured:
     """Measure seconds; the long jobs hold all workers but one."""
     count, rounds = bench.pick(1_000, 300), bench.pick(3, 1)
     takes = _mixed(count, harness.WORKERS - 1)
-    with (
-        harness.executor() as executor,
-        harness.process_pool() as pool,
-        harness.daemon(bench) as daemon,
-    ):
+    with harness.side_by_side(bench) as (daemon, executor, pool):
         for _ in range(harness.WORKERS):  # the daemon learns how long a short one takes
             daemon.client.submit("bench_jobs:nap", SHORT_S).result(harness.TIMEOUT_S)
         runs: dict[str, Callable[[], float]] = {
-            JOBD: partial(_jobd, daemon.client, takes),
-            PPE: partial(_executor, executor, takes),
-            POOL: partial(_pool, pool, takes),
+            JOBD: lambda: _until_short(takes, partial(_jobd, daemon.client)),
+            PPE: lambda: _until_short(takes, lambda s: executor.submit(bench_jobs.nap, s).result),
+            POOL: lambda: _until_short(takes, lambda s: pool.apply_async(bench_jobs.nap, (s,)).get),
         }
         took = harness.in_rounds("mixed", rounds, runs)
     name = f"{count:,} jobs of 1 ms among some of {LONG_S:g} s, until the short ones are done"

@@ -34,11 +34,7 @@ def of_pool(pool: Pool, count: int) -> None:
 def run(bench: Bench) -> Measured:
     """Measure jobs a second, submitting included."""
     count, rounds = bench.pick(20_000, 10_000), bench.pick(7, 2)
-    with (
-        harness.executor() as executor,
-        harness.process_pool() as pool,
-        harness.daemon(bench) as daemon,
-    ):
+    with harness.side_by_side(bench) as (daemon, executor, pool):
         rates = harness.in_rounds(
             "one by one",
             rounds,
