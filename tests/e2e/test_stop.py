@@ -108,21 +108,23 @@ def test_a_cancel_is_asked_again_when_the_daemon_dies_over_it(
     again.join()
 
 
-def test_a_kill_never_hits_the_next_job(make_daemon: Make) -> None:
-    """Jobs are killed about when they end; those behind them on the same worker run once, to their end."""
+@pytest.mark.parametrize("now", [False, True])
+def test_a_stop_never_hits_the_next_job(make_daemon: Make, *, now: bool) -> None:
+    """Jobs are stopped about when they end; those behind them on the same worker run once, to their end."""
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     client = make_daemon(pool__workers=1, jobs__max_crashes=0).start().client()
     client.submit("work:sleep", 0.001).result(20)
     ends = set()
-    for _ in range(100):
+    for _ in range(60):
         victim = client.submit("work:sleep", 0.001)
         next_one = client.submit("work:sleep", 0.003)
+        assert next_one.id == victim.id + 1
         threading.Event().wait(rng.random() * 0.003)  # for nothing: to come at any moment
-        client.cancel(one(victim.id), now=True)
+        client.cancel(one(victim.id), now=now)
         assert next_one.result(20) == 0.003, f"seed {seed}"
         (info,) = client.find(one(next_one.id))
-        assert info.crashes == 0, f"seed {seed}"
+        assert (info.attempt, info.crashes) == (1, 0), f"seed {seed}"
         ends.add(client.wait([victim.id], 20)[victim.id].state)
     assert ends <= {State.SUCCEEDED, State.CANCELLED}, f"seed {seed}"
 
