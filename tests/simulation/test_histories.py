@@ -59,17 +59,19 @@ def test_whatever_happens_every_promise_is_kept(part: int) -> None:
 def test_every_kind_of_edge_lets_jobs_start() -> None:
     """With sources that have succeeded, and with others."""
     met: Counter[tuple[When, bool]] = Counter()
+    kinds = [(When.SUCCEEDED, True), (When.ENDED, True), (When.ENDED, False), (When.FAILED, False)]
     for seed in range(150):
         history = Simulation(seed)
         history.run()
         met += history.truth.edges.met
-    kinds = {(When.SUCCEEDED, True), (When.ENDED, True), (When.ENDED, False), (When.FAILED, False)}
-    assert {kind for kind, count in met.items() if count > 10} >= kinds
+        if all(met[kind] > 10 for kind in kinds):
+            return
+    pytest.fail(f"met were only {met}")
 
 
 def test_the_same_events_give_the_same_effects() -> None:
     """A history that is run again sends the same bytes to everybody, in the same order."""
-    for seed in range(60):
+    for seed in range(40):
         assert Simulation(seed).run() == Simulation(seed).run(), f"seed {seed}"
 
 
@@ -356,6 +358,19 @@ scheduler_take = Scheduler._take
 daemon_bury = loop.Daemon._bury
 
 
+FIRST: dict[object, int] = {
+    _never_hastens: 41,
+    _overloads: 41,
+    _reviews_nothing: 48,
+    _buries_at_once: 33,
+    _lends_nothing: 55,
+    _hurries: 70,
+    _revives_nobody: 80,
+    _restores_nobody: 86,
+}
+"""A history that has shown a fault which few show; the others are gone through if it does no longer."""
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "fault"),
     [
@@ -422,7 +437,7 @@ def test_a_fault_of_the_daemon_does_not_stay_hidden(
     """With one rule broken, a few hundred histories are enough to find it."""
     monkeypatch.setattr(owner, name, fault)
     with pytest.raises(Failed, match=r"seed \d+, step \d+"):
-        for seed in range(TRIES):
+        for seed in (FIRST.get(fault, 0), *range(TRIES)):
             Simulation(seed).run()
 
 

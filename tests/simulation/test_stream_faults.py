@@ -65,6 +65,15 @@ def _believes_in_everybody(_: StreamService, peer: bytes) -> None:  # as it is c
     pass
 
 
+FIRST: dict[object, int] = {
+    _shows_at_once: 18,
+    _takes_it_twice: 18,
+    _forgets_what_runs: 41,
+    _believes_in_everybody: 76,
+}
+"""A history that has shown a fault which few show; the others are gone through if it does no longer."""
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "fault"),
     [
@@ -87,5 +96,5 @@ def test_a_fault_of_the_streams_does_not_stay_hidden(
     """Some history meets it, and says what is wrong."""
     monkeypatch.setattr(owner, name, fault)
     with pytest.raises(Failed, match=r"seed \d+, step \d+"):
-        for seed in range(TRIES):
+        for seed in (FIRST.get(fault, 0), *range(TRIES)):
             Simulation(seed, streams=0.8).run()

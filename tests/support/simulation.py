@@ -53,7 +53,7 @@ BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
 BOARDS_DIR = "/nonexistent"
 PLACE = Place("", BOARDS_DIR, "disk", True, False, 2**20, 2**20)
-HEAL_ROUNDS = 4_000
+HEAL_ROUNDS = 1_500  # of thousands of histories none needed 450
 IDLE_TURNS = 40
 
 

@@ -121,9 +121,11 @@ def check_order(daemon: Daemon, store: FakeStore) -> None:
     scheduler = daemon.scheduler
     lanes = scheduler.lanes
     hands = [job for worker in scheduler.workers.values() for job in worker.assigned.values()]
-    gates = Counter(gate.name for job in hands if job.lane for gate in lane_of(job).gates)
-    if lanes._running != gates:
-        raise Broken(f"of gates {gates} run, {lanes._running} are counted")
+    laned = [job for job in hands if job.lane]
+    if laned or lanes._running:
+        gates = Counter(gate.name for job in laned for gate in lane_of(job).gates)
+        if lanes._running != gates:
+            raise Broken(f"of gates {gates} run, {lanes._running} are counted")
     if scheduler.queues.counts:
         waiting = [worker.waiting for worker in scheduler.workers.values()]
         queues = Counter(queue_of(job) for job in hands if not any(job is w for w in waiting))
@@ -131,10 +133,11 @@ def check_order(daemon: Daemon, store: FakeStore) -> None:
             raise Broken(f"of queues {queues} run, {scheduler.queues._running} are counted")
     if lanes.count != sum(len(line.ids) for line in lanes._lines.values()):
         raise Broken(f"{lanes.count} laned jobs are counted")
-    counted = Counter((line.node.priority, line.node.queue) for line in lanes._lines.values())
-    for key, node in lanes._nodes.items():
-        if node.lanes != counted[key]:
-            raise Broken(f"{node.lanes} lanes of {key} are counted, there are {counted[key]}")
+    if lanes._nodes:
+        counted = Counter((line.node.priority, line.node.queue) for line in lanes._lines.values())
+        for key, node in lanes._nodes.items():
+            if node.lanes != counted[key]:
+                raise Broken(f"{node.lanes} lanes of {key} are counted, there are {counted[key]}")
     _check_lines(scheduler)
     _check_stored(scheduler, store)
 
