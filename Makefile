@@ -35,8 +35,10 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find jobd/ cli config \
 run: .venv-run/.stamp
 	PATH="$(CURDIR)/.venv-run/bin:$$PATH" tests/examples.sh
 
+# One process more than there are processors, as tests that wait need none; no more than four.
 test: lint
-	.venv/bin/python -P -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	.venv/bin/python -P -m pytest --dist worksteal \
+		--numprocesses $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 ))
 
 lint: .venv/.stamp
 	.venv/bin/ruff check
