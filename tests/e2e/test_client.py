@@ -65,13 +65,6 @@ MIB = 1024 * 1024
 NO_ARGUMENTS = payload.encode_call((), {})[0]
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[DaemonUnderTest]:
-    """Return a daemon with two workers, for the tests that do it no harm."""
-    with DaemonUnderTest(jobs__check_timeout_s=5) as daemon:
-        yield daemon.write_jobs().start()
-
-
 @pytest.fixture
 def client(shared: DaemonUnderTest, connect: Connect) -> Iterator[Client]:
     """Return a client of the shared daemon."""

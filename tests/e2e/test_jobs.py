@@ -40,7 +40,6 @@ USER_MODULES = {
     "ends": "import os\nos._exit(0)\n",
     "broken": "def f(:\n    pass\n",
     "raises": "raise RuntimeError('at import')\n",
-    "hangs": "import time\ntime.sleep(600)\ndef f(): pass\n",
     "forks": "import os\nos.fork()\ndef f():\n    return 'once'\n",
     "needy": "import no_such_library\n",
 }
@@ -54,7 +53,6 @@ def shared() -> Iterator[DaemonUnderTest]:
         limits__max_output_bytes=MAX_OUTPUT,
         limits__max_payload_bytes=MAX_PAYLOAD,
         limits__max_blob_bytes=MAX_PAYLOAD,
-        jobs__check_timeout_s=CHECK_S,
         pool__kill_grace_s=0.3,
     ) as daemon:
         yield daemon.write_jobs().start()
@@ -545,10 +543,14 @@ def test_an_unknown_keyword_is_refused(client: Client) -> None:
 
 
 def test_an_import_that_hangs_is_given_up_and_hinders_no_other_check(
-    client: Client, shared: DaemonUnderTest
+    make_daemon: Callable[..., DaemonUnderTest],
 ) -> None:
     """Its submit is refused after check_timeout_s; those that wait behind it are checked."""
-    shared.write_module("fresh_one", "def f():\n    return 1\n")
+    modules = {
+        "hangs": "import time\ntime.sleep(600)\ndef f(): pass\n",
+        "fresh_one": "def f():\n    return 1\n",
+    }
+    client = make_daemon(modules=modules, jobs__check_timeout_s=CHECK_S).start().client()
     first = client.submit("hangs:f")
     behind = client.submit("fresh_one:f")
     second = client.submit("hangs:g")

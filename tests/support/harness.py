@@ -65,6 +65,7 @@ class DaemonUnderTest:
         defaults: dict[str, object] = {
             "pool__workers": 2,
             "pool__orphan_s": 60.0,  # on a busy machine the next daemon may take its time
+            "jobs__check_timeout_s": 60.0,  # and a check, too
             "pool__kill_grace_s": 1.0,
             "daemon__drain_s": 5.0,
         }

@@ -53,7 +53,7 @@ BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
 BOARDS_DIR = "/nonexistent"
 PLACE = Place("", BOARDS_DIR, "disk", True, False, 2**20, 2**20)
-HEAL_ROUNDS = 1_500  # of thousands of histories none needed 450
+HEAL_ROUNDS = 3_000  # a full disk is tried again after two thousand; the rest takes a few hundred
 IDLE_TURNS = 40
 
 

@@ -97,7 +97,7 @@ def install() -> None:
         print("other users cannot run what is installed here", file=sys.stderr)
         sys.exit(77)
     shutil.copy(ROOT / "systemd" / "jobd.service", UNITS)
-    configure("[pool]", "workers = 1", "[daemon]", "drain_s = 0.2")
+    configure("[daemon]", "drain_s = 0.2")
     drop_in("log", f"StandardError=append:{LOG}")
 
 
@@ -110,9 +110,10 @@ def make_reachable(*directories: Path) -> None:
 
 
 def configure(*lines: str) -> None:
-    """Write /etc/jobd/jobd.toml."""
+    """Write /etc/jobd/jobd.toml: one worker, patience with a busy machine, and these lines."""
+    common = ("[jobs]", "check_timeout_s = 60", "[pool]", "workers = 1")
     Path("/etc/jobd").mkdir(exist_ok=True)
-    Path("/etc/jobd/jobd.toml").write_text("\n".join(lines) + "\n", encoding="ascii")
+    Path("/etc/jobd/jobd.toml").write_text("\n".join((*common, *lines)) + "\n", encoding="ascii")
 
 
 def drop_in(name: str, *lines: str) -> None:
@@ -231,7 +232,7 @@ def stopped() -> None:
     It takes longer than the unit allows: a daemon that drains asks for the time it needs.
     """
     drop_in("stop", "TimeoutStopSec=1s")
-    configure("[pool]", "workers = 1", "[daemon]", "drain_s = 1.3")
+    configure("[daemon]", "drain_s = 1.3")
     with started() as client:
         mark = WORK / "mark"
         command = f"setsid sleep 600 & touch {mark}; sleep 600"
@@ -251,7 +252,7 @@ def stopped() -> None:
 
 def misconfigured() -> None:
     """What no restart can mend is not tried again."""
-    configure("[pool]", "wrokers = 1")
+    configure("wrokers = 1")
     systemctl("start", "jobd", code=1)
     assert (unit("ActiveState"), unit("ExecMainStatus")) == ("failed", "78")
     assert unit("NRestarts") == "0"
