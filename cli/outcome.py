@@ -1,4 +1,7 @@
-"""How a job ended, told to whoever waits for it: its value, or why there is none."""
+"""How a job ended, told to whoever waits for it: its value, or why there is none.
+
+A value needs no more than is imported here; what words need is imported with them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobd import payload
-from jobd.cli import render
 from jobd.cli.durations import show_duration
-from jobd.cli.progress import Bars
 from jobd.client.deferred import ended_of
 from jobd.inputs import refuse_gone
 from jobd.model.edges import success_of
@@ -66,6 +67,8 @@ def wait_all(
         told = _TellStuck(session)
         if not session.watched:
             return client.wait(numbers, timeout_s, stuck=told)
+        from jobd.cli.progress import Bars  # noqa: PLC0415  # somebody looks on
+
         with Bars() as bars:
             return client.wait(numbers, timeout_s, progress=bars.show, stuck=told)
     except WaitTimeout:
@@ -85,9 +88,11 @@ class _TellStuck:
 
     def __call__(self, number: int, at_bound: AtBound) -> None:
         """Say so."""
+        from jobd.cli.render import at_bound_text  # noqa: PLC0415  # words
+
         if number not in self._told:
             self._told.add(number)
-            self._session.note(f"jobd: job {number} {render.at_bound_text(number, at_bound)}")
+            self._session.note(f"jobd: job {number} {at_bound_text(number, at_bound)}")
 
 
 def tell(session: Session, ended: Ended) -> int:
@@ -100,7 +105,9 @@ def tell(session: Session, ended: Ended) -> int:
         raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
     refuse_gone(ended.value or b"", ended.id)
     if session.json:
-        session.write_json(render.result_json(ended))
+        from jobd.cli.render import result_json  # noqa: PLC0415  # words
+
+        session.write_json(result_json(ended))
     elif ended.state is State.SUCCEEDED and ended.value is not None:
         _print_value(session, ended.value)
     else:
@@ -124,7 +131,9 @@ def complain(session: Session, ended: Ended) -> None:
         )
     elif ended.state not in (State.CANCELLED, State.EXPIRED) and not session.quiet:
         hint = f" (see 'jobd logs {ended.id}', 'jobd show {ended.id}')"
-    session.complain(render.failure_text(ended) + hint)
+    from jobd.cli.render import failure_text  # noqa: PLC0415  # words
+
+    session.complain(failure_text(ended) + hint)
 
 
 def _print_value(session: Session, value: bytes) -> None:

@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from jobd import payload
-from jobd.cli import outcome
 from jobd.cli.arguments import Call, Read
-from jobd.cli.render import job_json
 from jobd.cli.selection import newest
 from jobd.inputs import Input
 from jobd.model.edges import OPTIONS as AFTER
@@ -123,6 +121,8 @@ def encode(call: Call) -> tuple[bytes, list[Input]]:
 def tell_id(session: Session, client: Client, number: int) -> int:
     """Print the id of a job that was just submitted; return exit code 0."""
     if session.json:
+        from jobd.cli.render import job_json  # noqa: PLC0415  # an id needs no rendering
+
         (info,) = client.find(one(number))
         session.write_json(job_json(info))
     else:
@@ -132,6 +132,8 @@ def tell_id(session: Session, client: Client, number: int) -> int:
 
 def wait_and_tell(session: Session, client: Client, number: int, timeout_s: float | None) -> int:
     """Wait for a job, print its value or complain; return the exit code that mirrors it."""
+    from jobd.cli import outcome  # noqa: PLC0415  # most submits do not wait
+
     return outcome.tell(session, outcome.wait(session, client, number, timeout_s))
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from jobd.cli import items
 from jobd.cli.arguments import parse_arguments
 from jobd.cli.options import Verb, job_options, option, parted, timeout_option, verb
 from jobd.cli.session import Session
@@ -115,7 +114,9 @@ def command(  # noqa: PLR0913  # its options
     with session.connect() as client:
         number = submit(session, client, reference, call, options, check=check)
         if follow:
-            return items.follow(session, client, number)
+            from jobd.cli.items import follow as follow_items  # noqa: PLC0415  # most do not
+
+            return follow_items(session, client, number)
         if wait or wait_timeout is not None:
             return wait_and_tell(session, client, number, wait_timeout)
         return tell_id(session, client, number)

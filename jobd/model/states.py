@@ -109,7 +109,8 @@ class IllegalTransition(Exception):
     """A rule of the scheduler broke the table; always a bug of jobd."""
 
 
-_NEXT: list[list[State | None]] = [[None] * (max(Event) + 1) for _ in range(WIDTH)]
+_HEIGHT = max(Event) + 1
+_NEXT: list[list[State | None]] = [[None] * _HEIGHT for _ in range(WIDTH)]
 """The table as arrays: a dictionary would hash an enum, in Python, for every step of every job."""
 for _state, _exits in TABLE.items():
     for _event, _after in _exits.items():

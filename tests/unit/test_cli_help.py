@@ -12,7 +12,7 @@ import click
 import pytest
 
 from jobd._version import __version__
-from jobd.cli import app
+from jobd.cli import UNUSED, app
 from jobd.cli.commands import config
 from jobd.cli.errors import Bug, Interrupted, IoFailed, interrupted
 from jobd.model import errors
@@ -280,7 +280,7 @@ HEAVY = [
     *("rich", "pickle", "_pickle", "zmq", "asyncio", "sqlite3", "ssl", "multiprocessing"),
     *("pathlib", "dataclasses", "logging", "subprocess", "json", "difflib", "tomllib", "locale"),
     *("ast", "dis", "tokenize", "traceback", "email", "argparse", "shutil", "tempfile", "unittest"),
-    *("cloudpickle", "socket", "selectors"),
+    *("cloudpickle", "socket", "selectors", "jobd.cli.render"),
 ]
 
 PROBE = """
@@ -324,13 +324,17 @@ def test_help_loads_no_command() -> None:
     assert in_a_process(program) == ""
 
 
-def test_inspect_is_whole_for_whoever_needs_it() -> None:
-    """What stands for it until then is not noticed, and a daemon does without."""
+@pytest.mark.parametrize("name", UNUSED)
+def test_what_is_put_off_is_whole_for_whoever_needs_it(name: str) -> None:
+    """What stands for a module until then is not noticed, and a daemon does without."""
     program = (
-        "import sys, jobd.cli; sys.modules['inspect'] = later = jobd.cli._Later('inspect');"
-        "from inspect import signature; import inspect;"
-        "assert inspect is not later and later.cleandoc is inspect.cleandoc;"
-        "assert later.signature is signature and hasattr(later, 'nothing') is False;"
+        f"import sys, jobd.cli; name = {name!r}; sys.modules['typing_extensions'] = None;"
+        "later = sys.modules[name] = jobd.cli._Later(name, jobd.cli.UNUSED[name]);"
+        "known = {n: getattr(later, n)() for n in jobd.cli.UNUSED[name]};"
+        "import click, msgspec; assert sys.modules[name] is later;"
+        "assert hasattr(later, 'nothing') is False; module = sys.modules[name];"
+        "assert module is not later and vars(later) | vars(module) == vars(later);"
+        "assert known == {n: getattr(module, n)() for n in known};"
         "jobd.cli.settle(); print('fine', file=sys.stderr)"
     )
     assert in_a_process(program) == "fine"
