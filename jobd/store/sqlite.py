@@ -231,7 +231,7 @@ class Store:
                 parcel.open for parcel in batch.parcels
             ):  # else the index of submits has them all
                 many(_SESSION, list(batch.sessions().items()))
-            meta = _pack(batch.counts), batch.next_id, _pack(batch.queued)
+            meta = bytearray(_pack(batch.counts)), batch.next_id, bytearray(_pack(batch.queued))
             execute("REPLACE INTO meta VALUES (1, ?, ?, ?)", meta)
         except sqlite3.Error as error:
             self.rollback()

@@ -34,10 +34,11 @@ class TestOutbox:
         outbox = Outbox(cast("Router", router))
         for peer, number in [(b"a", 1), (b"b", 2), (b"a", 3), (b"c", 4)]:
             outbox.put(peer, Recorded([number]))
-        assert outbox.flush() == [b"c"]
+        outbox.put_all([(b"b", Recorded([5])), (b"d", Recorded([6])), (b"b", Recorded([7]))])
+        assert outbox.flush() == [b"c", b"d"]
         assert router.sent == [
             (b"a", encode([Recorded([1]), Recorded([3])])),
-            (b"b", encode([Recorded([2])])),
+            (b"b", encode([Recorded([2]), Recorded([5]), Recorded([7])])),
         ]
         router.connected.add(b"c")
         assert outbox.flush() == []
