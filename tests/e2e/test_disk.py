@@ -321,6 +321,7 @@ class TestLockedStore:
             assert "fuser" in ran.stderr
             assert any("locked" in text for text in client.status().trouble)
             gate.touch()
+            eventually(lambda: all(worker.job == 0 for worker in client.status().workers))
             oracle.fault()
             assert daemon.terminate() == 74, "it cannot record what has ended; its worker keeps it"
             daemon.start()

@@ -51,8 +51,8 @@ def test_a_parallel_loop_raises_what_a_call_raised_and_the_next_one_runs(backend
     """What has not started then does not start."""
     errors = [ValueError("three")] + [None] * 200
     with pytest.raises(ValueError, match="three"):
-        joblib.Parallel(batch_size=1)(
-            joblib.delayed(jobs.raise_if)(error, 0.01) for error in errors
+        joblib.Parallel(batch_size=1, pre_dispatch="all")(
+            joblib.delayed(jobs.raise_if)(error, 0.05) for error in errors
         )
     assert joblib.Parallel()(joblib.delayed(jobs.square)(n) for n in (1, 2)) == [1, 4]
     with backend.client() as client:

@@ -236,7 +236,7 @@ def test_a_large_item_is_a_file_until_nobody_needs_it(
     deferred = client.options(bound=2).submit("streams:blocks", 9, size)
     for number, item in enumerate(deferred):
         assert item == bytes([number]) * size
-        assert len(item_files(shared)) <= 2 + 3  # two are kept, and others are on their way out
+        eventually(lambda: len(item_files(shared)) <= 3)  # this one, and as many as may be ahead
     eventually(lambda: len(item_files(shared)) == 2)
     assert [item[0] for item in deferred] == [7, 8]
 
