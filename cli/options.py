@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobd.model.durations import parse_duration
-from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import UsageError
-from jobd.model.options import OPTIONS
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
@@ -204,39 +202,6 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the new
 def timeout_option(help: str, name: str = "--timeout") -> Callable[[Any], Any]:
     """Add ``--timeout``: how long the command itself waits."""
     return option(name, type=Duration(), metavar="DURATION", help=help)
-
-
-class JobOption(Option):
-    """An option of the job, and not of the command; its help stands under a heading of its own."""
-
-    def __init__(self, *args: Any, group: str, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.group = group
-
-
-def job_options(function: Any) -> Any:
-    """Add all options of jobs, as text: `parse_options` checks them."""
-    for name, told in reversed(OPTIONS.items()):
-        flag = "--" + name.replace("_", "-")
-        more: dict[str, Any] = {"metavar": told.metavar}
-        if not told.metavar:
-            more = {"is_flag": True, "default": None}
-        function = click.option(
-            flag,
-            name,
-            cls=JobOption,
-            group=told.group,
-            help=told.help,
-            multiple=name in AFTER,
-            **more,
-        )(function)
-    return function
-
-
-def parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a command's options into those of the job, and the others."""
-    of_job = {name: value for name, value in values.items() if name in OPTIONS and value != ()}
-    return of_job, {name: value for name, value in values.items() if name not in OPTIONS}
 
 
 def selector_arguments(function: Any) -> Any:

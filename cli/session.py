@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from jobd.cli.text import harmless, harmless_json, one_line
 from jobd.model.errors import DuplicateKey
 
@@ -129,6 +127,8 @@ class Session:
 
     def encode_json(self, value: object) -> bytes:
         """Return a value as JSON, fit for where stdout leads."""
+        import msgspec  # noqa: PLC0415  # 4 ms, and neither help nor most errors are JSON
+
         data = msgspec.json.encode(value)
         return harmless_json(data.decode()).encode() if self.on_terminal else data
 

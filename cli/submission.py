@@ -1,4 +1,4 @@
-"""Submitting one job from a command line: what ``submit`` and ``run`` share."""
+"""Submitting one job from a command line: what ``submit`` and ``run`` share, the options first."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from jobd import payload
 from jobd.cli.arguments import Call, Read
+from jobd.cli.options import Option
 from jobd.cli.selection import newest
 from jobd.inputs import Input
 from jobd.model.edges import OPTIONS as AFTER
@@ -20,6 +23,39 @@ from jobd.model.selector import one
 if TYPE_CHECKING:
     from jobd.cli.session import Session
     from jobd.client import Client
+
+
+class JobOption(Option):
+    """An option of the job, and not of the command; its help stands under a heading of its own."""
+
+    def __init__(self, *args: Any, group: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.group = group
+
+
+def job_options(function: Any) -> Any:
+    """Add all options of jobs, as text: `parse_options` checks them."""
+    for name, told in reversed(OPTIONS.items()):
+        flag = "--" + name.replace("_", "-")
+        more: dict[str, Any] = {"metavar": told.metavar}
+        if not told.metavar:
+            more = {"is_flag": True, "default": None}
+        function = click.option(
+            flag,
+            name,
+            cls=JobOption,
+            group=told.group,
+            help=told.help,
+            multiple=name in AFTER,
+            **more,
+        )(function)
+    return function
+
+
+def parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a command's options into those of the job, and the others."""
+    of_job = {name: value for name, value in values.items() if name in OPTIONS and value != ()}
+    return of_job, {name: value for name, value in values.items() if name not in OPTIONS}
 
 
 def submit(  # what is said on a command line

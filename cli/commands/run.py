@@ -9,10 +9,10 @@ import click
 
 from jobd.cli import outcome
 from jobd.cli.arguments import Call
-from jobd.cli.options import job_options, option, parted, timeout_option, verb
+from jobd.cli.options import option, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.stream import copy
-from jobd.cli.submission import submit, tell_id
+from jobd.cli.submission import job_options, parted, submit, tell_id
 from jobd.model.job import COMMAND
 from jobd.model.states import EXIT_CODES
 

@@ -7,9 +7,16 @@ from typing import Any
 import click
 
 from jobd.cli.arguments import parse_arguments
-from jobd.cli.options import Verb, job_options, option, parted, timeout_option, verb
+from jobd.cli.options import Verb, option, timeout_option, verb
 from jobd.cli.session import Session
-from jobd.cli.submission import file_reader, submit, tell_id, wait_and_tell
+from jobd.cli.submission import (
+    file_reader,
+    job_options,
+    parted,
+    submit,
+    tell_id,
+    wait_and_tell,
+)
 
 EXAMPLES = """
 jobd submit math:factorial 20                      prints the id

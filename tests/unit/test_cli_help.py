@@ -311,8 +311,10 @@ jobd.cli.main()
 )
 def test_a_short_command_loads_nothing_heavy(words: list[str]) -> None:
     """It reaches the socket, all of the client loaded, without what takes long to load."""
-    report = in_a_process(PROBE.format(words=words, heavy=HEAVY)).splitlines()[-1]
-    assert report == ("CODE 0" if words == ["--version"] else "CODE 69")
+    asks_nobody = words == ["--version"]
+    heavy = [*HEAVY, "msgspec", "jobd.client"] if asks_nobody else HEAVY
+    report = in_a_process(PROBE.format(words=words, heavy=heavy)).splitlines()[-1]
+    assert report == ("CODE 0" if asks_nobody else "CODE 69")
 
 
 def test_help_loads_no_command() -> None:
