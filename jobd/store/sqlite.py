@@ -246,7 +246,7 @@ class Store:
                 self._writer.execute("REPLACE INTO queues VALUES (?, ?, ?, ?)", row)
 
     def _write_jobs(self, changes: list[Change]) -> None:
-        plain: list[Job] = []
+        firsts, rest = [], list[Job]()
         others, again, earlier = [], [], []
         for change in changes:
             job = change.job
@@ -254,44 +254,30 @@ class Store:
                 earlier += job.earlier
             if change.had_row:
                 again.append(_changes(job))
-            elif _is_plain(job):
-                plain.append(job)
-            else:
+            elif not _is_plain(job):
                 others.append(_row(job))
-        if plain:
-            self._write_plain(plain)
+            elif job.batch:
+                firsts.append(_plain_row(job))
+            else:
+                rest.append(job)
+        self._insert(_INSERT_PLAIN, _INSERT_PLAINS, firsts)
+        self._write_alike(rest)
         self._insert(_INSERT, _INSERT_ROWS, others)
         many = self._many
         many(_UPDATE, again)
         rows = [(a.job, a.number, _pack(a)) for a in earlier]
         many("REPLACE INTO attempts VALUES (?, ?, ?)", rows)
 
-    def _write_plain(self, jobs: list[Job]) -> None:
-        """Add rows of plain jobs: ``ROWS`` of one submit with one statement, then the others."""
+    def _write_alike(self, jobs: list[Job]) -> None:
+        """Add rows of plain jobs, none the first of its submit: ``ROWS`` of one with one statement."""
         rows = []
         for _, group in groupby(jobs, attrgetter("uid")):
             alike = list(group)
-            rest = len(alike) % ROWS or (ROWS if alike[0].batch else 0)
-            for start in range(rest, len(alike), ROWS):
-                self._write_alike(alike[start : start + ROWS])
-            rows += [_plain_row(job) for job in alike[:rest]]
+            whole = len(alike) - len(alike) % ROWS
+            for start in range(0, whole, ROWS):
+                self._writer.execute(_INSERT_OF_ONE, _values_of_one(alike[start : start + ROWS]))
+            rows += [_plain_row(job) for job in alike[whole:]]
         self._insert(_INSERT_PLAIN, _INSERT_PLAINS, rows)
-
-    def _write_alike(self, jobs: list[Job]) -> None:
-        """Add rows of ``ROWS`` plain jobs of one submit, none of them its first."""
-        first = jobs[0]
-        values = [bytearray(first.uid), first.function, first.created_at]
-        for job in jobs:
-            assert job.value is not None
-            values += (
-                job.id,
-                bytearray(job.args),
-                job.started_at,
-                job.ended_at,
-                job.pid,
-                bytearray(job.value),
-            )
-        self._writer.execute(_INSERT_OF_ONE, values)
 
     def _insert(self, one: str, many: str, rows: list[tuple[object, ...]]) -> None:
         """Add rows: as many as can be with statements that take ``ROWS`` of them."""
@@ -697,6 +683,23 @@ def _plain_row(job: Job) -> tuple[object, ...]:
         job.pid,
         bytearray(job.value),
     )
+
+
+def _values_of_one(jobs: list[Job]) -> list[object]:
+    """Return what ``_INSERT_OF_ONE`` binds."""
+    first = jobs[0]
+    values: list[object] = [bytearray(first.uid), first.function, first.created_at]
+    for job in jobs:
+        assert job.value is not None
+        values += (
+            job.id,
+            bytearray(job.args),
+            job.started_at,
+            job.ended_at,
+            job.pid,
+            bytearray(job.value),
+        )
+    return values
 
 
 def _row(job: Job) -> tuple[object, ...]:

@@ -677,9 +677,14 @@ class TestWriting:
         assert (found.row, found.stored) == (True, State.QUEUED)
 
     def test_many_jobs_come_back_plain_ones_and_others(self, store: Store, writer: Writer) -> None:
-        """Rows that are written by the dozen are the same as those that are written one by one."""
+        """Rows that are written by the dozen are the same as those that are written one by one.
+
+        They come in the order in which the jobs have ended: the first of a submit is anywhere.
+        """
         one, other = writer.submit(3 * sqlite.ROWS), writer.submit(2 * sqlite.ROWS + 7)
-        jobs = [end(job) for job in (*one[:70], *other[:60], *one[70:], *other[60:])]
+        alone = [writer.submit()[0] for _ in range(sqlite.ROWS + 1)]
+        one.insert(65, one.pop(0))
+        jobs = [end(job) for job in (*one[:70], *other[:60], *alone, *one[70:], *other[60:])]
         for number, job in enumerate(jobs):
             job.value, job.pid = b"j%d" % (number * number), 7 + number % 2
             job.started_at += number
@@ -695,6 +700,7 @@ class TestWriting:
         writer.commit()
         assert [picture(store.job(job.id)) for job in jobs] == [picture(job) for job in jobs]
         assert store.counts()[State.FAILED] == sum(job.state is State.FAILED for job in odd) > 0
+        assert store.submit_of(key(1)) == (1, 3 * sqlite.ROWS)
 
     def test_a_row_is_changed(self, store: Store, writer: Writer) -> None:
         """Job and submit stay what they were; the counts follow."""
