@@ -126,7 +126,7 @@ class Keys:
     def _answer(self, peer: bytes, reply: Submitted | Refused, owner: Job) -> None:
         """Send an answer that is about a job, once that job is on record as it is."""
         scheduler = self._daemon.scheduler
-        submission = scheduler.submitting(owner.uid)
+        submission = scheduler.intake.submitting(owner.uid)
         if submission is not None and submission.keyed is not None:
             submission.keyed.answers.append((peer, reply))
         elif scheduler.ledger.is_unsettled(owner.id) and owner.state < ENDED:

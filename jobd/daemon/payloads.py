@@ -215,7 +215,7 @@ class Payloads:
         return not remove_if_dead(os.path.join(self.place.disk, session_name(session)))
 
     def _has_submit(self, owner: Owner, name: str) -> bool:
-        if self._scheduler.submitting(owner.key) is not None:
+        if self._scheduler.intake.submitting(owner.key) is not None:
             return True
         found = self._store.submit_of(owner.key)
         if found is None or owner.index >= found[1]:

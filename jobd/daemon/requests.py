@@ -119,6 +119,7 @@ class Requests:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._intake = daemon.scheduler.intake
         self._sessions: dict[bytes, bytes] = {}
         self._functions: set[str] = set()
         self._allowed = AllowList(daemon.settings.security.allow)
@@ -281,7 +282,7 @@ class Requests:
             self._daemon.clients.reply(peer, Accepted(request.rid))
         else:
             policies = [self.policy(call) for call in request.jobs]
-            self._daemon.scheduler.apply(peer, request, policies, sources)
+            self._intake.apply(peer, request, policies, sources)
 
     def _take_in_jobs(
         self, peer: bytes, request: Submit, policy: Policy | None, sources: Sources | None = None
@@ -290,7 +291,7 @@ class Requests:
         if policy is not None and policy.key:
             self._take_in_keyed(peer, request, policy, sources)
         else:
-            self._daemon.scheduler.submit(peer, request, policy, sources)
+            self._intake.submit(peer, request, policy, sources)
 
     def _take_in_keyed(
         self, peer: bytes, request: Submit, policy: Policy, sources: Sources | None
@@ -298,10 +299,10 @@ class Requests:
         replaced = self._daemon.keys.claim(peer, request, policy)
         if replaced is None:
             return
-        scheduler = self._daemon.scheduler
-        scheduler.submit(peer, request, policy, sources)
+        self._intake.submit(peer, request, policy, sources)
+        window = self._daemon.scheduler.window
         for job in replaced:
-            scheduler.replace(scheduler.window.load(job), request.uid)
+            self._intake.replace(window.load(job), request.uid)
 
     @contextmanager
     def _about(self, call: Submit) -> Iterator[None]:
@@ -360,7 +361,7 @@ class Requests:
         if not request.value:
             raise UsageError("a value that is none", "is the client of another version?")
         if self._is_new(peer, request):
-            self._daemon.scheduler.put(peer, request)
+            self._intake.put(peer, request)
 
     def _refuse_size(self, size: int, what: str) -> None:
         limit = self._max_payload_bytes
@@ -400,7 +401,7 @@ class Requests:
     def _is_known(self, peer: bytes, request: Submit | Put | Apply) -> bool:
         """Look up a key that may have come before; if it has, the sender is answered."""
         daemon, uid = self._daemon, request.uid
-        submission = daemon.scheduler.submitting(uid)
+        submission = self._intake.submitting(uid)
         if submission is not None:
             submission.tell.append((peer, request.rid))
             first, count = submission.first, submission.count

@@ -25,33 +25,26 @@ of the job.  Every answer waits in the batch that holds what it tells.
 
 from __future__ import annotations
 
-from collections import Counter
-
 import msgspec
 
-from jobd.model.errors import JobdError, QueueFull, Stopping
+from jobd.model.errors import JobdError
 from jobd.model.job import (
-    NO_ARGS,
-    PUT,
     AtBound,
     Job,
     Lease,
     Outcome,
     Parcel,
 )
-from jobd.model.lane import gates_of, lane_of
+from jobd.model.lane import gates_of
 from jobd.model.messages import (
     INLINE_BYTES,
-    Apply,
     Ended,
-    Put,
     Reply,
     Stuck,
-    Submit,
     Submitted,
     refusal,
 )
-from jobd.model.options import BUILT_IN, Policy
+from jobd.model.options import BUILT_IN
 from jobd.model.orders import (
     GiveBack,
     Lent,
@@ -66,10 +59,11 @@ from jobd.model.queues import DEFAULT, Override
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending, timers
 from jobd.scheduler.aftermath import Aftermath, attempt_of
-from jobd.scheduler.batch import PARCEL_JOBS, Batch, Keyed, Submission
-from jobd.scheduler.blocked import NO_SOURCES, Blocked, Sources
+from jobd.scheduler.batch import Batch
+from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
 from jobd.scheduler.forecast import Forecast
+from jobd.scheduler.intake import Intake
 from jobd.scheduler.lanes import Lanes, Line
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.queues import Queues
@@ -78,7 +72,7 @@ from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.stops import Stops
 from jobd.scheduler.streams import Streams
 from jobd.scheduler.succession import Succession
-from jobd.scheduler.timers import Timers, is_timed
+from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 
 BUDGET_US = 2_000.0
@@ -108,9 +102,6 @@ STALL_US = 5_000
 STALLED_US = 1_000_000
 """When to ask a stalled worker again; its control thread may be kept from answering by C code."""
 
-PATIENCE_US = 2_000
-"""How long a commit waits for outcomes that are expected sooner, to be one commit instead of two."""
-
 UNSTORED = 10_000
 """While so many changes wait for the disk, no more jobs become due: they would all be in memory."""
 
@@ -121,9 +112,6 @@ LOCKED_US = 3_000_000
 """How long submits wait for a store that another process has locked, before they are refused."""
 
 RETRY_LOCKED_US = 20_000
-
-FEW = 100
-"""So many jobs of one submit that are not plain get rows of their own at once; more are packed in parcels."""
 
 
 class Effects(msgspec.Struct):
@@ -177,6 +165,14 @@ class Scheduler:
             options.max_crashes,
         )
         self.succession = Succession(self.ledger, self.blocked, self.timers, self.aftermath)
+        self.intake = Intake(
+            self.ledger,
+            self.window,
+            self.blocked,
+            self.succession,
+            self.aftermath,
+            options.max_queued,
+        )
         self.draining = False
         self.degraded = False
         """The disk was full: nothing starts before its record is stored."""
@@ -196,8 +192,8 @@ class Scheduler:
 
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
-        self._now = self.stops.now = now_us
-        self._wall = self.blocked.wall = self.timers.wall = wall_us
+        self._now = self.intake.now = self.stops.now = now_us
+        self._wall = self.intake.wall = self.blocked.wall = self.timers.wall = wall_us
 
     def take_effects(self) -> Effects:
         """Decide what can be decided, and return what is to be done now."""
@@ -379,154 +375,6 @@ class Scheduler:
                     kept.append(task)
             if kept:
                 batch.orders.append((uid, Run(run.boot, kept)))
-
-    # -- submits --
-
-    def submitting(self, uid: bytes) -> Submission | None:
-        """Return the submit with this key if it is not durable yet."""
-        return self.ledger.submissions.get(uid)
-
-    def submit(
-        self,
-        peer: bytes,
-        request: Submit,
-        policy: Policy | None = None,
-        sources: Sources | None = None,
-    ) -> None:
-        """Take in the jobs of a submit whose uid is new; answered when they are durable.
-
-        ``sources`` tells of those that they come after; ``request`` has their ids only by now.
-
-        Raises:
-            Stopping: the daemon is ending.
-            QueueFull: so many jobs are queued already.
-        """
-        count = len(request.args)
-        submission = self._open_submission(peer, request, count)
-        if policy is not None:
-            submission.keyed = Keyed(policy.key) if policy.key else None
-            if policy.queue != DEFAULT:
-                submission.queues = [(policy.queue, count)]
-        if sources is None and (policy is None or not has_own_row(policy, count)):
-            if policy is not None:
-                submission.lane = lane_of(policy)
-            self._submit_parcels(submission, request, policy)
-            return
-        submission.has_rows = True
-        watcher = peer if request.watch else None
-        for index in range(count):
-            self._admit_call(
-                submission, index, request, index, policy, watcher, sources or NO_SOURCES
-            )
-
-    def apply(
-        self, peer: bytes, request: Apply, policies: list[Policy | None], sources: Sources
-    ) -> None:
-        """Take in jobs of several functions, those first that others come after; as ``submit``.
-
-        Raises:
-            Stopping, QueueFull: as for ``submit``; none is taken in.
-        """
-        submission = self._open_submission(peer, request, len(request.jobs))
-        submission.has_rows = True
-        queues = Counter(policy.queue for policy in policies if policy is not None)
-        submission.queues = [item for item in queues.items() if item[0] != DEFAULT]
-        watcher = peer if request.watch else None
-        for index, (call, policy) in enumerate(zip(request.jobs, policies, strict=True)):
-            job = self._admit_call(submission, index, call, 0, policy, watcher, sources)
-            sources.add(job)
-
-    def _open_submission(self, peer: bytes, request: Submit | Apply, count: int) -> Submission:
-        """Give a new submit its ids, in the open batch.
-
-        Raises:
-            Stopping, QueueFull: as for ``submit``.
-        """
-        ledger, uid = self.ledger, request.uid
-        if self.draining:
-            raise Stopping("the daemon is stopping", "submit again when it is back")
-        batch = ledger.batch
-        if ledger.waiting + batch.submitted + count > self.options.max_queued:
-            raise QueueFull(
-                f"the queue is full ({self.options.max_queued} jobs)",
-                "wait for some to end, or raise limits.max_queued",
-            )
-        if not (batch.submissions or batch):
-            batch.patient_until = self._now + PATIENCE_US
-        first = ledger.next_id
-        ledger.next_id = first + count
-        submission = Submission(uid, first, count, [(peer, request.rid)])
-        ledger.submissions[uid] = submission
-        batch.submissions.append(submission)
-        batch.submitted += count
-        return submission
-
-    def _submit_parcels(
-        self, submission: Submission, request: Submit, policy: Policy | None
-    ) -> None:
-        """Take in jobs as they came; each gets a row once it has something of its own to tell."""
-        batch, function, args, lane = (
-            self.ledger.batch,
-            request.function,
-            request.args,
-            submission.lane,
-        )
-        first, uid, count = submission.first, submission.uid, submission.count
-        watcher = submission.tell[0][0] if request.watch else None
-        for start in range(0, count, PARCEL_JOBS):
-            part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
-            total = 0 if start else count
-            record = batch.pack(first + start, uid, total, function, self._wall, part, policy, lane)
-            if lane:
-                submission.is_unseen = not self.lanes.admit(record, lane, watcher)
-            else:
-                self.window.admit(record, watcher)
-
-    def replace(self, job: Job, uid: bytes) -> None:
-        """Let the one job of a submit that is not durable yet take the place of a waiting one in memory."""
-        self.succession.replace(job, self.ledger.submissions[uid])
-
-    def put(self, peer: bytes, request: Put) -> None:
-        """Take in a value, as the result of a job that has succeeded; answered when it is durable.
-
-        Raises:
-            Stopping, QueueFull: as for ``submit``.
-        """
-        call = Submit(request.rid, request.uid, PUT, [NO_ARGS], [], watch=request.watch)
-        self.submit(peer, call)
-        self.ledger.submissions[request.uid].has_rows = True
-        number = self.ledger.next_id - 1
-        job = self.window.jobs.get(number)
-        if job is None:  # the window is full, and has left it to the store
-            job = Job(number, request.uid, 1, PUT, NO_ARGS, self._wall)
-            job.record = self.ledger.batch.parcels[-1].records[-1]
-            job.watchers = (peer,) if request.watch else None
-            self.window.recover(job)
-            self.window.unspill(1)  # nobody will look for it there: it is no job that waits
-        job.value = request.value
-        job.started_at = job.ended_at = self._wall
-        self.aftermath.finish(job, Event.PUT)
-
-    def _admit_call(  # noqa: PLR0913, PLR0917  # what a job is made of
-        self,
-        submission: Submission,
-        place: int,
-        call: Submit,
-        index: int,
-        policy: Policy | None,
-        watcher: bytes | None,
-        sources: Sources,
-    ) -> Job:
-        """Take in one call of a submit, as a job with a row from the start: at this place among its jobs."""
-        total = 0 if place else submission.count
-        number, uid = submission.first + place, submission.uid
-        job = Job(number, uid, total, call.function, call.args[index], self._wall, policy)
-        job.inputs = (call.inputs[index] if call.inputs else None) or None  # type: ignore[assignment]  # ids only
-        job.after = call.after or None  # type: ignore[assignment]  # as above
-        job.lane = lane_of(policy)
-        job.watchers = None if watcher is None else (watcher,)
-        self.blocked.admit(job, sources)
-        return job
 
     # -- the window --
 
@@ -971,7 +819,7 @@ class Scheduler:
 
     def drain(self) -> None:
         """Start no more jobs, and let the workers end."""
-        self.draining = True
+        self.draining = self.intake.is_closed = True
         for uid in [w.uid for w in self.workers.values() if w.phase is Phase.STARTING]:
             del self.workers[uid]  # it may never come; if it does, the pool ends it
         self.retire_all()
@@ -1201,16 +1049,6 @@ class Scheduler:
         job.lease = None
         if lease is not None:
             self.ledger.close_lease(lease)
-
-
-def has_own_row(policy: Policy, count: int) -> bool:
-    """Whether each of so many new jobs with this policy has a row of its own at once."""
-    return (
-        is_timed(policy)
-        or policy.hold
-        or bool(policy.key)
-        or (count <= FEW and bool(lane_of(policy)))
-    )
 
 
 def queue_of(job: Job) -> str:

@@ -74,7 +74,9 @@ class Bench:
         number = self.scheduler.ledger.next_id
         args = [b"%d" % n for n in range(jobs)]
         key = b"session." + number.to_bytes(8, "big")
-        self.scheduler.submit(b"peer", Submit(1, key, "m:f", args, [(0, ())], watch=True), policy)
+        self.scheduler.intake.submit(
+            b"peer", Submit(1, key, "m:f", args, [(0, ())], watch=True), policy
+        )
         self.turn()
         return number
 

@@ -46,7 +46,7 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, core, lanes, timers, window
+from jobd.scheduler import Phase, batch, blocked, core, intake, lanes, timers, window
 from jobd.scheduler.core import queue_of
 
 BORN_US = 1_000_000_000
@@ -272,10 +272,10 @@ class Simulation:
             (window, "LOW_WATER", int(dice() * 4) + 1),
             (batch, "PARCEL_JOBS", parcel_jobs),
             (batch, "PARCEL_BYTES", int(dice() * 50) + 5),
-            (core, "PARCEL_JOBS", parcel_jobs),
+            (intake, "PARCEL_JOBS", parcel_jobs),
             (core, "LOCKED_US", int(dice() * 500_000)),
             (core, "CREDIT", int(dice() * 4) + 1),
-            (core, "FEW", int(dice() * 4)),
+            (intake, "FEW", int(dice() * 4)),
             (lanes, "JOBS", int(dice() * 8) + 2),
             (lanes, "BYTES", int(dice() * 60) + 15),
             (lanes, "MOST", int(dice() * 6) + 2),

@@ -262,7 +262,7 @@ def test_a_submit_of_scheduled_jobs_that_fails_leaves_nothing(bench: Bench) -> N
     """The ids are void, and the clock finds nobody."""
     policy = Layers().policy("m:f", {"in": 5.0})
     request = Submit(1, b"session.12345678", "m:f", [b"1"], [(0, ())])
-    bench.scheduler.submit(b"peer", request, policy)
+    bench.scheduler.intake.submit(b"peer", request, policy)
     bench.scheduler.take_batch()
     bench.scheduler.not_committed(DiskFull("disk full"))
     bench.turn(10.0)

@@ -42,7 +42,7 @@ class World:
         store: Any = SimpleNamespace(job=self.rows.get, submit_of=self.submits.get)
         scheduler: Any = SimpleNamespace(
             window=SimpleNamespace(jobs=self.live),
-            submitting=lambda key: key if key in self.submitting else None,
+            intake=SimpleNamespace(submitting=lambda key: key if key in self.submitting else None),
         )
         self.payloads = Payloads(self.place, store, scheduler)
 

@@ -66,9 +66,9 @@ class Desk(Bench):
         if replaced is None:
             return 0
         number = self.scheduler.ledger.next_id
-        self.scheduler.submit(b"peer", request, policy, sources)
+        self.scheduler.intake.submit(b"peer", request, policy, sources)
         for job in replaced:
-            self.scheduler.replace(self.scheduler.window.load(job), uid)
+            self.scheduler.intake.replace(self.scheduler.window.load(job), uid)
         return number
 
     def new(self, unique: str = "live", if_exists: str = "return", **more: Any) -> int:

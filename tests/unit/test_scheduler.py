@@ -28,6 +28,7 @@ from jobd.scheduler import (
     Sources,
     batch,
     core,
+    intake,
     lanes,
     staff,
     stops,
@@ -95,7 +96,7 @@ class Desk:
         uid = b"session." + next(self._keys).to_bytes(8, "big")
         args = [b"%d" % number for number in range(first, first + jobs)]
         request = Submit(1, uid, function, args, [(0, ())], check=False, watch=watch)
-        self.scheduler.submit(PEER, request, policy)
+        self.scheduler.intake.submit(PEER, request, policy)
         return list(range(first, first + jobs))
 
     def commit(self, takes_us: int = 0) -> None:
@@ -277,7 +278,7 @@ def test_large_arguments_are_handed_out_ahead_a_few_at_a_time(
     args = [bytes(40)] * 20 + [bytes(1_000)] * 3
     request = Submit(1, b"session!" + bytes(8), "m:short", args, [(0, ())])
     first = desk.scheduler.ledger.next_id
-    desk.scheduler.submit(PEER, request)
+    desk.scheduler.intake.submit(PEER, request)
     left = [*range(first, first + 23)]
     while left:
         desk.act()
@@ -514,7 +515,7 @@ def test_what_comes_later_does_not_prolong_the_wait(desk: Desk) -> None:
     """The first submit of a batch counts: a steady stream must not starve it."""
     desk.learn("m:short", SHORT)
     desk.submit(1, "m:short")
-    desk.act(core.PATIENCE_US - 1)
+    desk.act(intake.PATIENCE_US - 1)
     assert not desk.scheduler.batch_is_due()
     desk.submit(1, "m:short")
     desk.act(1)
@@ -543,8 +544,8 @@ def test_the_batch_does_not_wait_for_long(desk: Desk) -> None:
     desk.learn("m:short", SHORT)
     desk.submit(1, "m:short")
     desk.act()
-    assert desk.scheduler.wake_at() == desk.now_us + core.PATIENCE_US
-    desk.act(core.PATIENCE_US)
+    assert desk.scheduler.wake_at() == desk.now_us + intake.PATIENCE_US
+    desk.act(intake.PATIENCE_US)
     assert desk.scheduler.batch_is_due()
 
 
@@ -1395,7 +1396,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(window, "JOBS", 4)
     monkeypatch.setattr(window, "LOW_WATER", 2)
     monkeypatch.setattr(batch, "PARCEL_JOBS", 10)
-    monkeypatch.setattr(core, "PARCEL_JOBS", 10)
+    monkeypatch.setattr(intake, "PARCEL_JOBS", 10)
     made = Desk(workers=1)
     made.hire()
     return made
@@ -1950,7 +1951,7 @@ def test_many_jobs_of_one_submit_are_packed_and_loaded_as_there_is_room(
 ) -> None:
     """They cost the store as little as plain ones, and the memory no more."""
     monkeypatch.setattr(lanes, "MOST", 20)
-    monkeypatch.setattr(core, "PARCEL_JOBS", 10)
+    monkeypatch.setattr(intake, "PARCEL_JOBS", 10)
     monkeypatch.setattr(batch, "PARCEL_JOBS", 10)
     desk = Desk(workers=1)
     desk.hire()
@@ -2208,7 +2209,7 @@ def submit_limited(desk: Desk, **policy: Any) -> int:
     """Submit one job with these limits, and let it start; return its id."""
     number = desk.scheduler.ledger.next_id
     request = Submit(1, b"limited." + number.to_bytes(8, "big"), "m:f", [b"0"], [(0, ())])
-    desk.scheduler.submit(PEER, request, Policy(**policy))
+    desk.scheduler.intake.submit(PEER, request, Policy(**policy))
     desk.act()
     return number
 
@@ -2317,7 +2318,7 @@ def test_a_limit_goes_on_under_the_next_daemon_from_where_it_was(desk: Desk) -> 
 def put(desk: Desk, value: bytes = b"j5") -> int:
     """Put a value; return its job's id."""
     number = desk.scheduler.ledger.next_id
-    desk.scheduler.put(PEER, Put(1, b"putting." + number.to_bytes(8, "big"), value))
+    desk.scheduler.intake.put(PEER, Put(1, b"putting." + number.to_bytes(8, "big"), value))
     return number
 
 
@@ -2414,7 +2415,7 @@ def test_a_submit_that_waits_for_a_refused_one_is_refused_with_it(desk: Desk) ->
     for uid, inputs in zip(uids, ([first], [first + 1], []), strict=True):
         request = Submit(7, uid, "m:f", [b"x"], [(1, ())], check=False, inputs=[[*inputs]])
         sources = Sources(dict.fromkeys(inputs, State.QUEUED), {})
-        desk.scheduler.submit(PEER, request, None, sources if inputs else None)
+        desk.scheduler.intake.submit(PEER, request, None, sources if inputs else None)
     desk.scheduler.not_committed(DiskFull("disk full"))
     desk.act()
     refused = [reply for reply in desk.told if isinstance(reply, Refused)]
