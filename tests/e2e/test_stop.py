@@ -22,8 +22,8 @@ Make = Callable[..., DaemonUnderTest]
 def stubborn(client: Client, mark: Path, **options: object) -> tuple[int, list[int]]:
     """Start a job that ignores SIGTERM; return its id, and the pids of all its processes."""
     deferred = client.options(**options).submit("limits:sleep_stubbornly", str(mark))  # type: ignore[arg-type]  # by name
-    eventually(mark.exists)
-    return deferred.id, [int(word) for word in mark.read_text(encoding="utf-8").split()]
+    (pids,) = eventually(lambda: lines(mark))
+    return deferred.id, [int(word) for word in pids.split()]
 
 
 def end_of(client: Client, number: int) -> State:
@@ -49,7 +49,7 @@ def test_a_grace_outranks_that_of_the_job(shared: DaemonUnderTest, tmp_path: Pat
     slow = client.options(kill_grace=0.01).submit(
         "stops:tidy_up", str(tmp_path / "slow"), str(tmp_path / "open")
     )
-    eventually((tmp_path / "slow").exists)
+    eventually(lambda: lines(tmp_path / "slow"))
     assert slow.cancel(grace="1h")
     eventually(lambda: lines(tmp_path / "slow")[-1] == "tidying")
     (tmp_path / "open").touch()
@@ -191,7 +191,7 @@ def test_cancel_says_when_a_job_ended_by_itself(shared: DaemonUnderTest, tmp_pat
     client = shared.client()
     path = tmp_path / "mark"
     job = client.submit("stops:survive", str(path))
-    eventually(path.exists)
+    eventually(lambda: lines(path))
     done = shared.cli("cancel", str(job.id), "--wait", "--grace", "1h")
     assert done.returncode == 0
     assert done.stderr == f"jobd: job {job.id} succeeded before it was stopped\n"

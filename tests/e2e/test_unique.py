@@ -149,7 +149,7 @@ def test_jobs_of_a_key_run_one_at_a_time(shared: DaemonUnderTest, tmp_path: Path
         client.submit("marks:mark_and_wait", str(mark), str(number), str(gate))
         for number in range(6)
     ]
-    eventually(mark.exists)
+    eventually(lambda: lines(mark))
     assert shared.client().submit("operator:add", 1, 2).result(20) == 3
     assert len(lines(mark)) == 1
     gate.touch()

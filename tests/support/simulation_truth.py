@@ -536,7 +536,7 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     """6: no worker idles while a job could run, and a slot is free."""
     if scheduler.draining or not any(map(_idles, scheduler.workers.values())):
         return
-    active = sum(worker.is_active for worker in scheduler.workers.values())
+    active = sum(map(_takes_slot, scheduler.workers.values()))
     if active >= scheduler.options.workers:
         return
     if scheduler.queues.opens_at(DEFAULT, scheduler._now) != 0:
@@ -551,6 +551,10 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     stuck = [n for n in beyond if n <= ledger.stored_high]
     if any(n not in window.jobs for n in stuck) and not scheduler.wants_refill():
         raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
+
+
+def _takes_slot(worker: Worker) -> bool:
+    return bool(worker.assigned) and worker.waiting is None
 
 
 def _idles(worker: Worker) -> bool:
@@ -579,7 +583,7 @@ class Slots:
                 raise Broken(f"{worker.uid} lends for {worker.waiting}, which it does not have")
         if sum(not worker.adopted for worker in waiting) > options.max_lent:
             raise Broken(f"{waiting} wait, over {options.max_lent}")
-        active = {worker.uid for worker in workers if worker.is_active}
+        active = {worker.uid for worker in workers if _takes_slot(worker)}
         fresh = active - self._had
         if len(active) > options.workers and fresh:
             raise Broken(f"{fresh} were given jobs, and {active} run for {options.workers} slots")
