@@ -25,8 +25,7 @@ from jobd.model.queues import (
     no_such_queue,
     unknown_queue,
 )
-from jobd.scheduler.core import queue_of
-from jobd.scheduler.queues import Queues
+from jobd.scheduler.queues import Queues, queue_of
 
 if TYPE_CHECKING:
     from jobd.daemon.loop import Daemon

@@ -2,7 +2,8 @@
 
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.blocked import Sources, blame, root_of
-from jobd.scheduler.core import Effects, Scheduler, ended_message
+from jobd.scheduler.core import Scheduler, ended_message
+from jobd.scheduler.effects import Effects
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options
 from jobd.scheduler.streams import Follower, Streams

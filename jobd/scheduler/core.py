@@ -5,12 +5,6 @@ out of ``take_effects`` (to be done now) and of ``take_batch`` (to be stored, an
 what may be told and done once it is).  No I/O, no clock, no threads, no
 randomness: the same events give the same effects.
 
-Dispatch.  Each idle worker gets one job.  Jobs whose function is known to be
-short are handed out ahead of time, up to ``BUDGET_US`` of work for a worker and as
-much as it does while a commit lasts.  Should one of them turn out long, the worker is
-asked to give back the others ``STALL_US`` later, so that no job waits for long behind
-another.
-
 Lending.  A job that waits for others does not count: its slot is lent, another
 worker is started if none is idle, and what its own had been handed ahead is asked
 back.  Those that it waits for go before all others: else a thousand jobs that wait for
@@ -25,48 +19,23 @@ of the job.  Every answer waits in the batch that holds what it tells.
 
 from __future__ import annotations
 
-import msgspec
-
 from jobd.model.errors import JobdError
-from jobd.model.job import (
-    AtBound,
-    Job,
-    Lease,
-    Outcome,
-    Parcel,
-)
+from jobd.model.job import AtBound, Job, Lease, Outcome, Parcel
 from jobd.model.lane import gates_of
-from jobd.model.messages import (
-    INLINE_BYTES,
-    Ended,
-    Reply,
-    Stuck,
-    Submitted,
-    refusal,
-)
-from jobd.model.options import BUILT_IN
-from jobd.model.orders import (
-    GiveBack,
-    Lent,
-    Order,
-    Produced,
-    Recorded,
-    Retire,
-    Run,
-    Task,
-)
-from jobd.model.queues import DEFAULT, Override
+from jobd.model.messages import INLINE_BYTES, Ended, Reply, Stuck, Submitted, refusal
+from jobd.model.orders import GiveBack, Lent, Produced, Recorded, Retire
+from jobd.model.queues import Override
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending, timers
 from jobd.scheduler.aftermath import Aftermath, attempt_of
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.blocked import Blocked
-from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
-from jobd.scheduler.forecast import Forecast
+from jobd.scheduler.dispatch import STALL_US, Dispatch
+from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
 from jobd.scheduler.lanes import Lanes, Line
 from jobd.scheduler.ledger import Ledger
-from jobd.scheduler.queues import Queues
+from jobd.scheduler.queues import Queues, queue_of
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.stops import Stops
@@ -74,33 +43,6 @@ from jobd.scheduler.streams import Streams
 from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
-
-BUDGET_US = 2_000.0
-"""Work that is handed to a worker ahead of time, beside what it does while a commit lasts."""
-
-SLOW_US = 8_000.0
-"""A commit that takes longer leaves workers without work: that much more would be too unfair."""
-
-REFILL = 0.75
-"""A worker that has less than this part of what it may have is handed more."""
-
-CREDIT = 2_048
-"""Jobs that are handed to a worker ahead of time, at most."""
-
-AHEAD_BYTES = 256 * 1024
-"""So much is on its way to a worker at once; more would take long to arrive, and look like a long job."""
-
-SHORT_US = 500.0
-"""A commit does not wait for the end of a job whose function takes longer on average."""
-
-AHEAD_US = 2_000.0
-"""A function that takes longer on average is handed out one job at a time: each waits for a commit then."""
-
-STALL_US = 5_000
-"""How long jobs may sit in a worker's hands without progress."""
-
-STALLED_US = 1_000_000
-"""When to ask a stalled worker again; its control thread may be kept from answering by C code."""
 
 UNSTORED = 10_000
 """While so many changes wait for the disk, no more jobs become due: they would all be in memory."""
@@ -112,20 +54,6 @@ LOCKED_US = 3_000_000
 """How long submits wait for a store that another process has locked, before they are refused."""
 
 RETRY_LOCKED_US = 20_000
-
-
-class Effects(msgspec.Struct):
-    """What is to be done now."""
-
-    orders: list[tuple[str, Order]] = []
-    replies: list[tuple[bytes, Reply]] = []
-    spawn: list[str] = []
-    """Workers to start, by uid."""
-    kill: list[tuple[str, int, int]] = []
-    """Workers to kill, and the attempt (job, attempt) for whose sake; (0, 0): whatever they run.
-
-    For the sake of an attempt only while they run it: no other job may suffer.
-    """
 
 
 class Scheduler:
@@ -174,14 +102,20 @@ class Scheduler:
             options.max_queued,
         )
         self.draining = False
-        self.degraded = False
-        """The disk was full: nothing starts before its record is stored."""
         self.stops = Stops(self.ledger, self.streams, self.workers, options.kill_grace_us)
-        self._forecast = Forecast()
         self._effects = Effects()
+        self.dispatch = Dispatch(
+            boot,
+            options,
+            self.ledger,
+            self.window,
+            self.queues,
+            self.workers,
+            self.stops,
+            self.aftermath,
+            self._effects,
+        )
         self._staff = Staff(boot, options, self.workers)
-        self._commit_us = 0.0
-        """What a commit takes, on average of the latest."""
         self._store_at = 0
         self._locked_at = 0
         self._try_at = 0
@@ -192,8 +126,9 @@ class Scheduler:
 
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
-        self._now = self.intake.now = self.stops.now = now_us
-        self._wall = self.intake.wall = self.blocked.wall = self.timers.wall = wall_us
+        self._now = self.intake.now = self.dispatch.now = self.stops.now = now_us
+        self._wall = self.intake.wall = self.dispatch.wall = wall_us
+        self.blocked.wall = self.timers.wall = wall_us
 
     def take_effects(self) -> Effects:
         """Decide what can be decided, and return what is to be done now."""
@@ -206,10 +141,10 @@ class Scheduler:
         stops = self.stops
         if stops.is_used:
             stops.stop_late()
-        if len(self.window) or self.lanes.is_used:
-            self._dispatch()
-        self._ask_back()
-        effects, self._effects = self._effects, Effects()
+        if not self.draining and (len(self.window) or self.lanes.is_used):
+            self.dispatch.run()
+        self.dispatch.ask_back()
+        effects = self._effects.take()
         if stops.orders or stops.kill:
             effects.orders += stops.orders
             effects.kill += stops.kill
@@ -230,7 +165,7 @@ class Scheduler:
 
     def wake_at(self) -> int | None:
         """Return when ``take_effects`` has to be called next without an event, or None."""
-        times = [w.stall_at for w in self.workers.values() if len(w.assigned) - w.unsent > 1]
+        times = self.dispatch.times()
         if self.stops.is_used:
             times += self.stops.times()
         if self.ledger.batch:
@@ -286,8 +221,6 @@ class Scheduler:
     def committed(self, took_us: float = 0.0) -> None:
         """The batch in flight is durable: tell everybody, and start what waited for it."""
         batch = self.ledger.kept()
-        self._commit_us += (took_us - self._commit_us) / 4
-        self.degraded = False
         self._locked_at = 0
         self._store_at = 0
         replies = self._effects.replies
@@ -305,8 +238,7 @@ class Scheduler:
         if batch.items:
             self.streams.committed(batch)
         replies += batch.replies
-        for uid, run in batch.orders:
-            self._issue_late(uid, run)
+        self.dispatch.committed(batch.orders, took_us)
         recorded: dict[str, list[int]] = {}
         for uid, seq in batch.recorded:
             recorded.setdefault(uid, []).append(seq)
@@ -340,7 +272,6 @@ class Scheduler:
 
     def not_committed(self, error: JobdError) -> None:
         """The batch in flight was rolled back: refuse its submits, keep all else for the next try."""
-        self.degraded = True
         self._store_at = self._now + RETRY_STORE_US
         for submission in self.ledger.lost(self.window.jobs):
             self.blocked.forget(submission.first, submission.count)
@@ -355,26 +286,7 @@ class Scheduler:
                     self._effects.replies.append((peer, refusal(reply.rid, error)))
                 self.succession.lost(submission.keyed)
         self.lanes.stored((), self._settled_high)
-        self._recall()
-
-    def _recall(self) -> None:
-        """Take what was refused out of the orders that have not left yet: it must not start."""
-        batch = self.ledger.batch
-        waiting, batch.orders = batch.orders, []
-        for uid, run in waiting:
-            worker = self.workers.get(uid)
-            if worker is None:
-                continue  # dead, and what it had is in other hands
-            kept = []
-            for task in run.tasks:
-                job = worker.assigned[task.id]
-                if job.void:
-                    worker.unsent -= 1
-                    self._take(worker, job)
-                else:
-                    kept.append(task)
-            if kept:
-                batch.orders.append((uid, Run(run.boot, kept)))
+        self.dispatch.not_committed()
 
     # -- the window --
 
@@ -603,9 +515,7 @@ class Scheduler:
         """At start: this stored job was leased to an orphan that lives; ``kept`` are its items, if any."""
         self.window.recover(job)
         job.attempt = attempt - 1
-        self._hand(self.workers[uid], job, self._forecast.expected_us(job.function), is_start=False)
-        job.lease = lease
-        self.stops.clocks.start(uid, job, self._now)
+        self.dispatch.resume(self.workers[uid], job, lease)
         self.streams.resume(uid, job, kept)
         if job.stop is not None:
             self.stops.stop(job, job.stop)
@@ -641,7 +551,7 @@ class Scheduler:
         worker.phase = Phase.RETIRING
         for job in list(worker.assigned.values()):
             if (job.id, job.attempt) != running:
-                self._take(worker, job)
+                self.dispatch.take(worker, job)
                 self.aftermath.put_back(job)
             elif job.stop is None:
                 self.stops.clocks.start(uid, job, self._now - for_us)
@@ -656,13 +566,14 @@ class Scheduler:
         batch = self.ledger.batch
         batch.recorded.append((uid, seq))
         batch.urgent = True
-        assigned = worker.assigned
+        assigned, take = worker.assigned, self.dispatch.take
+        learn, ended = self.dispatch.forecast.learn, self.aftermath.ended
         for outcome in outcomes:
             job = assigned.get(outcome.id)
             if job is not None and job.attempt == outcome.attempt:
-                self._take(worker, job)
-                self._forecast.learn(job.function, outcome.duration_us)
-                self.aftermath.ended(worker, job, outcome)
+                take(worker, job)
+                learn(job.function, outcome.duration_us)
+                ended(worker, job, outcome)
         worker.stall_at = self._now + STALL_US
         worker.stalled = False
         worker.done += len(outcomes)
@@ -693,16 +604,7 @@ class Scheduler:
         for number, attempt in attempts + unread:
             job = worker.assigned.get(number)
             if job is not None and job.attempt == attempt:
-                self._take_back(worker, job)
-
-    def _take_back(self, worker: Worker, job: Job) -> None:
-        """Take from a worker what it has not started and never will."""
-        self._take(worker, job)
-        if job.stop is Event.CANCEL:
-            self.aftermath.finish(job, Event.CANCEL)
-        else:
-            job.attempt -= 1  # it never was one
-            self.aftermath.put_back(job)
+                self.dispatch.take_back(worker, job)
 
     def waits(self, uid: str, number: int, attempt: int, awaited: list[int]) -> None:
         """A job waits for others, which go first now, and lends its slot, if it may."""
@@ -764,7 +666,7 @@ class Scheduler:
         self.stops.forget(uid)
         self._staff.died(worker, self._now)
         for job in list(worker.assigned.values()):
-            self._take(worker, job)
+            self.dispatch.take(worker, job)
             self.aftermath.outlived(job, death)
 
     def retire(self, uid: str) -> None:
@@ -853,216 +755,6 @@ class Scheduler:
     def is_at_rest(self) -> bool:
         """Whether nothing runs and all is stored."""
         return not (self.workers or self.ledger.batch or self.ledger.in_flight)
-
-    # -- rules --
-
-    def _dispatch(self) -> None:
-        if self.draining:
-            return
-        ready = sorted(
-            (w for w in self.workers.values() if w.phase is Phase.READY and w.waiting is None),
-            key=lambda w: w.load_us,
-        )
-        slots = self.options.workers - sum(worker.is_active for worker in self.workers.values())
-        hands: dict[str, list[Job]] = {}
-        for worker in ready:
-            if worker.assigned or len(hands) >= slots:
-                break
-            job = self._next()
-            if job is None:
-                break
-            self._hand(worker, job, self._forecast.expected_us(job.function))
-            hands[worker.uid] = [job]
-        budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
-        rooms = [
-            w
-            for w in ready
-            if w.assigned
-            and w.load_us < REFILL * budget_us
-            and not w.is_single_use
-            and not self._is_stuck(w)
-        ]
-        if rooms and slots >= 0 and (len(self.window) or self.lanes.count):
-            self._hand_ahead(rooms, hands, budget_us)
-        for uid, jobs in hands.items():
-            self._send(uid, jobs)
-        if len(self.window):
-            self.ledger.batch.urgent = True  # what still waits will not end before this commit
-
-    def _next(self) -> Job | None:
-        """Take the next job that is of use, and may start."""
-        if self.lanes.is_used:
-            job = self._choose()
-            if job is not None:
-                self.lanes.take()
-            return job
-        while (job := self.window.pop()) is not None and 0 < job.due_at <= self._wall:
-            self._expire(job)
-        return job
-
-    def _choose(self) -> Job | None:
-        """Return the next job that is of use, and may start, as its lane has it."""
-        while (job := self.lanes.choose(self._now)) is not None and 0 < job.due_at <= self._wall:
-            self._expire(job)
-        return job
-
-    def _next_short(self) -> Job | None:
-        """Take the next job if it may be handed out ahead of time; it loses its turn only if it is taken."""
-        job = self._choose()
-        if job is None or not self.lanes.may_go_ahead():
-            return None
-        if self._forecast.expected_us(job.function) > AHEAD_US or is_limited(job.policy):
-            return None
-        self.lanes.take()
-        return job
-
-    def _hand_ahead(
-        self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float
-    ) -> None:
-        """Hand out short jobs to workers that will be done soon, in equal shares."""
-        window, lanes, expected_us = self.window, self.lanes, self._forecast.expected_us
-        take = self._next_short if lanes.is_used else window.pop
-        share = -(-(len(window) + lanes.count) // len(rooms))
-        for worker in rooms:
-            taken = hands.setdefault(worker.uid, [])
-            for _ in range(min(share, self._room(worker))):
-                if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
-                    break
-                job = take()
-                if job is None:
-                    return
-                if job.due_at and job.due_at <= self._wall:
-                    self._expire(job)
-                    continue
-                cost_us = expected_us(job.function)
-                if cost_us > AHEAD_US or is_limited(job.policy):
-                    window.push(job)
-                    return
-                self._hand(worker, job, cost_us)
-                taken.append(job)
-
-    def _room(self, worker: Worker) -> int:
-        """Return how many jobs more a worker may have in hand."""
-        held, most = len(worker.assigned), self.options.max_jobs_per_worker
-        return min(CREDIT - held, most - worker.done - held) if most else CREDIT - held
-
-    def _is_stuck(self, worker: Worker) -> bool:
-        """Whether a worker's jobs take longer than was expected."""
-        return worker.stalled or (bool(worker.assigned) and self._now >= worker.stall_at)
-
-    def _hand(self, worker: Worker, job: Job, cost_us: float, *, is_start: bool = True) -> None:
-        if self.queues.counts:
-            if is_start:
-                self.queues.started(queue_of(job))
-            else:
-                self.queues.goes_on(queue_of(job))
-        if job.lane:
-            self.lanes.started(job.lane)
-        job.state = transition(job.state, Event.ASSIGN)
-        job.attempt += 1
-        job.pid = worker.pid
-        job.cost_us = cost_us
-        if not worker.assigned:
-            worker.stall_at = self._now + STALL_US
-        worker.assigned[job.id] = job
-        worker.load_us += cost_us
-        worker.load_bytes += len(job.args)
-        if job.policy is not None:
-            worker.is_single_use = is_restricted(job.policy)
-
-    def _send(self, uid: str, jobs: list[Job]) -> None:
-        """Order a worker to run these jobs: now, or once they are on record if their submit is."""
-        if not jobs:
-            return
-        ledger = self.ledger
-        ledger.lease(uid, jobs)
-        run = Run(self.boot, [_task(job) for job in jobs])
-        first = jobs[0]  # the only one that may be long
-        worker = self.workers[uid]
-        # Not the first one's: it may have gone before others, as somebody waits for it.
-        if self.degraded or min(job.id for job in jobs) <= ledger.taken_high:
-            worker.unsent += len(jobs)
-            ledger.batch.orders.append((uid, run))
-            ledger.batch.urgent = True
-        else:
-            self._issue(worker, run, first)
-            if first.cost_us > SHORT_US:
-                ledger.batch.urgent = True
-
-    def _issue(self, worker: Worker, run: Run, first: Job) -> None:
-        """Let an order to run go out, numbered as the worker will get them."""
-        worker.sent += 1
-        run.number = worker.sent
-        if first.lease is not None:
-            first.lease.run = worker.sent
-        self._effects.orders.append((worker.uid, run))
-        if self.queues.counts:  # of those behind the first none is of a queue with limits
-            self.queues.left(queue_of(first), self._now)
-        if first.policy is not None:
-            self.stops.clocks.start(worker.uid, first, self._now)
-            if worker.is_single_use and worker.phase is Phase.READY:
-                worker.phase = Phase.RETIRING
-                self._effects.orders.append((worker.uid, Retire()))
-
-    def _issue_late(self, uid: str, run: Run) -> None:
-        """Let an order go out that had to wait until it is on record; by now its worker may be dead."""
-        worker = self.workers.get(uid)
-        if worker is None:
-            return
-        worker.unsent -= len(run.tasks)
-        if len(worker.assigned) - worker.unsent == len(run.tasks):
-            worker.stall_at = self._now + STALL_US  # it begins with these
-        elif worker.stalled:  # it was asked to give back what it has: others will run these sooner
-            for task in run.tasks:
-                self._take_back(worker, worker.assigned[task.id])
-            return
-        self._issue(worker, run, worker.assigned[run.tasks[0].id])
-
-    def _ask_back(self) -> None:
-        for worker in self.workers.values():
-            if len(worker.assigned) - worker.unsent > 1 and self._now >= worker.stall_at:
-                worker.stall_at = self._now + STALLED_US
-                worker.stalled = True
-                self._effects.orders.append((worker.uid, GiveBack(worker.sent)))
-
-    def _take(self, worker: Worker, job: Job) -> None:
-        """Take a job out of a worker's hands."""
-        del worker.assigned[job.id]
-        if worker.waiting is job:
-            worker.waiting = None
-        elif self.queues.counts:
-            queue = queue_of(job)
-            self.queues.ended(queue)
-            if job.lease is not None and not (job.lease.run or worker.adopted):
-                self.queues.withdrawn(queue)
-            self.lanes.queue_changed(queue)
-        if job.lane:
-            self.lanes.ended(job.lane)
-        worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
-        worker.load_bytes = worker.load_bytes - len(job.args) if worker.assigned else 0
-        if job.stop is not None:
-            self.stops.over(worker.uid, job)
-        if job.policy is not None:
-            self.stops.clocks.stop(worker.uid, job)
-            worker.is_single_use = False  # it never got it, or retires
-        lease = job.lease
-        job.lease = None
-        if lease is not None:
-            self.ledger.close_lease(lease)
-
-
-def queue_of(job: Job) -> str:
-    """Return the name of a job's queue."""
-    return DEFAULT if job.policy is None else job.policy.queue
-
-
-def _task(job: Job) -> Task:
-    if job.policy is None and job.inputs is None:
-        return Task(job.id, job.attempt, job.function, job.args)
-    policy = job.policy or BUILT_IN
-    inputs = [*(job.inputs or ())]
-    limits = limits_of(policy)
-    return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits)
 
 
 def ended_message(job: Job) -> Ended:

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
+from jobd.model.job import Job
 from jobd.model.queues import DEFAULT, Override, Rule, parse_rate
 
-__all__ = ["Override", "Queues", "Rule"]
+__all__ = ["Override", "Queues", "Rule", "queue_of"]
 
 FREE = Rule()
 
@@ -143,3 +144,8 @@ class Queues:
     def recount(self, names: Iterable[str]) -> None:
         """Begin to count: these are the queues of all jobs that take a slot."""
         self._running = Counter(names)
+
+
+def queue_of(job: Job) -> str:
+    """Return the name of a job's queue."""
+    return DEFAULT if job.policy is None else job.policy.queue

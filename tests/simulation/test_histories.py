@@ -27,12 +27,13 @@ from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Scheduler, Worker, again, blocked, core, lending
+from jobd.scheduler import Scheduler, Worker, again, blocked, dispatch, lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.again import Step, Then
 from jobd.scheduler.batch import Keyed
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
+from jobd.scheduler.dispatch import Dispatch
 from jobd.scheduler.lanes import Lanes, Line, Node
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.queues import Override, Queues
@@ -101,7 +102,7 @@ def _forgets_a_job(window: Window, first: int, count: int) -> None:
         window.jobs.pop(number, None)
 
 
-def _never_asks_back(_: Scheduler) -> None:
+def _never_asks_back(_: Dispatch) -> None:
     pass
 
 
@@ -123,20 +124,21 @@ def _blames_all(aftermath: Aftermath, job: Job, death: Any) -> None:
     aftermath._crashed(job, death.cause, "")
 
 
-def _keeps_deadlines(scheduler: Scheduler, worker: Any, job: Job) -> None:
+def _keeps_deadlines(dispatch: Dispatch, worker: Any, job: Job) -> None:
     del worker.assigned[job.id]
     worker.load_us = 0.0
     lease, job.lease = job.lease, None
     if lease is not None:
-        scheduler.ledger.close_lease(lease)
+        dispatch._ledger.close_lease(lease)
 
 
-def _starts_what_is_not_on_record(scheduler: Scheduler, uid: str, jobs: list[Job]) -> None:
+def _starts_what_is_not_on_record(dispatch: Dispatch, uid: str, jobs: list[Job]) -> None:
     if jobs:
-        taken, scheduler.ledger.taken_high = scheduler.ledger.taken_high, 0
-        degraded, scheduler.degraded = scheduler.degraded, False
-        scheduler_send(scheduler, uid, jobs)
-        scheduler.ledger.taken_high, scheduler.degraded = taken, degraded
+        ledger = dispatch._ledger
+        taken, ledger.taken_high = ledger.taken_high, 0
+        degraded, dispatch._is_degraded = dispatch._is_degraded, False
+        dispatch_send(dispatch, uid, jobs)
+        ledger.taken_high, dispatch._is_degraded = taken, degraded
 
 
 def _buries_at_once(daemon: loop.Daemon, dead: Any) -> None:
@@ -160,9 +162,9 @@ def _takes_no_slot(_: Worker) -> bool:
     return False
 
 
-def _lends_for_ever(scheduler: Scheduler, worker: Worker, job: Job) -> None:
+def _lends_for_ever(dispatch: Dispatch, worker: Worker, job: Job) -> None:
     waiting = worker.waiting
-    scheduler_take(scheduler, worker, job)
+    dispatch_take(dispatch, worker, job)
     worker.waiting = waiting
 
 
@@ -257,8 +259,8 @@ def _uses_worn_workers(_: Any) -> bool:
     return False
 
 
-def _overloads(_: Scheduler, worker: Worker) -> int:
-    return core.CREDIT - len(worker.assigned)
+def _overloads(_: Dispatch, worker: Worker) -> int:
+    return dispatch.CREDIT - len(worker.assigned)
 
 
 def _replaces_nobody(_: Scheduler, uid: str) -> None:
@@ -353,8 +355,8 @@ clocks_start = Clocks.start
 blocked_ended = Blocked.ended
 blocked_tell = Blocked._tell
 blocked_let_go = Blocked.let_go
-scheduler_send = Scheduler._send
-scheduler_take = Scheduler._take
+dispatch_send = Dispatch._send
+dispatch_take = Dispatch.take
 daemon_bury = loop.Daemon._bury
 
 
@@ -376,23 +378,23 @@ FIRST: dict[object, int] = {
     [
         (Window, "drop", _forgets_a_job),
         (Window, "wants_refill", _never_refills),
-        (Scheduler, "_ask_back", _never_asks_back),
-        (Scheduler, "_send", _starts_what_is_not_on_record),
+        (Dispatch, "ask_back", _never_asks_back),
+        (Dispatch, "_send", _starts_what_is_not_on_record),
         (Aftermath, "outlived", _blames_all),
-        (Scheduler, "_take", _keeps_deadlines),
+        (Dispatch, "take", _keeps_deadlines),
         (Scheduler, "answer", _tells_at_once),
         (Window, "hasten", _never_hastens),
         (lending, "lent", _lends_nothing),
         (Staff, "shed", _never_sheds),
-        (Scheduler, "_take", _lends_for_ever),
+        (Dispatch, "take", _lends_for_ever),
         (Worker, "is_active", property(_takes_no_slot)),
         (Ledger, "lease", _leases_nothing),
         (Timers, "add", _never_wakes),
         (Clocks, "take_over", _never_strikes),
         (Clocks, "start", _strikes_early),
         (Clocks, "stop", _keeps_clocks),
-        (core, "is_restricted", _uses_worn_workers),
-        (Scheduler, "_room", _overloads),
+        (dispatch, "is_restricted", _uses_worn_workers),
+        (Dispatch, "_room", _overloads),
         (Scheduler, "retire", _replaces_nobody),
         (Stops, "_grace_us", _hurries),
         (Stops, "_grace_us", _takes_its_time),

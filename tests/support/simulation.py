@@ -46,8 +46,8 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, core, intake, lanes, timers, window
-from jobd.scheduler.core import queue_of
+from jobd.scheduler import Phase, batch, blocked, core, dispatch, intake, lanes, timers, window
+from jobd.scheduler.queues import queue_of
 
 BORN_US = 1_000_000_000
 WALL_US = 1_700_000_000_000_000
@@ -274,7 +274,7 @@ class Simulation:
             (batch, "PARCEL_BYTES", int(dice() * 50) + 5),
             (intake, "PARCEL_JOBS", parcel_jobs),
             (core, "LOCKED_US", int(dice() * 500_000)),
-            (core, "CREDIT", int(dice() * 4) + 1),
+            (dispatch, "CREDIT", int(dice() * 4) + 1),
             (intake, "FEW", int(dice() * 4)),
             (lanes, "JOBS", int(dice() * 8) + 2),
             (lanes, "BYTES", int(dice() * 60) + 15),
@@ -325,7 +325,7 @@ class Simulation:
             room = window.JOBS + batch.PARCEL_JOBS * 2 + loop.REFILL
             room += lanes.JOBS + lanes.ALL_LANES * (lanes.LEAST + batch.PARCEL_JOBS)
             hands = self._settings.pool.workers + self._settings.pool.max_lent
-            self._room = room + hands * (core.CREDIT + 1) * 2
+            self._room = room + hands * (dispatch.CREDIT + 1) * 2
             try:
                 self._start_daemon()
                 for number in range(3):

@@ -14,8 +14,8 @@ from jobd.model.orders import Task
 from jobd.model.queues import DEFAULT
 from jobd.model.states import State
 from jobd.scheduler import Scheduler
-from jobd.scheduler.core import queue_of
 from jobd.scheduler.lanes import Line
+from jobd.scheduler.queues import queue_of
 
 PLAIN = Lane(0, DEFAULT, "", ())
 

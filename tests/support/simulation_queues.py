@@ -19,8 +19,7 @@ from jobd.model.messages import Queues as Ask
 from jobd.model.orders import Order, Run
 from jobd.model.queues import DEFAULT, Rate, Rule, parse_rate
 from jobd.scheduler import Scheduler
-from jobd.scheduler.core import queue_of
-from jobd.scheduler.queues import Queues
+from jobd.scheduler.queues import Queues, queue_of
 
 SETTLED = ("other", "third")
 """Queues that the settings have; ``made`` may be made and removed."""

@@ -28,6 +28,7 @@ from jobd.scheduler import (
     Sources,
     batch,
     core,
+    dispatch,
     intake,
     lanes,
     staff,
@@ -50,9 +51,14 @@ class Desk:
         max_crashes: int = 1,
         max_queued: int = 10_000,
         max_lent: int = 64,
+        max_jobs_per_worker: int = 0,
     ) -> None:
         self.options = Options(
-            workers=workers, max_crashes=max_crashes, max_queued=max_queued, max_lent=max_lent
+            workers=workers,
+            max_crashes=max_crashes,
+            max_queued=max_queued,
+            max_lent=max_lent,
+            max_jobs_per_worker=max_jobs_per_worker,
         )
         self.store = FakeStore()
         self.scheduler = Scheduler("boot", self.options)
@@ -220,7 +226,7 @@ def test_jobs_of_an_unknown_function_are_handed_out_one_at_a_time(desk: Desk) ->
 
 def test_jobs_of_a_long_function_are_handed_out_one_at_a_time(desk: Desk) -> None:
     """What takes over two milliseconds is not worth a prefetch."""
-    desk.learn("m:long", int(core.AHEAD_US) + 1)
+    desk.learn("m:long", int(dispatch.AHEAD_US) + 1)
     numbers = desk.submit(5, "m:long")
     desk.act()
     assert sum(bool(desk.holder(number)) for number in numbers) == 2
@@ -235,7 +241,7 @@ def test_short_jobs_are_handed_out_ahead_up_to_a_budget_of_work() -> None:
     desk.act()
     held = [number for number in numbers if desk.holder(number)]
     assert held == numbers[: len(held)]
-    assert core.BUDGET_US <= 400 * len(held) <= core.BUDGET_US + 2 * 400
+    assert dispatch.BUDGET_US <= 400 * len(held) <= dispatch.BUDGET_US + 2 * 400
 
 
 @pytest.mark.parametrize("commit_us", [4_000, 400_000])
@@ -252,13 +258,13 @@ def test_the_longer_a_commit_lasts_the_more_is_handed_out_ahead(commit_us: int) 
     numbers = desk.submit(50, "m:short")
     desk.act()
     ahead_us = 400 * sum(bool(desk.holder(number)) for number in numbers)
-    enough = core.BUDGET_US + min(commit_us, core.SLOW_US)
+    enough = dispatch.BUDGET_US + min(commit_us, dispatch.SLOW_US)
     assert 0.9 * enough <= ahead_us <= enough + 2 * 400
 
 
 def test_no_worker_is_handed_more_jobs_than_its_credit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even of jobs that take no time."""
-    monkeypatch.setattr(core, "CREDIT", 7)
+    monkeypatch.setattr(dispatch, "CREDIT", 7)
     desk = Desk(workers=1)
     desk.hire()
     desk.learn("m:short", 1)
@@ -271,7 +277,7 @@ def test_large_arguments_are_handed_out_ahead_a_few_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The next go when some have ended, so that no order is long on its way; alone, any size goes."""
-    monkeypatch.setattr(core, "AHEAD_BYTES", 99)
+    monkeypatch.setattr(dispatch, "AHEAD_BYTES", 99)
     desk = Desk(workers=1)
     desk.hire()
     desk.learn("m:short", 1)
@@ -647,7 +653,7 @@ def test_jobs_behind_a_long_one_are_taken_back_and_go_to_an_idle_worker(desk: De
     first, second = desk.spawned
     assert (desk.holder(three), desk.holder(four)) == (first, second)
     desk.end(two, four)
-    desk.act(core.STALL_US)
+    desk.act(dispatch.STALL_US)
     assert desk.told_to(first, GiveBack) == [GiveBack(2)]
     desk.scheduler.given_back(first, [(three, 1)])
     desk.act()
@@ -693,10 +699,10 @@ def test_an_order_that_waits_for_a_commit_is_not_asked_back(desk: Desk) -> None:
     desk.end(*[n for n in list(desk.scheduler.window.jobs) if desk.holder(n)], took_us=LONG)
     uids = [uid for uid, worker in desk.scheduler.workers.items() if worker.unsent > 1]
     assert uids
-    desk.act(core.STALL_US * 3)
+    desk.act(dispatch.STALL_US * 3)
     assert [desk.told_to(uid, GiveBack) for uid in uids] == [[] for _ in uids]
     desk.commit()
-    desk.act(core.STALL_US - 1)
+    desk.act(dispatch.STALL_US - 1)
     assert [desk.told_to(uid, GiveBack) for uid in uids] == [[] for _ in uids]
     desk.act(1)
     assert all(desk.told_to(uid, GiveBack) for uid in uids)
@@ -716,7 +722,7 @@ def test_an_order_that_leaves_too_late_goes_to_another_worker(desk: Desk) -> Non
     desk.store.commit()
     desk.scheduler.committed()
     desk.end(*[number for number in ran if desk.holder(number) == second])
-    desk.act(core.STALL_US)
+    desk.act(dispatch.STALL_US)
     assert len(desk.told_to(first, GiveBack)) == 1
     desk.commit()
     desk.commit()
@@ -734,7 +740,7 @@ def test_a_stalled_worker_gets_nothing_ahead_until_it_makes_progress() -> None:
     one, two = desk.submit(2, "m:short")
     desk.act()
     uid = desk.holder(one)
-    desk.act(core.STALL_US)
+    desk.act(dispatch.STALL_US)
     desk.scheduler.given_back(uid, [(two, 1)])
     desk.act()
     assert not desk.holder(two)
@@ -749,7 +755,7 @@ def test_a_worker_whose_job_takes_longer_than_expected_gets_nothing_behind_it(de
     one, two = desk.submit(2, "m:short")
     desk.act()
     desk.commit()
-    desk.act(core.STALL_US)
+    desk.act(dispatch.STALL_US)
     desk.end(two)
     numbers = desk.submit(6, "m:short")
     desk.act()
@@ -762,9 +768,9 @@ def test_a_worker_that_does_not_answer_is_asked_again(desk: Desk) -> None:
     desk.learn("m:short", SHORT)
     desk.submit(6, "m:short")
     desk.act()
-    desk.act(core.STALL_US)
+    desk.act(dispatch.STALL_US)
     assert len(desk.told_to(desk.spawned[0], GiveBack)) == 1
-    desk.act(core.STALLED_US - 1)
+    desk.act(dispatch.STALLED_US - 1)
     assert len(desk.told_to(desk.spawned[0], GiveBack)) == 1
     desk.act(1)
     assert len(desk.told_to(desk.spawned[0], GiveBack)) == 2
@@ -2380,8 +2386,7 @@ def test_a_worker_whose_job_has_limits_gets_no_other_job() -> None:
 
 def test_a_worker_retires_after_as_many_jobs_as_it_may_run() -> None:
     """It is not handed more of them ahead of time than that, either."""
-    desk = Desk(workers=1)
-    desk.scheduler.options = desk.options = Options(workers=1, max_jobs_per_worker=4)
+    desk = Desk(workers=1, max_jobs_per_worker=4)
     desk.hire()
     desk.learn("m:f", SHORT)
     numbers = desk.submit(10)

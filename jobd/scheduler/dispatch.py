@@ -1,0 +1,352 @@
+"""Who runs what: jobs are handed to workers, and taken back.
+
+Each idle worker gets one job.  Jobs whose function is known to be short are handed out
+ahead of time, up to ``BUDGET_US`` of work for a worker and as much as it does while a commit
+lasts.  Should one of them turn out long, the worker is asked to give back the others
+``STALL_US`` later, so that no job waits for long behind another.
+
+An order to run leaves at once if its jobs are stored together with their lease, as nobody
+has heard of them before; else it waits for the commit of the lease.
+"""
+
+from __future__ import annotations
+
+from jobd.model.job import Job, Lease
+from jobd.model.options import BUILT_IN
+from jobd.model.orders import GiveBack, Retire, Run, Task
+from jobd.model.states import Event, transition
+from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
+from jobd.scheduler.effects import Effects
+from jobd.scheduler.forecast import Forecast
+from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.queues import Queues, queue_of
+from jobd.scheduler.roster import Phase, Worker
+from jobd.scheduler.staff import Options
+from jobd.scheduler.stops import Stops
+from jobd.scheduler.window import Window
+
+BUDGET_US = 2_000.0
+"""Work that is handed to a worker ahead of time, beside what it does while a commit lasts."""
+
+SLOW_US = 8_000.0
+"""A commit that takes longer leaves workers without work: that much more would be too unfair."""
+
+REFILL = 0.75
+"""A worker that has less than this part of what it may have is handed more."""
+
+CREDIT = 2_048
+"""Jobs that are handed to a worker ahead of time, at most."""
+
+AHEAD_BYTES = 256 * 1024
+"""So much is on its way to a worker at once; more would take long to arrive, and look like a long job."""
+
+SHORT_US = 500.0
+"""A commit does not wait for the end of a job whose function takes longer on average."""
+
+AHEAD_US = 2_000.0
+"""A function that takes longer on average is handed out one job at a time: each waits for a commit then."""
+
+STALL_US = 5_000
+"""How long jobs may sit in a worker's hands without progress."""
+
+STALLED_US = 1_000_000
+"""When to ask a stalled worker again; its control thread may be kept from answering by C code."""
+
+
+class Dispatch:
+    """Hands jobs out, and takes them out of hands again."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  # a start concerns everybody
+        self,
+        boot: str,
+        options: Options,
+        ledger: Ledger,
+        window: Window,
+        queues: Queues,
+        workers: dict[str, Worker],
+        stops: Stops,
+        aftermath: Aftermath,
+        effects: Effects,
+    ) -> None:
+        """``workers`` and ``effects`` are the scheduler's own."""
+        self.now = 0
+        self.wall = 0
+        self.forecast = Forecast()
+        self._boot = boot
+        self._options = options
+        self._ledger = ledger
+        self._window = window
+        self._lanes = window.lanes
+        self._queues = queues
+        self._workers = workers
+        self._stops = stops
+        self._aftermath = aftermath
+        self._effects = effects
+        self._commit_us = 0.0
+        """What a commit takes, on average of the latest."""
+        self._is_degraded = False
+        """The disk was full: nothing starts before its record is stored."""
+
+    # -- handing out --
+
+    def run(self) -> None:
+        """Hand out what may start."""
+        ready = sorted(
+            (w for w in self._workers.values() if w.phase is Phase.READY and w.waiting is None),
+            key=lambda w: w.load_us,
+        )
+        slots = self._options.workers - sum(worker.is_active for worker in self._workers.values())
+        hands: dict[str, list[Job]] = {}
+        for worker in ready:
+            if worker.assigned or len(hands) >= slots:
+                break
+            job = self._next()
+            if job is None:
+                break
+            self._hand(worker, job, self.forecast.expected_us(job.function))
+            hands[worker.uid] = [job]
+        budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
+        rooms = [
+            w
+            for w in ready
+            if w.assigned
+            and w.load_us < REFILL * budget_us
+            and not w.is_single_use
+            and not self._is_stuck(w)
+        ]
+        if rooms and slots >= 0 and (len(self._window) or self._lanes.count):
+            self._hand_ahead(rooms, hands, budget_us)
+        for uid, jobs in hands.items():
+            self._send(uid, jobs)
+        if len(self._window):
+            self._ledger.batch.urgent = True  # what still waits will not end before this commit
+
+    def _next(self) -> Job | None:
+        """Take the next job that is of use, and may start."""
+        if self._lanes.is_used:
+            job = self._choose()
+            if job is not None:
+                self._lanes.take()
+            return job
+        while (job := self._window.pop()) is not None and 0 < job.due_at <= self.wall:
+            self._expire(job)
+        return job
+
+    def _choose(self) -> Job | None:
+        """Return the next job that is of use, and may start, as its lane has it."""
+        while (job := self._lanes.choose(self.now)) is not None and 0 < job.due_at <= self.wall:
+            self._expire(job)
+        return job
+
+    def _next_short(self) -> Job | None:
+        """Take the next job if it may be handed out ahead of time; it loses its turn only if it is taken."""
+        job = self._choose()
+        if job is None or not self._lanes.may_go_ahead():
+            return None
+        if self.forecast.expected_us(job.function) > AHEAD_US or is_limited(job.policy):
+            return None
+        self._lanes.take()
+        return job
+
+    def _hand_ahead(
+        self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float
+    ) -> None:
+        """Hand out short jobs to workers that will be done soon, in equal shares."""
+        window, lanes, expected_us = self._window, self._lanes, self.forecast.expected_us
+        take = self._next_short if lanes.is_used else window.pop
+        share = -(-(len(window) + lanes.count) // len(rooms))
+        for worker in rooms:
+            taken = hands.setdefault(worker.uid, [])
+            for _ in range(min(share, self._room(worker))):
+                if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
+                    break
+                job = take()
+                if job is None:
+                    return
+                if job.due_at and job.due_at <= self.wall:
+                    self._expire(job)
+                    continue
+                cost_us = expected_us(job.function)
+                if cost_us > AHEAD_US or is_limited(job.policy):
+                    window.push(job)
+                    return
+                self._hand(worker, job, cost_us)
+                taken.append(job)
+
+    def _room(self, worker: Worker) -> int:
+        """Return how many jobs more a worker may have in hand."""
+        held, most = len(worker.assigned), self._options.max_jobs_per_worker
+        return min(CREDIT - held, most - worker.done - held) if most else CREDIT - held
+
+    def _is_stuck(self, worker: Worker) -> bool:
+        """Whether a worker's jobs take longer than was expected."""
+        return worker.stalled or (bool(worker.assigned) and self.now >= worker.stall_at)
+
+    def _hand(self, worker: Worker, job: Job, cost_us: float, *, is_start: bool = True) -> None:
+        if self._queues.counts:
+            if is_start:
+                self._queues.started(queue_of(job))
+            else:
+                self._queues.goes_on(queue_of(job))
+        if job.lane:
+            self._lanes.started(job.lane)
+        job.state = transition(job.state, Event.ASSIGN)
+        job.attempt += 1
+        job.pid = worker.pid
+        job.cost_us = cost_us
+        if not worker.assigned:
+            worker.stall_at = self.now + STALL_US
+        worker.assigned[job.id] = job
+        worker.load_us += cost_us
+        worker.load_bytes += len(job.args)
+        if job.policy is not None:
+            worker.is_single_use = is_restricted(job.policy)
+
+    def _expire(self, job: Job) -> None:
+        self._aftermath.finish(job, Event.EXPIRE)
+
+    def resume(self, worker: Worker, job: Job, lease: Lease) -> None:
+        """A worker that a dead daemon had started has this job in hand already."""
+        self._hand(worker, job, self.forecast.expected_us(job.function), is_start=False)
+        job.lease = lease
+        self._stops.clocks.start(worker.uid, job, self.now)
+
+    def _send(self, uid: str, jobs: list[Job]) -> None:
+        """Order a worker to run these jobs: now, or once they are on record if their submit is."""
+        if not jobs:
+            return
+        ledger = self._ledger
+        ledger.lease(uid, jobs)
+        run = Run(self._boot, [_task(job) for job in jobs])
+        first = jobs[0]  # the only one that may be long
+        worker = self._workers[uid]
+        # Not the first one's: it may have gone before others, as somebody waits for it.
+        if self._is_degraded or min(job.id for job in jobs) <= ledger.taken_high:
+            worker.unsent += len(jobs)
+            ledger.batch.orders.append((uid, run))
+            ledger.batch.urgent = True
+        else:
+            self._issue(worker, run, first)
+            if first.cost_us > SHORT_US:
+                ledger.batch.urgent = True
+
+    def _issue(self, worker: Worker, run: Run, first: Job) -> None:
+        """Let an order to run go out, numbered as the worker will get them."""
+        worker.sent += 1
+        run.number = worker.sent
+        if first.lease is not None:
+            first.lease.run = worker.sent
+        self._effects.orders.append((worker.uid, run))
+        if self._queues.counts:  # of those behind the first none is of a queue with limits
+            self._queues.left(queue_of(first), self.now)
+        if first.policy is not None:
+            self._stops.clocks.start(worker.uid, first, self.now)
+            if worker.is_single_use and worker.phase is Phase.READY:
+                worker.phase = Phase.RETIRING
+                self._effects.orders.append((worker.uid, Retire()))
+
+    # -- orders that wait for a commit --
+
+    def committed(self, orders: list[tuple[str, Run]], took_us: float) -> None:
+        """A commit has come about in so many microseconds: these orders, which waited for it, may go."""
+        self._commit_us += (took_us - self._commit_us) / 4
+        self._is_degraded = False
+        for uid, run in orders:
+            self._issue_late(uid, run)
+
+    def _issue_late(self, uid: str, run: Run) -> None:
+        """Let an order go out that had to wait until it is on record; by now its worker may be dead."""
+        worker = self._workers.get(uid)
+        if worker is None:
+            return
+        worker.unsent -= len(run.tasks)
+        if len(worker.assigned) - worker.unsent == len(run.tasks):
+            worker.stall_at = self.now + STALL_US  # it begins with these
+        elif worker.stalled:  # it was asked to give back what it has: others will run these sooner
+            for task in run.tasks:
+                self.take_back(worker, worker.assigned[task.id])
+            return
+        self._issue(worker, run, worker.assigned[run.tasks[0].id])
+
+    def not_committed(self) -> None:
+        """A commit has failed, and all that was refused with it is void."""
+        self._is_degraded = True
+        self._recall()
+
+    def _recall(self) -> None:
+        """Take what was refused out of the orders that have not left yet: it must not start."""
+        batch = self._ledger.batch
+        waiting, batch.orders = batch.orders, []
+        for uid, run in waiting:
+            worker = self._workers.get(uid)
+            if worker is None:
+                continue  # dead, and what it had is in other hands
+            kept = []
+            for task in run.tasks:
+                job = worker.assigned[task.id]
+                if job.void:
+                    worker.unsent -= 1
+                    self.take(worker, job)
+                else:
+                    kept.append(task)
+            if kept:
+                batch.orders.append((uid, Run(run.boot, kept)))
+
+    # -- what comes back --
+
+    def times(self) -> list[int]:
+        """Return when there is something to ask back, should nothing happen until then."""
+        workers = self._workers.values()
+        return [w.stall_at for w in workers if len(w.assigned) - w.unsent > 1]
+
+    def ask_back(self) -> None:
+        """Have workers give back what they have not come to for too long."""
+        for worker in self._workers.values():
+            if len(worker.assigned) - worker.unsent > 1 and self.now >= worker.stall_at:
+                worker.stall_at = self.now + STALLED_US
+                worker.stalled = True
+                self._effects.orders.append((worker.uid, GiveBack(worker.sent)))
+
+    def take(self, worker: Worker, job: Job) -> None:
+        """Take a job out of a worker's hands."""
+        del worker.assigned[job.id]
+        if worker.waiting is job:
+            worker.waiting = None
+        elif self._queues.counts:
+            queue = queue_of(job)
+            self._queues.ended(queue)
+            if job.lease is not None and not (job.lease.run or worker.adopted):
+                self._queues.withdrawn(queue)
+            self._lanes.queue_changed(queue)
+        if job.lane:
+            self._lanes.ended(job.lane)
+        worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
+        worker.load_bytes = worker.load_bytes - len(job.args) if worker.assigned else 0
+        if job.stop is not None:
+            self._stops.over(worker.uid, job)
+        if job.policy is not None:
+            self._stops.clocks.stop(worker.uid, job)
+            worker.is_single_use = False  # it never got it, or retires
+        lease = job.lease
+        job.lease = None
+        if lease is not None:
+            self._ledger.close_lease(lease)
+
+    def take_back(self, worker: Worker, job: Job) -> None:
+        """Take from a worker what it has not started and never will."""
+        self.take(worker, job)
+        if job.stop is Event.CANCEL:
+            self._aftermath.finish(job, Event.CANCEL)
+        else:
+            job.attempt -= 1  # it never was one
+            self._aftermath.put_back(job)
+
+
+def _task(job: Job) -> Task:
+    if job.policy is None and job.inputs is None:
+        return Task(job.id, job.attempt, job.function, job.args)
+    policy = job.policy or BUILT_IN
+    inputs = [*(job.inputs or ())]
+    limits = limits_of(policy)
+    return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits)
