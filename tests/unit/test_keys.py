@@ -10,7 +10,9 @@ import pytest
 from bench import KEY_ERROR, Bench
 
 from jobd.daemon import keys
+from jobd.daemon.dependencies import Dependencies
 from jobd.daemon.keys import Keys
+from jobd.model.edges import When
 from jobd.model.errors import DiskFull, DuplicateKey, UsageError
 from jobd.model.job import Job
 from jobd.model.lane import lane_of, parse_lane
@@ -309,6 +311,33 @@ def test_what_was_to_be_replaced_is_as_before_if_that_is_not_stored(
     assert desk.scheduler.ledger.counts[state] == (1 if state is not State.QUEUED else 2)
     assert desk.ask() == 0, "it has the key again"
     assert not desk.scheduler.succession.pending
+
+
+def test_who_comes_after_a_job_that_is_being_replaced_waits_until_that_is_for_good(
+    desk: Desk,
+) -> None:
+    """The commit may fail yet: then it was not cancelled, and who waits for its failure waits on."""
+    daemon: Any = SimpleNamespace(
+        scheduler=desk.scheduler,
+        store=desk.store,
+        job=desk.job,
+        retention=SimpleNamespace(names=lambda _: None),
+        requests=SimpleNamespace(
+            take_in=lambda peer, request, sources: desk.scheduler.intake.submit(
+                peer, request, None, sources
+            )
+        ),
+    )
+    first = desk.new()
+    desk.ask(if_exists="replace")
+    desk.take()
+    alarm = Submit(9, b"another." + bytes(8), "m:f", [b"1"], [(0, ())])
+    alarm.after = [(first, When.FAILED)]
+    number = desk.scheduler.ledger.next_id
+    Dependencies(daemon).take_in(b"peer", alarm)
+    desk.lose()
+    desk.turn()
+    assert (desk.state(first), desk.state(number)) == (State.QUEUED, State.BLOCKED)
 
 
 def test_a_blocked_job_that_was_not_replaced_waits_again(desk: Desk) -> None:
