@@ -296,7 +296,7 @@ class Daemon:
         scheduler, store = self.scheduler, self.store
         known, high = scheduler.lanes, scheduler.ledger.stored_high
         if scheduler.wants_refill():
-            scheduler.refill(*store.backlog(scheduler.window.cursor, high, REFILL))
+            scheduler.refill(store.backlog(scheduler.window.cursor, high, REFILL))
         if not known.is_used:
             return
         between = known.next_scan()
@@ -305,7 +305,7 @@ class Daemon:
             known.scanned(found, is_all=len(found) < lanes.SCAN)
         for line, wanted in scheduler.thirsty_lanes():
             backlog = store.backlog(line.cursor, high, wanted, line.text)
-            scheduler.refill_lane(line, wanted, *backlog)
+            scheduler.refill_lane(line, wanted, backlog)
 
     def _look_at_the_clock(self) -> None:
         """Load timers from the store, and do what is due."""

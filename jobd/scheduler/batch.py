@@ -3,9 +3,13 @@
 Everything that happens in one or more turns of the loop, up to the moment the
 disk is free again, goes into the open batch.  A job is in it once, with its
 latest state: a job that ends before its submit was stored costs one INSERT.
+
+A ``Backlog`` goes the other way: what was stored, and comes back into memory.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import msgspec
 
@@ -59,6 +63,15 @@ class Submission(msgspec.Struct):
         if queue == DEFAULT:
             return self.count - sum(count for _, count in self.queues)
         return sum(count for name, count in self.queues if name == queue)
+
+
+class Backlog(NamedTuple):
+    """A piece of what waits in the store, of one lane: complete up to the id ``reached``."""
+
+    parcels: list[Parcel]
+    rows: dict[int, Job | None]
+    """Jobs that have rows of their own, whatever parcels say: the job if it is queued, else None."""
+    reached: int
 
 
 class Change(msgspec.Struct, gc=False):

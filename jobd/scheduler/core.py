@@ -20,7 +20,7 @@ of the job.  Every answer waits in the batch that holds what it tells.
 from __future__ import annotations
 
 from jobd.model.errors import JobdError
-from jobd.model.job import AtBound, Job, Lease, Outcome, Parcel
+from jobd.model.job import AtBound, Job, Lease, Outcome
 from jobd.model.lane import gates_of
 from jobd.model.messages import INLINE_BYTES, Ended, Reply, Stuck, Submitted, refusal
 from jobd.model.orders import GiveBack, Lent, Produced, Recorded, Retire
@@ -28,7 +28,7 @@ from jobd.model.queues import Override
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler import lending, timers
 from jobd.scheduler.aftermath import Aftermath, attempt_of
-from jobd.scheduler.batch import Batch
+from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.dispatch import STALL_US, Dispatch
 from jobd.scheduler.effects import Effects
@@ -232,7 +232,7 @@ class Scheduler:
                 self.succession.kept(submission.keyed)
         replies += batch.early_replies
         self._tell_ends(batch)
-        self.lanes.stored(batch.submissions, self._settled_high)
+        self.lanes.stored(batch.submissions, self.ledger.settled_high)
         if batch.edges:
             self.blocked.stored(batch.edges)
         if batch.items:
@@ -285,7 +285,7 @@ class Scheduler:
                 for peer, reply in submission.keyed.answers:
                     self._effects.replies.append((peer, refusal(reply.rid, error)))
                 self.succession.lost(submission.keyed)
-        self.lanes.stored((), self._settled_high)
+        self.lanes.stored((), self.ledger.settled_high)
         self.dispatch.not_committed()
 
     # -- the window --
@@ -294,12 +294,9 @@ class Scheduler:
         """Whether parcels should be loaded from the store, from ``window.cursor`` on."""
         return not self.draining and self.window.wants_refill(self.ledger.stored_high)
 
-    def refill(self, parcels: list[Parcel], rows: dict[int, Job | None], reached: int) -> None:
-        """Take in stored jobs; every queued one up to the id ``reached`` is among them or in memory."""
-        ended = self.window.refill(parcels, rows, reached)
-        if ended:
-            self.ledger.batch.ended_parcels += ended
-            self.ledger.batch.urgent = True
+    def refill(self, backlog: Backlog) -> None:
+        """Take in stored jobs: every queued one up to where these reach is among them or in memory."""
+        self.ledger.end_parcels(self.window.refill(backlog))
         if self.window.cursor >= self.ledger.stored_high:
             # All that is stored is in memory now: what is left are submits on their way there.
             submissions = self.ledger.submissions.values()
@@ -308,27 +305,12 @@ class Scheduler:
 
     def thirsty_lanes(self) -> list[tuple[Line, int]]:
         """Return lanes of which so many jobs should be loaded from the store."""
-        return self.lanes.thirsty(self.ledger.stored_high, self._settled_high)
+        return self.lanes.thirsty(self.ledger.stored_high, self.ledger.settled_high)
 
-    def refill_lane(
-        self,
-        line: Line,
-        wanted: int,
-        parcels: list[Parcel],
-        rows: dict[int, Job | None],
-        reached: int,
-    ) -> None:
-        """Take in stored jobs of a lane; every queued one up to ``reached`` is among them or in memory."""
-        high = self.ledger.stored_high
-        ended = self.lanes.refill(line, wanted, parcels, rows, reached, high, self._settled_high)
-        if ended:
-            self.ledger.batch.ended_parcels += ended
-            self.ledger.batch.urgent = True
-
-    @property
-    def _settled_high(self) -> int:
-        """Up to which id every job is in the store, or never will be."""
-        return self.ledger.stored_high if self.ledger.submissions else self.ledger.next_id - 1
+    def refill_lane(self, line: Line, wanted: int, backlog: Backlog) -> None:
+        """Take in stored jobs of a lane, as ``refill`` does of the plain ones."""
+        high, settled = self.ledger.stored_high, self.ledger.settled_high
+        self.ledger.end_parcels(self.lanes.refill(line, wanted, backlog, high, settled))
 
     # -- cancel and retry, hold and release --
 

@@ -26,12 +26,12 @@ from collections.abc import Iterable
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
-from jobd.model.job import Job, Parcel, Record
+from jobd.model.job import Job, Record
 from jobd.model.lane import Gate, gates_of, parse_lane, span_of, words_of
 from jobd.model.options import HIGHEST
 from jobd.model.queues import DEFAULT
 from jobd.model.states import State
-from jobd.scheduler.batch import Submission
+from jobd.scheduler.batch import Backlog, Submission
 from jobd.scheduler.queues import Queues
 
 if TYPE_CHECKING:
@@ -630,23 +630,17 @@ class Lanes:
                 found.append((line, min(REFILL, self._share() - len(line.ids))))
         return found
 
-    def refill(  # noqa: PLR0913, PLR0917  # what was found, and what it means
-        self,
-        line: Line,
-        wanted: int,
-        parcels: list[Parcel],
-        rows: dict[int, Job | None],
-        reached: int,
-        high: int,
-        settled: int,
+    def refill(
+        self, line: Line, wanted: int, backlog: Backlog, high: int, settled: int
     ) -> list[int]:
-        """Take in what the store has of a lane between its cursor and ``reached``.
+        """Take in what the store has of a lane from its cursor on, so many jobs at most.
 
         All that is stored goes up to ``high``; what was left to the store up to the id
         ``settled`` is there, or never will be.  Returns the parcels that hold nothing any more.
         """
         window, found = self._window, list[Job]()
-        ended = window.unpack(parcels, rows, found.append)
+        ended = window.unpack(backlog, found.append)
+        _, rows, reached = backlog
         found += [
             job for number, job in rows.items() if job is not None and number not in self._jobs
         ]

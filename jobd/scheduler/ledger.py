@@ -72,6 +72,17 @@ class Ledger:
         if lease.open <= 0 and self.batch.leases.pop(lease.id, None) is None:
             self.batch.ended_leases.append(lease.id)
 
+    def end_parcels(self, firsts: list[int]) -> None:
+        """These parcels hold nothing any more: have them deleted."""
+        if firsts:
+            self.batch.ended_parcels += firsts
+            self.batch.urgent = True
+
+    @property
+    def settled_high(self) -> int:
+        """Up to which id every job is in the store, or never will be."""
+        return self.stored_high if self.submissions else self.next_id - 1
+
     def is_unsettled(self, number: int) -> bool:
         """Whether a change of this job is not durable yet."""
         flying = self.in_flight

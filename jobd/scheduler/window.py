@@ -13,8 +13,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from jobd.model.job import Job, Parcel, Record
+from jobd.model.job import Job, Record
 from jobd.model.states import State
+from jobd.scheduler.batch import Backlog
 from jobd.scheduler.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -163,14 +164,14 @@ class Window:
             and self.cursor < stored_high
         )
 
-    def refill(self, parcels: list[Parcel], rows: dict[int, Job | None], reached: int) -> list[int]:
-        """Take in what the store has between ``cursor`` and ``reached``.
+    def refill(self, backlog: Backlog) -> list[int]:
+        """Take in what the store has from ``cursor`` on.
 
-        ``rows`` has the jobs with rows of their own: the job if it is queued, else None.
         Returns the parcels (by first id) that hold nothing any more.
         """
         before = len(self.jobs)
-        ended = self.unpack(parcels, rows, self._append)
+        ended = self.unpack(backlog, self._append)
+        _, rows, reached = backlog
         for number, row in rows.items():
             if row is not None and number not in self.jobs:
                 self.push(row)
@@ -181,16 +182,15 @@ class Window:
         self.cursor = max(self.cursor, reached)
         return ended
 
-    def unpack(
-        self, parcels: list[Parcel], rows: dict[int, Job | None], append: Callable[[Job], None]
-    ) -> list[int]:
+    def unpack(self, backlog: Backlog, append: Callable[[Job], None]) -> list[int]:
         """Make jobs of parcels that are not in memory and have no rows, for ``append`` to take in.
 
         Returns the parcels (by first id) that hold nothing any more.
         """
+        parcels = backlog.parcels
         for parcel in parcels:
             for record in parcel.records:
-                self._unpack(record, rows, append)
+                self._unpack(record, backlog.rows, append)
                 parcel.open += record.open > 0
             parcel.records = []
         return [parcel.first for parcel in parcels if not parcel.open]

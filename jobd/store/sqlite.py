@@ -26,7 +26,7 @@ from jobd.model.options import Policy
 from jobd.model.queues import Override
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import WIDTH, Event, State
-from jobd.scheduler.batch import Batch, Change
+from jobd.scheduler.batch import Backlog, Batch, Change
 from jobd.store import files
 
 
@@ -402,14 +402,8 @@ class Store:
             raise _translate(error) from error
         return found
 
-    def backlog(
-        self, cursor: int, high: int, wanted: int, lane: str = ""
-    ) -> tuple[list[Parcel], dict[int, Job | None], int]:
-        """Return what lies between ``cursor`` and the id ``high`` in a lane, for about ``wanted`` jobs.
-
-        That is: parcels, the jobs among them with rows of their own (the job if it is queued,
-        else None), and the id up to which this is complete.
-        """
+    def backlog(self, cursor: int, high: int, wanted: int, lane: str = "") -> Backlog:
+        """Return what lies between ``cursor`` and the id ``high`` in a lane, for about ``wanted`` jobs."""
         own, high = self._own_rows(cursor, high, wanted, lane)
         parcels: list[Parcel] = []
         reached, found, size = cursor, 0, 0
@@ -433,7 +427,7 @@ class Store:
             in_parcel = "SELECT id FROM jobs WHERE id BETWEEN ? AND ?"
             rows.update((r[0], None) for r in self._all(in_parcel, (parcel.first, parcel.last)))
         rows.update((job.id, job) for job in own if job.id <= reached)
-        return parcels, rows, reached
+        return Backlog(parcels, rows, reached)
 
     def _own_rows(self, cursor: int, high: int, most: int, lane: str) -> tuple[list[Job], int]:
         """Return queued jobs of a lane with rows of their own, and the id up to which these are all."""

@@ -578,7 +578,7 @@ class TestEdges:
         writer.commit()
         assert store.blocked(0, 9) == [1]
         assert store.aborted(0, 9) == [(2, 7), (3, 0)]
-        assert store.backlog(0, 3, 9)[1] == {1: None, 2: None, 3: None}
+        assert store.backlog(0, 3, 9).rows == {1: None, 2: None, 3: None}
         found = store.job(1)
         assert found is not None
         assert (found.inputs, found.after) == ([7, 8], [(9, When.FAILED)])

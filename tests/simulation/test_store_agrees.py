@@ -17,11 +17,11 @@ from fake_store import FakeStore
 from simulation import Simulation
 
 from jobd.model.edges import When
-from jobd.model.job import Attempt, Job, Lease, Parcel
+from jobd.model.job import Attempt, Job, Lease
 from jobd.model.queues import Override
 from jobd.model.selector import Selector
 from jobd.model.states import State
-from jobd.scheduler.batch import Batch
+from jobd.scheduler.batch import Backlog, Batch
 from jobd.store import Store, sqlite
 
 T = TypeVar("T")
@@ -94,9 +94,7 @@ class BothStores(FakeStore):
         """Compare the earlier attempts of a job."""
         return self._same(super().attempts(number), self.real.attempts(number))
 
-    def backlog(
-        self, cursor: int, high: int, wanted: int, lane: str = ""
-    ) -> tuple[list[Parcel], dict[int, Job | None], int]:
+    def backlog(self, cursor: int, high: int, wanted: int, lane: str = "") -> Backlog:
         """Compare what is loaded of the queue."""
         ours = super().backlog(cursor, high, wanted, lane)
         theirs = self.real.backlog(cursor, high, wanted, lane)
@@ -186,7 +184,7 @@ class BothStores(FakeStore):
         return theirs
 
 
-def _plain(answer: tuple[list[Parcel], dict[int, Job | None], int]) -> object:
+def _plain(answer: Backlog) -> object:
     """Return a backlog without the links between its parts, which lead round in circles."""
     parcels, rows, reached = answer
     return (

@@ -54,7 +54,7 @@ class Bench:
         for _ in range(3):
             if scheduler.wants_refill():
                 window, high = scheduler.window, scheduler.ledger.stored_high
-                scheduler.refill(*self.store.backlog(window.cursor, high, 100))
+                scheduler.refill(self.store.backlog(window.cursor, high, 100))
             effects = scheduler.take_effects()
             self.worker = (effects.spawn or [self.worker])[-1]
             self.told += [reply for _, reply in effects.replies]

@@ -20,7 +20,7 @@ from jobd.model.options import Policy
 from jobd.model.queues import DEFAULT, Override
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, WIDTH, State
-from jobd.scheduler.batch import Batch
+from jobd.scheduler.batch import Backlog, Batch
 
 SCAN = 5
 """Ids that one question looks at."""
@@ -320,10 +320,8 @@ class FakeStore:
         """Return the earlier attempts of a job, the first one first."""
         return [self.records[key] for key in sorted(self.records) if key[0] == number]
 
-    def backlog(
-        self, cursor: int, high: int, wanted: int, lane: str = ""
-    ) -> tuple[list[Parcel], dict[int, Job | None], int]:
-        """Return what lies beyond ``cursor``: parcels, rows, and the id up to which that is all."""
+    def backlog(self, cursor: int, high: int, wanted: int, lane: str = "") -> Backlog:
+        """Return what lies beyond ``cursor``."""
         own = [n for n, row in self.live.items() if cursor < n <= high and _waits_in(row, lane)]
         own.sort()
         high = own[wanted - 1] if len(own) >= wanted else high
@@ -345,7 +343,7 @@ class FakeStore:
                 rows[number] = _as_read(job)
             elif any(p.first <= number <= p.last for p in parcels):
                 rows[number] = None
-        return parcels, rows, reached
+        return Backlog(parcels, rows, reached)
 
     def lanes(self, after: str, before: str, limit: int) -> list[str]:
         """Return the first lanes between these two texts in which jobs wait."""

@@ -105,8 +105,8 @@ class Hall:
                 found = self.store.lanes(*between, module.SCAN)
                 lanes.scanned(found, is_all=len(found) < module.SCAN)
             for line, wanted in lanes.thirsty(high, high):
-                found_jobs = self.store.backlog(line.cursor, high, wanted, line.text)
-                lanes.refill(line, wanted, *found_jobs, high, high)
+                backlog = self.store.backlog(line.cursor, high, wanted, line.text)
+                lanes.refill(line, wanted, backlog, high, high)
 
 
 # -- lanes as texts --

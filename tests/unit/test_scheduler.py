@@ -125,7 +125,7 @@ class Desk:
     def refill(self, wanted: int = 4) -> None:
         """Load more of the queue, as the loop does."""
         cursor, high = self.scheduler.window.cursor, self.scheduler.ledger.stored_high
-        self.scheduler.refill(*self.store.backlog(cursor, high, wanted))
+        self.scheduler.refill(self.store.backlog(cursor, high, wanted))
         self.act()
 
     def job(self, number: int) -> Job:
@@ -1975,7 +1975,7 @@ def test_many_jobs_of_one_submit_are_packed_and_loaded_as_there_is_room(
         for line, wanted in desk.scheduler.thirsty_lanes():
             high = desk.scheduler.ledger.stored_high
             backlog = desk.store.backlog(line.cursor, high, wanted, line.text)
-            desk.scheduler.refill_lane(line, wanted, *backlog)
+            desk.scheduler.refill_lane(line, wanted, backlog)
         assert len(desk.scheduler.window.jobs) <= 22
         desk.act()
     assert other in started[:2]
