@@ -658,6 +658,7 @@ def _is_plain(job: Job) -> bool:
         and not (job.crashes or job.due_at)
         and job.policy is None
         and job.inputs is None
+        and job.after is None
         and not _has_detail(job)
     )
 

@@ -702,6 +702,15 @@ class TestWriting:
         assert store.counts()[State.FAILED] == sum(job.state is State.FAILED for job in odd) > 0
         assert store.submit_of(key(1)) == (1, 3 * sqlite.ROWS)
 
+    def test_a_job_keeps_what_it_came_after(self, store: Store, writer: Writer) -> None:
+        """Also one that had not to wait, and has ended before it was stored."""
+        source, job = end(writer.submit()[0]), end(writer.submit()[0])
+        source.value = job.value = b"j1"
+        job.after = [(source.id, When.SUCCEEDED)]
+        writer.change(source, job)
+        writer.commit()
+        assert picture(store.job(job.id)) == picture(job)
+
     def test_a_row_is_changed(self, store: Store, writer: Writer) -> None:
         """Job and submit stay what they were; the counts follow."""
         (job,) = writer.submit()
