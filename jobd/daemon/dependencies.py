@@ -275,7 +275,7 @@ class Dependencies:
     def retry(self, job: Job) -> str:
         """Open another round of a job that has ended without a result; return the answer."""
         scheduler = self._scheduler
-        if scheduler.is_unsettled(job.id):
+        if scheduler.control.is_unsettled(job.id):
             return "has not ended"
         taken = self._daemon.keys.taken(job)
         if taken:
@@ -287,8 +287,8 @@ class Dependencies:
                 return self._refusal(never)
             is_waiting = self._is_waiting(job)
             if is_waiting or job.state is State.ABORTED:
-                return scheduler.revive(self._load(job), is_waiting=is_waiting)
-        return scheduler.retry(self._load(job))
+                return scheduler.control.revive(self._load(job), is_waiting=is_waiting)
+        return scheduler.control.retry(self._load(job))
 
     def _refusal(self, never: Job) -> str:
         """Return the answer to a retry of a job that still can never start."""

@@ -319,7 +319,7 @@ class Daemon:
         for number in due:
             job = jobs.get(number) or stored.get(number)
             if job is not None:
-                scheduler.fire(job)
+                scheduler.control.fire(job)
 
     def _flush(self) -> None:
         """Send what was gathered for clients and workers."""

@@ -671,7 +671,7 @@ class Requests:
         def change(job: Job) -> str:
             if job.state >= ENDED and job.id not in scheduler.window.jobs:
                 return "already finished"
-            return scheduler.cancel(
+            return scheduler.control.cancel(
                 scheduler.window.load(job),
                 request.reason,
                 only_waiting=request.only_waiting,
@@ -689,7 +689,7 @@ class Requests:
                     return "already finished"
                 if job.state is State.HELD:
                     return "held"
-            return scheduler.hold(scheduler.window.load(job))
+            return scheduler.control.hold(scheduler.window.load(job))
 
         yield from self._change(peer, request.rid, request.selector, change)
 
@@ -699,7 +699,7 @@ class Requests:
         def change(job: Job) -> str:
             if job.id not in scheduler.window.jobs and job.state is not State.HELD:
                 return "already finished" if job.state >= ENDED else "is not held"
-            return scheduler.release(scheduler.window.load(job))
+            return scheduler.control.release(scheduler.window.load(job))
 
         yield from self._change(peer, request.rid, request.selector, change)
 

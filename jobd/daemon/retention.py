@@ -81,4 +81,4 @@ class Retention:
         job = None if number in scheduler.window.jobs else self._daemon.store.job(number)
         if job is not None:  # else somebody takes it at this moment
             self._daemon.payloads.release(job.value)
-            scheduler.consume(scheduler.window.load(job), EXPIRED)
+            scheduler.control.consume(scheduler.window.load(job), EXPIRED)

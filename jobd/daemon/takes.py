@@ -95,7 +95,7 @@ class Takes:
                 raise _taken(number)
             self._offers.pop(number, None)
             self._daemon.payloads.release(job.value, job)
-            scheduler.consume(scheduler.window.load(job), tombstone)
+            scheduler.control.consume(scheduler.window.load(job), tombstone)
             for other, waiting in offer.waiting if offer else ():
                 scheduler.answer(other, refusal(waiting.rid, _taken(number)))
         scheduler.answer(peer, Accepted(request.rid))

@@ -26,10 +26,11 @@ from jobd.model.messages import INLINE_BYTES, Ended, Reply, Stuck, Submitted, re
 from jobd.model.orders import GiveBack, Lent, Produced, Recorded, Retire
 from jobd.model.queues import Override
 from jobd.model.states import ENDED, Event, State, transition
-from jobd.scheduler import lending, timers
-from jobd.scheduler.aftermath import Aftermath, attempt_of
+from jobd.scheduler import lending
+from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
+from jobd.scheduler.control import Control
 from jobd.scheduler.dispatch import STALL_US, Dispatch
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
@@ -103,6 +104,16 @@ class Scheduler:
         )
         self.draining = False
         self.stops = Stops(self.ledger, self.streams, self.workers, options.kill_grace_us)
+        self.control = Control(
+            self.ledger,
+            self.window,
+            self.timers,
+            self.blocked,
+            self.streams,
+            self.stops,
+            self.succession,
+            self.aftermath,
+        )
         self._effects = Effects()
         self.dispatch = Dispatch(
             boot,
@@ -312,80 +323,7 @@ class Scheduler:
         high, settled = self.ledger.stored_high, self.ledger.settled_high
         self.ledger.end_parcels(self.lanes.refill(line, wanted, backlog, high, settled))
 
-    # -- cancel and retry, hold and release --
-
-    def cancel(
-        self, job: Job, reason: str, *, only_waiting: bool = False, grace_us: int | None = None
-    ) -> str:
-        """Cancel a job that is in memory; return what is answered once that is stored.
-
-        With ``only_waiting`` one that a worker has in hand, or ahead, goes on.  ``grace_us`` is
-        the time between TERM and KILL, instead of the job's own; a later cancel can shorten it.
-        """
-        if job.state >= ENDED:
-            if self.succession.confirm(job.id) is None:
-                return "already finished"
-            job.cause = reason or job.cause
-            self.ledger.store(job)
-            return "cancelled"
-        if job.state is State.RUNNING and only_waiting:
-            return "is running"
-        if reason or job.stop is not Event.CANCEL:  # else why it was cancelled first is kept
-            job.cause = reason
-        if job.state is State.BLOCKED:
-            self.blocked.leave(job)
-        if job.state <= State.QUEUED:
-            self.aftermath.finish(job, Event.CANCEL)
-            return "cancelled"
-        if grace_us is not None:
-            self.stops.set_grace(job, grace_us)
-        self.stops.stop(job, Event.CANCEL)
-        return "stopping"
-
-    def retry(self, job: Job) -> str:
-        """Queue a job again that has ended without a result; return the answer."""
-        if job.state < ENDED or self.is_unsettled(job.id):
-            return "has not ended"
-        if job.state is State.SUCCEEDED:
-            return "already succeeded"
-        self.blocked.restarted(job.id)
-        if job.started_at or job.state not in (State.CANCELLED, State.EXPIRED):
-            # Over before it started, it has no attempt to keep; its number may be another's.
-            job.earlier = [*(job.earlier or ()), attempt_of(job, job.state)]
-        job.state = transition(job.state, Event.RETRY)
-        job.crashes, job.failures, job.cause, job.stop, job.grace_us = 0, 0, "", None, None
-        job.error, job.value, job.log, job.usage = None, None, None, None
-        job.started_at = job.ended_at = 0
-        self.streams.restart(job.id)
-        self.blocked.ready(job, at_once=True)  # whatever its time was: somebody wants it now
-        return "queued again"
-
-    def hold(self, job: Job) -> str:
-        """Set a job aside that is in memory; return the answer."""
-        if job.id in self.succession.pending:
-            return job.cause
-        if job.state >= ENDED:
-            return "already finished"
-        if job.state is State.RUNNING:
-            return "is running"
-        if job.state is not State.HELD:
-            self.blocked.hold(job)
-        return "held"
-
-    def release(self, job: Job) -> str:
-        """Let a job go that is in memory; return the answer."""
-        if job.id in self.succession.pending:
-            return job.cause
-        if job.state >= ENDED:
-            return "already finished"
-        if job.state is not State.HELD:
-            return "is running" if job.state is State.RUNNING else "is not held"
-        if 0 < job.due_at <= self._wall:
-            self.fire(job)
-        if job.state >= ENDED:
-            return "has expired"
-        self.blocked.let_go(job)
-        return "released"
+    # -- what the clock does --
 
     def due(self) -> list[int]:
         """Return jobs whose time has come, as it seems; each is to be loaded, for ``fire``."""
@@ -397,46 +335,6 @@ class Scheduler:
 
     def _may_fire(self) -> bool:
         return not self.draining and len(self.ledger.batch.jobs) < UNSTORED
-
-    def fire(self, job: Job) -> None:
-        """Do to a job, in memory or as it is stored, what its time has come for, if it has."""
-        if not 0 < job.due_at <= self._wall or job.state is State.RUNNING:
-            return
-        job = self.window.load(job)
-        expires_at = timers.expires_at(job)
-        can_wait = job.state in (State.SCHEDULED, State.HELD)
-        if not can_wait or 0 < expires_at <= self._wall:
-            self._expire(job)
-            return
-        job.due_at = expires_at
-        if expires_at:
-            self.timers.add(job)
-        if job.state is State.HELD:
-            self.ledger.store(job)
-        else:
-            job.state = transition(job.state, Event.DUE)
-            self.blocked.ready(job)
-
-    def _expire(self, job: Job) -> None:
-        if job.state is State.BLOCKED:
-            self.blocked.leave(job)
-        self.aftermath.finish(job, Event.EXPIRE)
-
-    def revive(self, job: Job, *, is_waiting: bool) -> str:
-        """Open another round of a job that never ran, because of others; return the answer."""
-        if self.is_unsettled(job.id):
-            return "has not ended"
-        self.blocked.revive(job, is_waiting=is_waiting)
-        return "queued again"
-
-    def is_unsettled(self, number: int) -> bool:
-        """Whether what has become of this job is not durable, or not everybody was told."""
-        return self.ledger.is_unsettled(number) or self.blocked.is_settling(number)
-
-    def consume(self, job: Job, tombstone: bytes) -> None:
-        """Replace the value of a job that has succeeded; it is in memory."""
-        job.value = tombstone
-        self.ledger.store(job)
 
     # -- queues --
 

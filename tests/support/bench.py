@@ -50,7 +50,7 @@ class Bench:
         for number in due:
             job = scheduler.window.jobs.get(number) or stored.get(number)
             if job is not None:
-                scheduler.fire(job)
+                scheduler.control.fire(job)
         for _ in range(3):
             if scheduler.wants_refill():
                 window, high = scheduler.window, scheduler.ledger.stored_high

@@ -134,7 +134,7 @@ def test_a_job_that_waits_for_its_retry_can_be_cancelled(bench: Bench) -> None:
     number = bench.submit(retries=5, backoff="fixed:10s")
     bench.end(number)
     job = bench.scheduler.window.load(bench.row(number))
-    assert bench.scheduler.cancel(job, "enough") == "cancelled"
+    assert bench.scheduler.control.cancel(job, "enough") == "cancelled"
     bench.turn(60.0)
     assert (bench.row(number).state, bench.row(number).due_at) == (State.CANCELLED, 0)
     assert bench.scheduler.wake_at() is None
@@ -233,7 +233,10 @@ def test_an_expired_job_may_be_retried_and_does_not_expire_again(bench: Bench) -
     bench.submit()
     number = bench.submit(expires=10)
     bench.turn(10.0)
-    assert bench.scheduler.retry(bench.scheduler.window.load(bench.row(number))) == "queued again"
+    assert (
+        bench.scheduler.control.retry(bench.scheduler.window.load(bench.row(number)))
+        == "queued again"
+    )
     bench.turn(100.0)
     assert bench.row(number).state is State.QUEUED
     assert bench.store.attempts(number) == [], "it had none"
@@ -307,7 +310,7 @@ def test_no_more_jobs_expire_than_the_disk_keeps_up_with(
     for _ in range(2):
         assert scheduler.has_due()
         for number in scheduler.due():
-            scheduler.fire(bench.row(number))
+            scheduler.control.fire(bench.row(number))
     assert (scheduler.due(), scheduler.has_due(), scheduler.wake_at()) == ([], False, None)
     bench.turn()
     assert scheduler.has_due()

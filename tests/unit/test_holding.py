@@ -23,14 +23,14 @@ def load(bench: Bench, number: int) -> Job:
 
 def hold(bench: Bench, number: int) -> str:
     """Hold a job, and store that."""
-    answer = bench.scheduler.hold(load(bench, number))
+    answer = bench.scheduler.control.hold(load(bench, number))
     bench.turn()
     return answer
 
 
 def release(bench: Bench, number: int) -> str:
     """Release a job, and store that."""
-    answer = bench.scheduler.release(load(bench, number))
+    answer = bench.scheduler.control.release(load(bench, number))
     bench.turn()
     return answer
 
@@ -61,10 +61,14 @@ def test_what_runs_or_is_over_cannot_be_held_nor_released(bench: Bench) -> None:
     """The answer says why."""
     number = bench.submit()
     job = bench.scheduler.window.jobs[number]
-    assert bench.scheduler.hold(job) == bench.scheduler.release(job) == "is running"
+    assert bench.scheduler.control.hold(job) == bench.scheduler.control.release(job) == "is running"
     bench.end(number, None)
     job = bench.row(number)
-    assert bench.scheduler.hold(job) == bench.scheduler.release(job) == "already finished"
+    assert (
+        bench.scheduler.control.hold(job)
+        == bench.scheduler.control.release(job)
+        == "already finished"
+    )
 
 
 def test_a_submit_may_hold_its_jobs_from_the_start(bench: Bench) -> None:
@@ -81,7 +85,7 @@ def test_a_submit_may_hold_its_jobs_from_the_start(bench: Bench) -> None:
 def test_a_held_job_can_be_cancelled_and_its_watchers_are_told(bench: Bench) -> None:
     """The watch outlives its time in the store."""
     number = bench.submit(hold=True)
-    assert bench.scheduler.cancel(load(bench, number), "no more") == "cancelled"
+    assert bench.scheduler.control.cancel(load(bench, number), "no more") == "cancelled"
     bench.turn()
     assert bench.row(number).state is State.CANCELLED
     assert [told.id for told in bench.told if isinstance(told, Ended)] == [number]

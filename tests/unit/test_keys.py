@@ -128,7 +128,7 @@ def test_a_key_is_taken_until_its_job_has_ended(desk: Desk) -> None:
     desk.submit(key="other")
     assert desk.ask() == 0
     job = desk.scheduler.window.load(desk.row(first))
-    desk.scheduler.cancel(job, "no")
+    desk.scheduler.control.cancel(job, "no")
     assert desk.ask() > first, "it is free before that end is stored"
 
 
@@ -199,13 +199,13 @@ def test_who_is_not_on_record_yet_is_named_once_it_is(desk: Desk) -> None:
 def test_a_retry_that_is_not_stored_yet_holds_back_the_answers_about_it(desk: Desk) -> None:
     """And they come before its end, which a client would else take for that of a job it does not know."""
     first = desk.new()
-    desk.scheduler.cancel(desk.scheduler.window.load(desk.row(first)), "no")
+    desk.scheduler.control.cancel(desk.scheduler.window.load(desk.row(first)), "no")
     desk.heard()
-    desk.scheduler.retry(desk.scheduler.window.load(desk.row(first)))
+    desk.scheduler.control.retry(desk.scheduler.window.load(desk.row(first)))
     assert desk.ask() == 0
     assert not desk.replies
     desk.scheduler.window.watch(b"peer", first)
-    desk.scheduler.cancel(desk.scheduler.window.load(desk.row(first)), "no")
+    desk.scheduler.control.cancel(desk.scheduler.window.load(desk.row(first)), "no")
     desk.told.clear()
     desk.turn()
     assert [type(told).__name__ for told in desk.told] == ["Submitted", "Ended"]
@@ -216,7 +216,7 @@ def test_a_submit_that_comes_again_gets_the_same_answer(desk: Desk) -> None:
     first = desk.new()
     uid = b"session." + b"\0" * 8
     assert desk.ask(uid=uid) == 0
-    desk.scheduler.cancel(desk.scheduler.window.load(desk.row(first)), "no")
+    desk.scheduler.control.cancel(desk.scheduler.window.load(desk.row(first)), "no")
     desk.turn()
     desk.heard()
     assert desk.ask(uid=uid) == 0
@@ -372,10 +372,10 @@ def test_a_cancel_of_a_job_that_is_being_replaced_is_for_good(desk: Desk) -> Non
     desk.ask(if_exists="replace")
     desk.take()
     job = desk.scheduler.window.jobs[first]
-    assert desk.scheduler.hold(job).startswith("replaced by")
-    assert desk.scheduler.release(job).startswith("replaced by")
-    assert desk.scheduler.cancel(job, "not wanted") == "cancelled"
-    assert desk.scheduler.cancel(job, "again") == "already finished"
+    assert desk.scheduler.control.hold(job).startswith("replaced by")
+    assert desk.scheduler.control.release(job).startswith("replaced by")
+    assert desk.scheduler.control.cancel(job, "not wanted") == "cancelled"
+    assert desk.scheduler.control.cancel(job, "again") == "already finished"
     desk.lose()
     desk.turn(2.0)
     assert (desk.state(first), desk.row(first).cause) == (State.CANCELLED, "not wanted")
@@ -410,7 +410,7 @@ def test_a_job_whose_key_another_has_is_not_retried() -> None:
     assert taken == f"its key is that of job {second}, which has not ended"
     assert desk.keys.taken(Job(99, b"", 1, "m:f", b"", 0)) == ""
     waits = desk.new("running")
-    desk.scheduler.cancel(desk.scheduler.window.load(desk.row(waits)), "no")
+    desk.scheduler.control.cancel(desk.scheduler.window.load(desk.row(waits)), "no")
     desk.turn()
     assert desk.keys.taken(desk.row(waits)) == "", "it runs when the other does not"
 
@@ -418,7 +418,7 @@ def test_a_job_whose_key_another_has_is_not_retried() -> None:
 def test_while_a_key_changes_hands_nobody_else_gets_it_back(desk: Desk) -> None:
     """Should the commit fail, the one that is being replaced has it."""
     old = desk.new()
-    desk.scheduler.cancel(desk.scheduler.window.load(desk.row(old)), "no")
+    desk.scheduler.control.cancel(desk.scheduler.window.load(desk.row(old)), "no")
     desk.turn()
     desk.new()
     desk.ask(if_exists="replace")

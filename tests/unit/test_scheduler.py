@@ -887,7 +887,7 @@ def test_a_worker_whose_job_was_stopped_is_replaced_without_a_wait(desk: Desk) -
     desk.act()
     desk.commit()
     for number in numbers:
-        desk.scheduler.cancel(desk.job(number), "")
+        desk.scheduler.control.cancel(desk.job(number), "")
         desk.end(number, verdict=Verdict.STOPPED)
     for uid in list(desk.spawned):
         desk.die(uid)
@@ -902,7 +902,7 @@ def test_a_queued_job_is_cancelled_on_the_spot(desk: Desk) -> None:
     """It never runs."""
     *_, number = desk.submit(3)
     desk.act()
-    assert desk.scheduler.cancel(desk.job(number), "a whim") == "cancelled"
+    assert desk.scheduler.control.cancel(desk.job(number), "a whim") == "cancelled"
     desk.commit()
     row = desk.row(number)
     assert (row.state, row.cause, row.attempt) == (State.CANCELLED, "a whim", 0)
@@ -915,7 +915,7 @@ def test_a_running_job_is_told_to_stop_and_then_killed(desk: Desk) -> None:
     (number,) = desk.submit()
     desk.act()
     uid = desk.holder(number)
-    assert desk.scheduler.cancel(desk.job(number), "") == "stopping"
+    assert desk.scheduler.control.cancel(desk.job(number), "") == "stopping"
     desk.act()
     assert desk.told_to(uid, StopJob) == [StopJob(number, 1)]
     desk.act(desk.options.kill_grace_us - 1)
@@ -933,8 +933,8 @@ def test_a_cancel_of_what_waits_leaves_alone_what_runs(desk: Desk) -> None:
     running, *_, waiting = desk.submit(3)
     desk.act()
     uid = desk.holder(running)
-    assert desk.scheduler.cancel(desk.job(running), "no", only_waiting=True) == "is running"
-    assert desk.scheduler.cancel(desk.job(waiting), "no", only_waiting=True) == "cancelled"
+    assert desk.scheduler.control.cancel(desk.job(running), "no", only_waiting=True) == "is running"
+    assert desk.scheduler.control.cancel(desk.job(waiting), "no", only_waiting=True) == "cancelled"
     desk.act()
     assert desk.told_to(uid, StopJob) == []
     desk.end(running)
@@ -947,9 +947,9 @@ def test_a_second_cancel_does_not_prolong_the_first(desk: Desk) -> None:
     """The deadline stands, and the worker is told once."""
     (number,) = desk.submit()
     desk.act()
-    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.control.cancel(desk.job(number), "")
     desk.act(desk.options.kill_grace_us - 1)
-    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.control.cancel(desk.job(number), "")
     desk.act(1)
     assert len(desk.killed) == 1
     assert len(desk.told_to(desk.holder(number), StopJob)) == 1
@@ -961,7 +961,7 @@ def test_a_cancel_can_say_its_grace(desk: Desk, grace_us: int) -> None:
     (number,) = desk.submit()
     desk.act()
     uid = desk.holder(number)
-    assert desk.scheduler.cancel(desk.job(number), "", grace_us=grace_us) == "stopping"
+    assert desk.scheduler.control.cancel(desk.job(number), "", grace_us=grace_us) == "stopping"
     if grace_us:
         desk.act(grace_us - 1)
         assert desk.killed == []
@@ -981,9 +981,9 @@ def test_a_later_cancel_can_only_hasten(desk: Desk, first: int | None) -> None:
     """The shorter grace wins, whichever came first, and the reason of the first is kept."""
     (number,) = desk.submit()
     desk.act()
-    desk.scheduler.cancel(desk.job(number), "why", grace_us=first)
-    desk.scheduler.cancel(desk.job(number), "", grace_us=100)
-    desk.scheduler.cancel(desk.job(number), "", grace_us=600_000_000)
+    desk.scheduler.control.cancel(desk.job(number), "why", grace_us=first)
+    desk.scheduler.control.cancel(desk.job(number), "", grace_us=100)
+    desk.scheduler.control.cancel(desk.job(number), "", grace_us=600_000_000)
     desk.act(99)
     assert desk.killed == []
     desk.act(1)
@@ -997,12 +997,12 @@ def test_the_grace_of_a_cancel_is_stored_and_ends_with_the_round(desk: Desk) -> 
     (number,) = desk.submit()
     desk.act()
     desk.commit()
-    desk.scheduler.cancel(desk.job(number), "", grace_us=7)
+    desk.scheduler.control.cancel(desk.job(number), "", grace_us=7)
     desk.commit()
     assert desk.row(number).grace_us == 7
     desk.end(number, verdict=Verdict.STOPPED)
     desk.commit()
-    desk.scheduler.retry(desk.scheduler.window.load(desk.row(number)))
+    desk.scheduler.control.retry(desk.scheduler.window.load(desk.row(number)))
     assert desk.job(number).grace_us is None
 
 
@@ -1013,7 +1013,7 @@ def test_a_job_that_was_handed_ahead_is_cancelled_without_a_kill(desk: Desk) -> 
     third = desk.submit(1, "m:short")[0]
     desk.act()
     uid = desk.holder(third)
-    assert desk.scheduler.cancel(desk.job(third), "", grace_us=0) == "stopping"
+    assert desk.scheduler.control.cancel(desk.job(third), "", grace_us=0) == "stopping"
     desk.act()
     assert desk.told_to(uid, StopJob) == [StopJob(third, 1)]
     desk.scheduler.given_back(uid, [(third, 1)])
@@ -1028,7 +1028,7 @@ def test_a_cancel_that_came_too_late_changes_nothing(desk: Desk) -> None:
     """The job had returned before it was told: what it returned is its end."""
     (number,) = desk.submit()
     desk.act()
-    desk.scheduler.cancel(desk.job(number), "why")
+    desk.scheduler.control.cancel(desk.job(number), "why")
     desk.end(number)
     desk.commit()
     assert (desk.row(number).state, desk.row(number).cause) == (State.SUCCEEDED, "")
@@ -1038,7 +1038,7 @@ def test_a_job_that_raises_while_it_is_stopped_is_cancelled(desk: Desk) -> None:
     """The signal made it raise."""
     (number,) = desk.submit()
     desk.act()
-    desk.scheduler.cancel(desk.job(number), "why")
+    desk.scheduler.control.cancel(desk.job(number), "why")
     desk.end(number, verdict=Verdict.RAISED)
     desk.commit()
     assert (desk.row(number).state, desk.row(number).cause) == (State.CANCELLED, "why")
@@ -1051,7 +1051,7 @@ def test_a_cancel_is_not_lost_with_the_hands_that_had_the_job(desk: Desk, how: s
     numbers = desk.submit(4, "m:short")
     desk.act()
     uid, number = desk.spawned[0], numbers[2]
-    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.control.cancel(desk.job(number), "")
     if how == "death":
         desk.die(uid, numbers[0])
     elif how == "given back":
@@ -1067,7 +1067,7 @@ def test_a_cancel_of_a_running_job_is_stored_before_it_is_answered(desk: Desk) -
     (number,) = desk.submit()
     desk.act()
     desk.commit()
-    desk.scheduler.cancel(desk.job(number), "why")
+    desk.scheduler.control.cancel(desk.job(number), "why")
     desk.scheduler.answer(PEER, Accepted(9))
     desk.write()
     desk.act()
@@ -1084,7 +1084,7 @@ def test_an_ended_job_cannot_be_cancelled(desk: Desk) -> None:
     (number,) = desk.submit()
     desk.act()
     desk.end(number)
-    assert desk.scheduler.cancel(desk.job(number), "") == "already finished"
+    assert desk.scheduler.control.cancel(desk.job(number), "") == "already finished"
 
 
 # -- retry --
@@ -1101,7 +1101,7 @@ def test_a_retry_opens_a_new_round_and_keeps_the_end_of_the_last(verdict: int) -
     desk.end(number, verdict=verdict)
     desk.commit()
     ended = desk.row(number)
-    assert desk.scheduler.retry(desk.scheduler.window.load(ended)) == "queued again"
+    assert desk.scheduler.control.retry(desk.scheduler.window.load(ended)) == "queued again"
     desk.act()
     desk.commit()
     again = desk.row(number)
@@ -1117,18 +1117,18 @@ def test_a_success_is_not_retried(desk: Desk) -> None:
     desk.act()
     desk.end(number)
     desk.commit()
-    assert desk.scheduler.retry(desk.row(number)) == "already succeeded"
+    assert desk.scheduler.control.retry(desk.row(number)) == "already succeeded"
 
 
 def test_a_job_is_not_retried_before_its_end_is_durable(desk: Desk) -> None:
     """Else the end of this round would never be on record."""
     (number,) = desk.submit()
     desk.act()
-    assert desk.scheduler.retry(desk.job(number)) == "has not ended"
+    assert desk.scheduler.control.retry(desk.job(number)) == "has not ended"
     desk.end(number, verdict=Verdict.RAISED)
-    assert desk.scheduler.retry(desk.job(number)) == "has not ended"
+    assert desk.scheduler.control.retry(desk.job(number)) == "has not ended"
     desk.write()
-    assert desk.scheduler.retry(desk.job(number)) == "has not ended"
+    assert desk.scheduler.control.retry(desk.job(number)) == "has not ended"
 
 
 def test_a_cancel_before_the_start_does_not_overwrite_an_earlier_attempt() -> None:
@@ -1139,9 +1139,9 @@ def test_a_cancel_before_the_start_does_not_overwrite_an_earlier_attempt() -> No
     desk.act()
     desk.commit()
     desk.die(desk.holder(number), number)
-    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.control.cancel(desk.job(number), "")
     desk.commit()
-    desk.scheduler.retry(desk.scheduler.window.load(desk.row(number)))
+    desk.scheduler.control.retry(desk.scheduler.window.load(desk.row(number)))
     desk.commit()
     assert [(a.number, a.state) for a in desk.store.attempts(number)] == [(1, State.CRASHED)]
 
@@ -1224,7 +1224,7 @@ def test_a_cancel_outranks_the_end_of_the_daemon(desk: Desk) -> None:
     """A job that is being cancelled when everything is stopped is cancelled."""
     (number,) = desk.submit()
     desk.act()
-    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.control.cancel(desk.job(number), "")
     desk.scheduler.stop_running()
     desk.scheduler.kill_all()
     desk.act()
@@ -1296,7 +1296,7 @@ def test_an_answer_that_could_not_be_stored_is_told_after_the_next_try(desk: Des
     (number,) = desk.submit()
     desk.act()
     desk.commit()
-    desk.scheduler.cancel(desk.job(number), "")
+    desk.scheduler.control.cancel(desk.job(number), "")
     desk.scheduler.answer(PEER, Accepted(9))
     desk.fail()
     assert Accepted(9) not in desk.told
@@ -1485,7 +1485,7 @@ def test_nothing_is_left_of_a_backlog_that_was_cancelled_whole(small: Desk) -> N
     small.commit()
     for number in numbers[1:]:
         job = small.scheduler.window.jobs.get(number) or small.row(number)
-        small.scheduler.cancel(small.scheduler.window.load(job), "")
+        small.scheduler.control.cancel(small.scheduler.window.load(job), "")
     assert run_all(small) == [1]
     assert small.store.parcels == {}
     assert small.store.tally[State.CANCELLED] == len(numbers) - 1
@@ -1510,7 +1510,7 @@ def test_a_spilled_job_can_be_cancelled(small: Desk) -> None:
     last = numbers[-1]
     assert last not in small.scheduler.window.jobs
     job = small.scheduler.window.load(small.row(last))
-    assert small.scheduler.cancel(job, "") == "cancelled"
+    assert small.scheduler.control.cancel(job, "") == "cancelled"
     small.commit()
     assert [reply.id for reply in small.told if isinstance(reply, Ended)] == [last]
     assert run_all(small) == numbers[:-1]
@@ -1529,7 +1529,7 @@ def test_a_retried_job_waits_in_the_store_when_memory_is_full(small: Desk) -> No
     small.act()
     small.commit()
     for number in failed:
-        small.scheduler.retry(small.scheduler.window.load(small.row(number)))
+        small.scheduler.control.retry(small.scheduler.window.load(small.row(number)))
     small.commit()
     assert not any(number in small.scheduler.window.jobs for number in failed)
     assert sorted(run_all(small)) == [*failed, *range(4, 16)]
@@ -1545,7 +1545,7 @@ def test_cancelled_jobs_do_not_fill_the_window_for_ever(monkeypatch: pytest.Monk
     desk.commit()
     waiting = desk.submit(30)
     for number in waiting[:-1]:
-        desk.scheduler.cancel(desk.job(number), "")
+        desk.scheduler.control.cancel(desk.job(number), "")
     desk.commit()
     desk.end(running, took_us=LONG)
     assert desk.holder(waiting[-1])
@@ -1920,13 +1920,13 @@ def test_whatever_becomes_of_a_job_its_key_is_free_again(way: str) -> None:
         desk.die(desk.holder(first), running=first)
         desk.hire()
     elif way == "stopped":
-        desk.scheduler.cancel(desk.job(first), "")
+        desk.scheduler.control.cancel(desk.job(first), "")
         desk.end(first, verdict=Verdict.STOPPED)
         desk.die(uid)
         desk.hire()
     elif way == "given back":
         desk.scheduler.given_back(uid, [(first, 1)])
-        desk.scheduler.cancel(desk.job(first), "")
+        desk.scheduler.control.cancel(desk.job(first), "")
         desk.act()
     else:
         desk.fail()
@@ -2145,7 +2145,7 @@ def test_what_goes_first_runs_once() -> None:
     desk.end(child, verdict=Verdict.RAISED, took_us=LONG)
     desk.commit()
     row = desk.row(child)
-    assert desk.scheduler.retry(desk.scheduler.window.load(row)) == "queued again"
+    assert desk.scheduler.control.retry(desk.scheduler.window.load(row)) == "queued again"
     desk.commit()
     desk.end(other, took_us=LONG)
     desk.commit()
@@ -2281,7 +2281,7 @@ def test_a_cancel_outranks_a_time_limit(desk: Desk) -> None:
     """A person has said so."""
     number = submit_limited(desk, timeout=2.0)
     desk.act(2_000_000)
-    assert desk.scheduler.cancel(desk.job(number), "enough") == "stopping"
+    assert desk.scheduler.control.cancel(desk.job(number), "enough") == "stopping"
     desk.die(desk.holder(number), number)
     desk.commit()
     assert (desk.row(number).state, desk.row(number).cause) == (State.CANCELLED, "enough")
