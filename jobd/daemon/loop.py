@@ -348,7 +348,7 @@ class Daemon:
         """Whether something is about to come in: what a lone job has come to, or the next question."""
         if self.committer.busy:
             return False
-        return self._comes_back or self.scheduler.batch_is_awaited()
+        return self._comes_back or self.scheduler.commits.is_awaited()
 
     def _spin(self) -> list[tuple[int, int]]:
         """Look for a moment without sleeping."""
@@ -540,15 +540,15 @@ class Daemon:
         """Store what has been gathered, if the disk is free and there is reason to."""
         if self.committer.busy:
             return
-        if self.scheduler.batch_is_due():
+        if self.scheduler.commits.is_due():
             self._write_batch()
-        elif self.scheduler.batch_is_awaited():
+        elif self.scheduler.commits.is_awaited():
             self._begin()  # while the job runs: then there is less to do when it has ended
 
     def _write_batch(self) -> None:
         scheduler = self.scheduler
         error = self._begin()
-        if isinstance(error, StoreBusy) and scheduler.puts_off_storing():
+        if isinstance(error, StoreBusy) and scheduler.commits.puts_off():
             return
         batch = scheduler.take_batch()
         self._burying += self.buried

@@ -1,9 +1,13 @@
-"""What happens next: a pure state machine.
+"""What happens next: a pure state machine, of which this is the face.
 
 Events go in as method calls, after ``begin`` has told the time; effects come
 out of ``take_effects`` (to be done now) and of ``take_batch`` (to be stored, and
 what may be told and done once it is).  No I/O, no clock, no threads, no
 randomness: the same events give the same effects.
+
+Of its parts ``intake`` takes new jobs in, ``dispatch`` hands them to workers, ``control``
+does to them what people and the clock want, and ``commits`` says when to store.  Here is
+what concerns several of them: commits that are over, and what workers report.
 
 Lending.  A job that waits for others does not count: its slot is lent, another
 worker is started if none is idle, and what its own had been handed ahead is asked
@@ -30,6 +34,7 @@ from jobd.scheduler import lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
+from jobd.scheduler.commits import Commits
 from jobd.scheduler.control import Control
 from jobd.scheduler.dispatch import STALL_US, Dispatch
 from jobd.scheduler.effects import Effects
@@ -47,14 +52,6 @@ from jobd.scheduler.window import Window
 
 UNSTORED = 10_000
 """While so many changes wait for the disk, no more jobs become due: they would all be in memory."""
-
-RETRY_STORE_US = 1_000_000
-"""After the disk was full: when to try again."""
-
-LOCKED_US = 3_000_000
-"""How long submits wait for a store that another process has locked, before they are refused."""
-
-RETRY_LOCKED_US = 20_000
 
 
 class Scheduler:
@@ -102,6 +99,7 @@ class Scheduler:
             self.aftermath,
             options.max_queued,
         )
+        self.commits = Commits(self.ledger)
         self.draining = False
         self.stops = Stops(self.ledger, self.streams, self.workers, options.kill_grace_us)
         self.control = Control(
@@ -127,9 +125,6 @@ class Scheduler:
             self._effects,
         )
         self._staff = Staff(boot, options, self.workers)
-        self._store_at = 0
-        self._locked_at = 0
-        self._try_at = 0
         self._now = 0
         self._wall = 0
 
@@ -137,7 +132,8 @@ class Scheduler:
 
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
-        self._now = self.intake.now = self.dispatch.now = self.stops.now = now_us
+        self._now = self.commits.now = self.stops.now = now_us
+        self.intake.now = self.dispatch.now = now_us
         self._wall = self.intake.wall = self.dispatch.wall = wall_us
         self.blocked.wall = self.timers.wall = wall_us
 
@@ -180,7 +176,7 @@ class Scheduler:
         if self.stops.is_used:
             times += self.stops.times()
         if self.ledger.batch:
-            times += self._store_times()
+            times += self.commits.times()
         if not self.draining:
             times += self._staff.times(self._now)
             opens_at = self.lanes.next_at()
@@ -193,38 +189,6 @@ class Scheduler:
 
     # -- the store --
 
-    def _store_times(self) -> list[int]:
-        """Return when the open batch is to be stored, if it is not now."""
-        batch, try_at = self.ledger.batch, self._try_at
-        times = [try_at] if try_at > self._now else []
-        if not batch.urgent:
-            times.append(max(batch.patient_until, try_at))
-        if self._store_at:
-            times.append(max(self._store_at, try_at))
-        return times
-
-    def batch_is_due(self) -> bool:
-        """Whether the open batch should be stored now (given that the disk is free)."""
-        batch = self.ledger.batch
-        if not batch or self._now < self._try_at:
-            return False
-        if self._store_at and not batch.submissions:
-            return self._now >= self._store_at
-        return batch.urgent or self._now >= batch.patient_until
-
-    def batch_is_awaited(self) -> bool:
-        """Whether the open batch is stored as soon as jobs have ended that are about to."""
-        patient = not self.ledger.batch.urgent and not self._store_at
-        return patient and bool(self.ledger.batch) and self._now >= self._try_at
-
-    def puts_off_storing(self) -> bool:
-        """The store is locked by somebody else: whether that is waited for, for a while more."""
-        self._locked_at = self._locked_at or self._now
-        waits = self._now < self._locked_at + LOCKED_US
-        if waits:
-            self._try_at = self._now + RETRY_LOCKED_US
-        return waits
-
     def take_batch(self) -> Batch:
         """Close the open batch; its commit is in flight until ``committed`` or ``not_committed``."""
         return self.ledger.take()
@@ -232,8 +196,7 @@ class Scheduler:
     def committed(self, took_us: float = 0.0) -> None:
         """The batch in flight is durable: tell everybody, and start what waited for it."""
         batch = self.ledger.kept()
-        self._locked_at = 0
-        self._store_at = 0
+        self.commits.succeeded()
         replies = self._effects.replies
         for submission in batch.submissions:
             for peer, rid in submission.tell:
@@ -283,7 +246,7 @@ class Scheduler:
 
     def not_committed(self, error: JobdError) -> None:
         """The batch in flight was rolled back: refuse its submits, keep all else for the next try."""
-        self._store_at = self._now + RETRY_STORE_US
+        self.commits.failed()
         for submission in self.ledger.lost(self.window.jobs):
             self.blocked.forget(submission.first, submission.count)
             in_backlog = submission.in_backlog

@@ -46,7 +46,7 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, core, dispatch, intake, lanes, timers, window
+from jobd.scheduler import Phase, batch, blocked, commits, dispatch, intake, lanes, timers, window
 from jobd.scheduler.queues import queue_of
 
 BORN_US = 1_000_000_000
@@ -273,7 +273,7 @@ class Simulation:
             (batch, "PARCEL_JOBS", parcel_jobs),
             (batch, "PARCEL_BYTES", int(dice() * 50) + 5),
             (intake, "PARCEL_JOBS", parcel_jobs),
-            (core, "LOCKED_US", int(dice() * 500_000)),
+            (commits, "LOCKED_US", int(dice() * 500_000)),
             (dispatch, "CREDIT", int(dice() * 4) + 1),
             (intake, "FEW", int(dice() * 4)),
             (lanes, "JOBS", int(dice() * 8) + 2),

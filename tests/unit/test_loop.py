@@ -26,7 +26,7 @@ class Poller:
 def wait(*, awaited: bool, comes_back: bool, busy: bool = False, ready_at: int = 0) -> Any:
     """Have a loop wait that would sleep for 500 ms; return what it has of itself then."""
     loop = SimpleNamespace(
-        scheduler=SimpleNamespace(batch_is_awaited=lambda: awaited),
+        scheduler=SimpleNamespace(commits=SimpleNamespace(is_awaited=lambda: awaited)),
         committer=SimpleNamespace(busy=busy),
         pool=SimpleNamespace(fds=lambda: ()),
         _comes_back=comes_back,

@@ -27,7 +27,7 @@ from jobd.scheduler import (
     Scheduler,
     Sources,
     batch,
-    core,
+    commits,
     dispatch,
     intake,
     lanes,
@@ -508,9 +508,9 @@ def test_a_short_job_costs_one_commit(desk: Desk) -> None:
     desk.learn("m:short", SHORT)
     (number,) = desk.submit(1, "m:short")
     desk.act()
-    assert not desk.scheduler.batch_is_due()
+    assert not desk.scheduler.commits.is_due()
     desk.end(number)
-    assert desk.scheduler.batch_is_due()
+    assert desk.scheduler.commits.is_due()
     desk.commit()
     assert desk.row(number).state is State.SUCCEEDED
     assert number not in desk.store.packed
@@ -522,10 +522,10 @@ def test_what_comes_later_does_not_prolong_the_wait(desk: Desk) -> None:
     desk.learn("m:short", SHORT)
     desk.submit(1, "m:short")
     desk.act(intake.PATIENCE_US - 1)
-    assert not desk.scheduler.batch_is_due()
+    assert not desk.scheduler.commits.is_due()
     desk.submit(1, "m:short")
     desk.act(1)
-    assert desk.scheduler.batch_is_due()
+    assert desk.scheduler.commits.is_due()
 
 
 def test_what_is_stored_is_not_kept_in_memory_or_stored_again() -> None:
@@ -552,7 +552,7 @@ def test_the_batch_does_not_wait_for_long(desk: Desk) -> None:
     desk.act()
     assert desk.scheduler.wake_at() == desk.now_us + intake.PATIENCE_US
     desk.act(intake.PATIENCE_US)
-    assert desk.scheduler.batch_is_due()
+    assert desk.scheduler.commits.is_due()
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -560,7 +560,7 @@ def test_the_batch_does_not_wait_for_a_job_that_may_be_long(desk: Desk, jobs: in
     """Nor for one that no worker has taken."""
     desk.submit(jobs)
     desk.act()
-    assert desk.scheduler.batch_is_due()
+    assert desk.scheduler.commits.is_due()
 
 
 def test_the_batch_does_not_wait_when_the_workers_have_enough_to_do(desk: Desk) -> None:
@@ -568,7 +568,7 @@ def test_the_batch_does_not_wait_when_the_workers_have_enough_to_do(desk: Desk) 
     desk.learn("m:short", 400)
     desk.submit(50, "m:short")
     desk.act()
-    assert desk.scheduler.batch_is_due()
+    assert desk.scheduler.commits.is_due()
 
 
 def test_a_submit_is_answered_when_it_is_durable_and_not_before(desk: Desk) -> None:
@@ -1337,10 +1337,10 @@ def test_after_a_full_disk_the_next_try_comes_a_second_later(desk: Desk) -> None
     desk.commit()
     desk.end(number)
     desk.fail()
-    assert not desk.scheduler.batch_is_due()
-    assert desk.scheduler.wake_at() == desk.now_us + core.RETRY_STORE_US
-    desk.act(core.RETRY_STORE_US)
-    assert desk.scheduler.batch_is_due()
+    assert not desk.scheduler.commits.is_due()
+    assert desk.scheduler.wake_at() == desk.now_us + commits.RETRY_STORE_US
+    desk.act(commits.RETRY_STORE_US)
+    assert desk.scheduler.commits.is_due()
 
 
 def test_with_nothing_to_store_a_full_disk_wakes_nobody() -> None:
@@ -1357,7 +1357,7 @@ def test_on_a_full_disk_a_submit_is_tried_at_once(desk: Desk) -> None:
     desk.fail()
     desk.submit()
     desk.act()
-    assert desk.scheduler.batch_is_due()
+    assert desk.scheduler.commits.is_due()
 
 
 def test_while_the_disk_is_full_nothing_starts_before_its_record_is_stored(desk: Desk) -> None:
