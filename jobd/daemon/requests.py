@@ -552,8 +552,10 @@ class Requests:
 
     def _settled(self, selector: Selector) -> Selector:
         """Turn ``last`` into the range of ids that it means now, beside the other ranges."""
+        if not selector.last:
+            return selector
         newest, _ = self._daemon.store.page(Selector([], 0, all=True), MAX_ID, 1)
-        if not selector.last or not newest:
+        if not newest:
             return selector
         top = newest[0].id
         ranges = [*selector.ranges, (max(1, top - selector.last + 1), top)]

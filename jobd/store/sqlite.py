@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
@@ -611,8 +611,8 @@ class Store:
             )
             if row is None:
                 break
-            newest_first = reversed(list(_jobs_of(row[1], start, top)))
-            found += [job for job in newest_first if job.id not in has_row]
+            without = (job for job in _jobs_of(row[1], start, top) if job.id not in has_row)
+            found += islice(without, limit - len(found))
             top = row[0] - 1
         merged = sorted(jobs + found, key=lambda job: job.id, reverse=True)
         return merged[:limit]
@@ -788,9 +788,9 @@ def _parcel(first: int, last: int, blob: bytes, lane: str) -> Parcel:
 
 
 def _jobs_of(blob: bytes, low: int, high: int) -> Iterator[Job]:
-    """Yield the jobs of a parcel with ids from ``low`` to ``high``."""
-    for first, uid, batch, function, created_at, args, policy in _unpack_records(blob):
-        for number in range(max(first, low), min(first + len(args) - 1, high) + 1):
+    """Yield the jobs of a parcel with ids from ``low`` to ``high``, the newest first."""
+    for first, uid, batch, function, created_at, args, policy in reversed(_unpack_records(blob)):
+        for number in range(min(first + len(args) - 1, high), max(first, low) - 1, -1):
             own = batch if number == first else 0
             job = Job(number, uid, own, function, args[number - first], created_at, policy)
             job.lane = lane_of(policy)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+from jobd.model.queues import DEFAULT
 from jobd.model.selector import Selector
 from jobd.model.states import State
 from jobd.payload import encode_call
@@ -121,6 +122,17 @@ class Queue:
         infos = [self.client.find(Selector(ranges=[(one, one)]))[0] for one in (first, last)]
         return (count - 1) / (infos[1].ended_at - infos[0].ended_at) * 1e6
 
+    def pause(self) -> None:
+        """Have the workers stop, once they have run what they have in hand."""
+        self.client.pause(DEFAULT)
+        while (jobs := self.client.status().jobs)["running"]:
+            time.sleep(0.005)
+        self.next = jobs["succeeded"]
+
+    def resume(self) -> None:
+        """Have them go on."""
+        self.client.resume(DEFAULT)
+
     def drain_all(self) -> None:
         """Wait until nothing is queued."""
         self.client.wait(range(max(1, self.last - 1_000), self.last + 1), harness.TIMEOUT_S)
@@ -159,24 +171,26 @@ def run(bench: Bench) -> Measured:
                 one.open_gate()
                 found[-1][short]["dispatch"] = one.drain_per_s(SHORT)
                 one.drain_all()
-            one.add(2 * PART)
-            paces: dict[str, list[float]] = {short: [one.steady_per_s(drained)]}
             progress("backlog: dispatching from the long queue")
             other.open_gate()
             for row in found[:steady]:
                 row[long]["dispatch"] = other.drain_per_s(drained)
-            paces[long] = [other.steady_per_s(drained) for _ in range(steady)]
-        progress("backlog: dispatching from the short queue")
-        one.drain_all()
-        one.add(2 * PART)
-        paces[short] += [one.steady_per_s(drained) for _ in range(steady - 1)]
-        one.drain_all()
+            other.pause()
+            one.add(2 * PART)
+            paces: list[dict[str, float]] = []
+            for turn in range(steady):
+                progress(f"backlog: dispatching from both in turn, {turn + 1} of {steady}")
+                paces.append({short: one.steady_per_s(drained)})
+                other.resume()
+                paces[-1][long] = other.steady_per_s(drained)
+                other.pause()
+            one.drain_all()
     series = _series(found, [long, short], steady)
     series.append(
         Series(
             name="jobs run, as many submitted meanwhile",
             unit="jobs/s",
-            rounds=[{who: paces[who][turn] for who in (long, short)} for turn in range(steady)],
+            rounds=[{who: pace[who] for who in (long, short)} for pace in paces],
         )
     )
     return Measured(
