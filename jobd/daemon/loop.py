@@ -169,7 +169,7 @@ class Daemon:
         """Those for whom the commit in flight does it."""
         self._stop_at = 0.0
         self._stopping = 0
-        self._commit_began_s = 0.0
+        self._write_began_s = 0.0
         self._housekeeping_at = 0.0
         self._ping_at = 0.0
         self._told_at = 0.0
@@ -547,6 +547,7 @@ class Daemon:
 
     def _write_batch(self) -> None:
         scheduler = self.scheduler
+        self._write_began_s = time.monotonic()
         error = self._begin()
         if isinstance(error, StoreBusy) and scheduler.commits.puts_off():
             return
@@ -566,7 +567,6 @@ class Daemon:
             self._not_committed(error)
             return
         hit("batch.written")
-        self._commit_began_s = self.now_s
         few = max(len(batch.changes), batch.submitted) <= LONE_JOBS
         lone = few and not len(scheduler.window)
         if lone and self.committer.took_s < QUICK_S:
@@ -592,7 +592,7 @@ class Daemon:
                 self.pool.forget_board(uid)
             self._burying.clear()
             self.payloads.written()
-            self.scheduler.committed(self.committer.took_s * 1e6)
+            self.scheduler.committed((time.monotonic() - self._write_began_s) * 1e6)
             self.clients.outbox.put_all(self.scheduler.take_replies())
             self._flush_clients()  # before anything else is done
             self._told_at = time.monotonic()
@@ -653,7 +653,7 @@ class Daemon:
 
     def _feed_watchdog(self) -> None:
         self._ping_at = self.now_s + self._notify.watchdog_s
-        hangs = self.committer.busy and self.now_s - self._commit_began_s > COMMIT_HANGS_S
+        hangs = self.committer.busy and self.now_s - self._write_began_s > COMMIT_HANGS_S
         if not hangs:
             self._notify.ping()
 

@@ -194,7 +194,10 @@ class Scheduler:
         return self.ledger.take()
 
     def committed(self, took_us: float = 0.0) -> None:
-        """The batch in flight is durable: tell everybody, and start what waited for it."""
+        """The batch in flight is durable: tell everybody, and start what waited for it.
+
+        ``took_us`` is the time from its first row on.
+        """
         batch = self.ledger.kept()
         self.commits.succeeded()
         replies = self._effects.replies

@@ -84,7 +84,7 @@ class Dispatch:
         self._aftermath = aftermath
         self._effects = effects
         self._commit_us = 0.0
-        """What a commit takes, on average of the latest."""
+        """What a commit takes, its rows included, on average of the latest: meanwhile nothing is handed out."""
         self._is_degraded = False
         """The disk was full: nothing starts before its record is stored."""
 
