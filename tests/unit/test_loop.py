@@ -23,13 +23,21 @@ class Poller:
         return [(7, 1)] if timeout_ms or len(self.timeouts) == self._ready_at else []
 
 
-def wait(*, awaited: bool, comes_back: bool, busy: bool = False, ready_at: int = 0) -> Any:
+def wait(
+    *,
+    awaited: bool,
+    comes_back: bool,
+    busy: bool = False,
+    ready_at: int = 0,
+    spins: int = SPINS,
+) -> Any:
     """Have a loop wait that would sleep for 500 ms; return what it has of itself then."""
     loop = SimpleNamespace(
         scheduler=SimpleNamespace(commits=SimpleNamespace(is_awaited=lambda: awaited)),
         committer=SimpleNamespace(busy=busy),
         pool=SimpleNamespace(fds=lambda: ()),
         _comes_back=comes_back,
+        _spins=spins,
         _pool_fds=set[int](),
         _poller=Poller(ready_at),
         _timeout_ms=lambda: 500,
@@ -52,6 +60,11 @@ def test_what_is_about_to_come_is_looked_for(*, awaited: bool, comes_back: bool)
     loop = wait(awaited=awaited, comes_back=comes_back, ready_at=3)
     assert loop._poller.timeouts == [0, 0, 0]
     assert loop._comes_back == comes_back
+
+
+def test_with_one_processor_every_wait_is_slept_through() -> None:
+    """What is waited for could not run meanwhile."""
+    assert wait(awaited=True, comes_back=True, spins=0)._poller.timeouts == [500]
 
 
 def test_it_is_looked_for_in_vain_only_so_long() -> None:
