@@ -86,11 +86,12 @@ QUICK_S = 0.0005
 A disk that stalls makes the loop wait once: from then on the thread does it, until it is quick again.
 """
 
-SPINS = 100
+SPINS = 100 if len(os.sched_getaffinity(0)) > 1 else 0
 """How often to look, without sleep, for what is most likely about to come.
 
 A processor that sleeps wakes up late: 30 to 60 µs.  A look takes 2 µs or so; no more is
-spent for a lone job, and nothing while there is more to do, or on a machine with one processor.
+spent for a lone job, and nothing while there is more to do.  With one processor, what is
+waited for could not run meanwhile.
 """
 
 COMES_BACK_S = 0.0002
@@ -174,8 +175,6 @@ class Daemon:
         self._ping_at = 0.0
         self._told_at = 0.0
         """When somebody was told that something is durable."""
-        # With one processor, what is waited for could not run meanwhile.
-        self._spins = SPINS if len(os.sched_getaffinity(0)) > 1 else 0
         self._comes_back = False
         """Whether the last client that was told so had its next request at once."""
         self._signals: deque[int] = deque()
@@ -348,14 +347,14 @@ class Daemon:
 
     def _is_short_wait(self) -> bool:
         """Whether something is about to come in: what a lone job has come to, or the next question."""
-        if self.committer.busy or not self._spins:
+        if self.committer.busy:
             return False
         return self._comes_back or self.scheduler.commits.is_awaited()
 
     def _spin(self) -> list[tuple[int, int]]:
         """Look for a moment without sleeping."""
         poll = self._poller.poll
-        for _ in range(self._spins):
+        for _ in range(SPINS):
             if ready := poll(0):
                 return ready
         self._comes_back = False

@@ -165,12 +165,10 @@ def test_a_hard_limit_goes_on_when_the_daemon_is_killed(tmp_path: Path) -> None:
         job = client.options(timeout=3).submit("limits:sleep_long", str(mark))
         eventually(mark.exists)
         daemon.kill()
-        taken_over = time.monotonic()
         client = daemon.start().client()
         assert client.wait([job.id], 20)[job.id].state is State.TIMED_OUT
         # The job was marked after its start, and so less than its limit is left.
         assert time.monotonic() - began >= 3
-        assert taken_over - began < 3
 
 
 def test_the_command_exits_with_6_when_the_job_has_timed_out(shared: DaemonUnderTest) -> None:

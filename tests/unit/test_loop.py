@@ -7,7 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from jobd.daemon.loop import SPINS, Daemon
+from jobd.daemon import loop as module
+from jobd.daemon.loop import Daemon
+
+SPINS = 5
 
 
 class Poller:
@@ -29,7 +32,6 @@ def wait(
     comes_back: bool,
     busy: bool = False,
     ready_at: int = 0,
-    spins: int = SPINS,
 ) -> Any:
     """Have a loop wait that would sleep for 500 ms; return what it has of itself then."""
     loop = SimpleNamespace(
@@ -37,7 +39,6 @@ def wait(
         committer=SimpleNamespace(busy=busy),
         pool=SimpleNamespace(fds=lambda: ()),
         _comes_back=comes_back,
-        _spins=spins,
         _pool_fds=set[int](),
         _poller=Poller(ready_at),
         _timeout_ms=lambda: 500,
@@ -46,6 +47,12 @@ def wait(
     loop._spin = lambda: Daemon._spin(cast("Daemon", loop))
     assert Daemon._poll(cast("Daemon", loop)) == {7: 1}
     return loop
+
+
+@pytest.fixture(autouse=True)
+def _spins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have several processors, whatever the machine has."""
+    monkeypatch.setattr(module, "SPINS", SPINS)
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -62,9 +69,10 @@ def test_what_is_about_to_come_is_looked_for(*, awaited: bool, comes_back: bool)
     assert loop._comes_back == comes_back
 
 
-def test_with_one_processor_every_wait_is_slept_through() -> None:
+def test_with_one_processor_every_wait_is_slept_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is waited for could not run meanwhile."""
-    assert wait(awaited=True, comes_back=True, spins=0)._poller.timeouts == [500]
+    monkeypatch.setattr(module, "SPINS", 0)
+    assert wait(awaited=True, comes_back=True)._poller.timeouts == [500]
 
 
 def test_it_is_looked_for_in_vain_only_so_long() -> None:
