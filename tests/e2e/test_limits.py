@@ -80,7 +80,11 @@ def test_a_command_whose_worker_is_sent_a_sigterm_gets_one_too(client: Client, m
     """By whoever it was, and to that process alone."""
     job = client.submit("limits:run_polite_command", str(mark))
     eventually(lambda: lines(mark) == ["began"])
-    os.kill(info_of(client, job.id).pid, signal.SIGTERM)
+    worker = info_of(client, job.id).pid
+    stat = Path(f"/proc/{worker}/stat")
+    # It sleeps once it waits for the command; until then it is still about to start it.
+    eventually(lambda: stat.read_text("utf-8").rpartition(")")[2].split()[0] == "S")
+    os.kill(worker, signal.SIGTERM)
     eventually(lambda: lines(mark)[:2] == ["began", "ended"])
     client.cancel(one(job.id))
     client.wait([job.id], 20)
