@@ -208,8 +208,7 @@ class Requests:
         if not self._is_new(peer, request):
             return
         # Not sooner: what came before its queue was removed is known.
-        if policy is not None:
-            self.queues.refuse_unknown(policy)
+        self.queues.refuse_unknown(policy)
         if self._has_to_be_checked(request):
             self._daemon.checks.ask(peer, request)
         else:
@@ -227,8 +226,7 @@ class Requests:
         self._allowed.refuse_foreign(request)
         self._refuse_large(request)
         policy = self.policy(request)
-        if policy is not None:
-            self._daemon.keys.refuse_many(request, policy)
+        self._daemon.keys.refuse_many(request, policy)
         return policy
 
     def _has_to_be_checked(self, request: Submit) -> bool:
@@ -377,8 +375,7 @@ class Requests:
             raise UsageError("a submit of no jobs", "give at least one")
         args = request.args
         size = len(args[0]) if len(args) == 1 else max(map(len, args))
-        if size > self._max_payload_bytes:
-            self._refuse_size(size, "the arguments have")
+        self._refuse_size(size, "the arguments have")
 
     def _is_new(self, peer: bytes, request: Submit | Put | Apply) -> bool:
         """Whether this key was never seen; if it was, answer with the same ids as before.

@@ -100,7 +100,6 @@ class Scheduler:
             options.max_queued,
         )
         self.commits = Commits(self.ledger)
-        self.draining = False
         self.stops = Stops(self.ledger, self.streams, self.workers, options.kill_grace_us)
         self.control = Control(
             self.ledger,
@@ -129,6 +128,11 @@ class Scheduler:
         self._wall = 0
 
     # -- time and effects --
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon is ending: nothing comes in, and nothing more is started."""
+        return self.intake.is_closed
 
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
@@ -567,7 +571,7 @@ class Scheduler:
 
     def drain(self) -> None:
         """Start no more jobs, and let the workers end."""
-        self.draining = self.intake.is_closed = True
+        self.intake.is_closed = True
         for uid in [w.uid for w in self.workers.values() if w.phase is Phase.STARTING]:
             del self.workers[uid]  # it may never come; if it does, the pool ends it
         self.retire_all()

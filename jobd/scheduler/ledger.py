@@ -39,8 +39,6 @@ class Ledger:
         """Jobs up to this id are durable, or will be with the commit in flight."""
         self.counts = [counts.get(State(n), 0) if n in set(State) else 0 for n in range(WIDTH)]
         """How many jobs are in each state, by its number; running ones count as queued."""
-        self.waiting = sum(self.counts[: State.QUEUED + 1])
-        """How many of them have not ended."""
         self.queued = queued or {}
         """How many jobs of each queue but the default one have not ended."""
         self.submissions: dict[bytes, Submission] = {}
@@ -77,6 +75,11 @@ class Ledger:
         if firsts:
             self.batch.ended_parcels += firsts
             self.batch.urgent = True
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs have not ended, of those that are stored or will be with the commit in flight."""
+        return sum(self.counts[: State.QUEUED + 1])
 
     @property
     def settled_high(self) -> int:
@@ -149,7 +152,6 @@ class Ledger:
             parcel.stored = parcel.open > 0
         for lease in batch.leases.values():
             lease.stored = True
-        self.waiting = sum(counts[: State.QUEUED + 1])
         batch.counts = counts.copy()
         batch.queued = self.queued.copy()
         batch.next_id = self.next_id
@@ -199,7 +201,6 @@ class Ledger:
         for submission in failed.submissions:
             self._count_submission(submission, -1)
             del self.submissions[submission.uid]
-        self.waiting = sum(counts[: State.QUEUED + 1])
         for lease in failed.leases.values():
             lease.stored = False
         self._merge_back(failed)
