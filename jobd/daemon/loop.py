@@ -289,6 +289,8 @@ class Daemon:
     def _go_on(self) -> None:
         """Do what follows from what has come in by now."""
         self._act()
+        while self.scheduler.dispatch.has_more:
+            self._act()
         self._write()
         self._flush()
 

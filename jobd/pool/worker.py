@@ -92,7 +92,13 @@ HOLD_S = 0.001
 HELD_BYTES = 64 * 1024
 """A larger result is sent at once: a frame holds one of those at most."""
 
-MAY_BE_LONG_S = 0.0005
+MAY_BE_LONG_US = 500
+LONG_US = 1_000_000
+"""What a job is taken for whose function has not run here yet."""
+
+FORKS_US = 5
+"""No process can be started in less: what was as quick leaves none behind."""
+
 _SIGTERM = int(signal.SIGTERM)
 LOG_ROTATE_BYTES = 64 * 1024 * 1024
 STOPPED_MEMORY = 1_000
@@ -143,7 +149,7 @@ class Worker:
         """By the daemon, which will kill us if it takes too long; nothing else runs here then."""
         self._sent_at = 0.0
         self._functions: dict[str, Callable[..., object]] = {}
-        self._took_s: dict[str, float] = {}
+        self._took_us: dict[str, int] = {}
         self._board = Scoreboard.create(os.path.join(settings.boards_dir, uid))
         self._log_number = 0
         self._log_fd: int
@@ -177,8 +183,7 @@ class Worker:
             for frame in self._wait():
                 for order in decode_orders(frame):
                     self._obey(order)
-            while self._step():
-                pass
+            self._work()
             if self._leaving and not self._unrecorded:
                 self._leave()
 
@@ -240,34 +245,38 @@ class Worker:
             case Retire():
                 self._leaving = True
 
-    def _step(self) -> bool:
-        """Run one job; return whether there may be another."""
+    def _work(self) -> None:
+        """Run what is pending, one job after the other."""
+        task = self._next(None)
+        while task is not None:
+            if self._held and self._took_us.get(task.function, LONG_US) > MAY_BE_LONG_US:
+                self._send_held()
+            if self._stop_early and (task.id, task.attempt) in self._stop_early:
+                self._jobs.send(encode([GivenBack([(task.id, task.attempt)])]))
+                task = self._next(None)
+                continue
+            outcome = self._attempt(task)
+            self._took_us[task.function] = outcome.duration_us
+            task = self._next(outcome)
+
+    def _next(self, outcome: Outcome | None) -> Task | None:
+        """Keep what came of one job, and take the next one: nobody sees one without the other."""
         with self._lock:
-            if not self._pending:
-                return False
+            if outcome is not None:
+                self._held.append(outcome)
+                if self._stream is not None:
+                    self._send_held()  # at once: on the other socket it might overtake the last items
+                    self._stream.close()
+                    self._stream = None
             self._told_to_stop = False  # before anybody can see what runs, and stop it
-            task = self._current = self._pending.popleft()
-        took_s = self._took_s.get(task.function, 1.0)
-        if self._held and took_s > MAY_BE_LONG_S:
-            self._send_held()
-        if self._stop_early and (task.id, task.attempt) in self._stop_early:
-            with self._lock:
-                self._current = None
-            self._jobs.send(encode([GivenBack([(task.id, task.attempt)])]))
-            return True
-        outcome = self._attempt(task)
-        self._took_s[task.function] = outcome.duration_us / 1e6
-        with self._lock:
-            self._current = None
-            self._held.append(outcome)
-            if self._stream is not None:
-                self._send_held()  # at once: on the other socket it might overtake the last items
-                self._stream.close()
-                self._stream = None
-        large = outcome.value is not None and len(outcome.value) > HELD_BYTES
-        if large or not self._pending or time.monotonic() - self._sent_at > HOLD_S:
-            self._send_held()
-        return True
+            task = self._current = self._pending.popleft() if self._pending else None
+        if outcome is not None:
+            large = outcome.value is not None and len(outcome.value) > HELD_BYTES
+            if large or task is None or time.perf_counter() - self._sent_at > HOLD_S:
+                self._send_held()
+            if task is None:
+                self._end_children()  # of a thread that a job has left behind
+        return task
 
     def _attempt(self, task: Task) -> Outcome:
         """Run one attempt and tell what came of it."""
@@ -282,7 +291,7 @@ class Worker:
         duration_us = int((time.perf_counter() - began) * 1e6)
         if limits is not None:
             self._alarm.clear()
-        log = self._tidy()
+        log = self._tidy(duration_us)
         self._board.end()
         hit("job.ended")
         outcome = Outcome(task.id, task.attempt, verdict, value, error, wall_us, duration_us, log)
@@ -456,7 +465,7 @@ class Worker:
                 hit("outcomes.sending")
                 self._jobs.send(frame)
                 hit("outcomes.sent")
-        self._sent_at = time.monotonic()
+        self._sent_at = time.perf_counter()
 
     def _take_held(self) -> bytes:
         """Turn what is held into a frame to send; the lock is held."""
@@ -481,12 +490,10 @@ class Worker:
 
     # -- between two jobs --
 
-    def _tidy(self) -> LogSpan | None:
+    def _tidy(self, duration_us: int) -> LogSpan | None:
         """Undo what a job may have left behind, and tell what it wrote."""
-        if linux.has_children():
-            if self._stop_ordered:
-                linux.await_children()
-            linux.kill_children()
+        if duration_us >= FORKS_US:
+            self._end_children()
         self._settle_streams()
         # Not signal.getsignal: it looks its answer up in an enum, for 2 µs instead of 0.06.
         if _signal.getsignal(_SIGTERM) != self._on_sigterm:
@@ -503,6 +510,13 @@ class Worker:
         if end == start:
             return None
         return self._span(start, end)
+
+    def _end_children(self) -> None:
+        """See to it that no process is left of those that the job has started."""
+        if linux.has_children():
+            if self._stop_ordered:
+                linux.await_children()
+            linux.kill_children()
 
     def _repair_files(self) -> int:
         """Put our log under fds 1 and 2 again, if we still have it; return where it ends."""

@@ -38,6 +38,9 @@ REFILL = 0.75
 CREDIT = 2_048
 """Jobs that are handed to a worker ahead of time, at most."""
 
+FIRST = 64
+"""So many with the first order to idle workers: they begin with these while the next order is made."""
+
 AHEAD_BYTES = 256 * 1024
 """So much is on its way to a worker at once; more would take long to arrive, and look like a long job."""
 
@@ -72,6 +75,8 @@ class Dispatch:
         """``workers`` and ``effects`` are the scheduler's own."""
         self.now = 0
         self.wall = 0
+        self.has_more = False
+        """Workers have got a first order, and may have more at once."""
         self.forecast = Forecast()
         self._boot = boot
         self._options = options
@@ -98,6 +103,7 @@ class Dispatch:
         )
         slots = self._options.workers - sum(worker.is_active for worker in self._workers.values())
         hands: dict[str, list[Job]] = {}
+        self.has_more = False
         for worker in ready:
             if worker.assigned or len(hands) >= slots:
                 break
@@ -116,7 +122,7 @@ class Dispatch:
             and not self._is_stuck(w)
         ]
         if rooms and slots >= 0 and (len(self._window) or self._lanes.count):
-            self._hand_ahead(rooms, hands, budget_us)
+            self.has_more = self._hand_ahead(rooms, hands, budget_us, FIRST if hands else CREDIT)
         for uid, jobs in hands.items():
             self._send(uid, jobs)
         if len(self._window):
@@ -150,29 +156,35 @@ class Dispatch:
         return job
 
     def _hand_ahead(
-        self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float
-    ) -> None:
-        """Hand out short jobs to workers that will be done soon, in equal shares."""
+        self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float, most: int
+    ) -> bool:
+        """Hand out short jobs to workers that will be done soon, in equal shares.
+
+        Returns whether a worker has got the ``most`` jobs that one may get now.
+        """
+        is_full = False
         window, lanes, expected_us = self._window, self._lanes, self.forecast.expected_us
         take = self._next_short if lanes.is_used else window.pop
         share = -(-(len(window) + lanes.count) // len(rooms))
         for worker in rooms:
             taken = hands.setdefault(worker.uid, [])
-            for _ in range(min(share, self._room(worker))):
+            for _ in range(min(share, most, self._room(worker))):
                 if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
                     break
                 job = take()
                 if job is None:
-                    return
+                    return False
                 if job.due_at and job.due_at <= self.wall:
                     self._expire(job)
                     continue
                 cost_us = expected_us(job.function)
                 if cost_us > AHEAD_US or is_limited(job.policy):
                     window.push(job)
-                    return
+                    return False
                 self._hand(worker, job, cost_us)
                 taken.append(job)
+            is_full = is_full or len(taken) >= most
+        return is_full
 
     def _room(self, worker: Worker) -> int:
         """Return how many jobs more a worker may have in hand."""
