@@ -51,6 +51,7 @@ _decode_json = msgspec.json.Decoder().decode
 
 NONE = b"jnull"
 _SCALARS = frozenset((str, int, bool, type(None)))
+_NO_KWARGS: dict[str, object] = {}
 
 FILE_BYTES = 32 * 1024
 """A larger pickle goes into a file."""
@@ -310,8 +311,8 @@ def encode_call(
         Unencodable: an argument cannot travel.
         PayloadTooLarge, DiskFull, PayloadNotStored: as for ``encode``.
     """
-    if not args and not kwargs:
-        return _NO_ARGS_JSON if json else NO_ARGS, []
+    if not json and not kwargs and (data := encode_plain(args, spot)):
+        return data, []
     call = [list(args), kwargs]
     try:
         if is_exact(call[0]) and (not kwargs or is_exact(kwargs)):
@@ -325,6 +326,22 @@ def encode_call(
         if not data or (spot is not None and len(data) > spot.row_bytes):
             data = _pickled(call, "", spot)
     return data, gathering.inputs
+
+
+def encode_plain(args: Sequence[object], spot: Spot | None = None) -> bytes:
+    """Encode a call with none but positional arguments, none of which holds others, as most are.
+
+    Empty: it is not one of those, or too long for a row; ``encode_call`` can say any.
+    """
+    if not args:
+        return NO_ARGS
+    if not _SCALARS.issuperset(map(type, args)):
+        return b""
+    try:
+        data = b"j" + _encode_json((args, _NO_KWARGS))
+    except _ODD:
+        return b""
+    return data if spot is None or len(data) <= spot.row_bytes else b""
 
 
 def _with_places(call: list[Any], gathering: Gathering, *, json: bool) -> bytes:
@@ -397,6 +414,3 @@ def shown_call(data: bytes, inputs: list[int]) -> tuple[list[Any], dict[str, Any
     for where, index, path in places:
         put(call, where, show_input(inputs[index], path))
     return call[0], call[1]
-
-
-_NO_ARGS_JSON = b"J[[],{}]"

@@ -380,9 +380,9 @@ class AsyncClient(AsyncSubmitter):
 
     def _submit(self, request: Submit | Put | Apply) -> list[AsyncDeferred[Any]]:
         self._refuse_closed()
-        submission, deferreds = self._core.submit(self, request)
+        submission = self._core.submit(request)
         self._send(submission.frame)
-        return deferreds
+        return self._core.promise(self, submission)
 
     async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as with threads
         """Wait until every submit is durable.

@@ -83,8 +83,14 @@ def many_calls(
     arguments = [tuple(call) for call in calls]
     shapes: list[Shape] = [(count, ()) for count in sorted({len(call) for call in arguments})]
     try:
-        encoded = [_encode(call, {}, draft, index) for index, call in enumerate(arguments)]
-        data, inputs = [data for data, _ in encoded], [jobs for _, jobs in encoded]
+        plain = payload.encode_plain
+        data = [plain(call, draft) for call in arguments]
+        inputs: list[list[Input]] = []
+        if not all(data):
+            inputs = [[] for _ in data]
+            for index, call in enumerate(arguments):
+                if not data[index]:
+                    data[index], inputs[index] = _encode(call, {}, draft, index)
         return _submit_of(function, data, shapes, inputs, options, draft)
     except BaseException:
         _discard(draft)

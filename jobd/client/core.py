@@ -12,7 +12,7 @@ whether the daemon had to drop something; then it is asked again for what is mis
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, Generic, TypeVar
 
@@ -76,8 +76,10 @@ class Core(Generic[D]):
 
     # -- asking --
 
-    def submit(self, client: object, request: Submit | Put | Apply) -> tuple[Submission, list[D]]:
+    def submit(self, request: Submit | Put | Apply) -> Submission:
         """Give a submit its numbers and register it; its frame is then to be sent, in this order.
+
+        Its deferred results are made behind that (``promise``): the daemon need not wait for them.
 
         Raises:
             UsageError: it makes too large a message.
@@ -98,15 +100,24 @@ class Core(Generic[D]):
                 "submit them in several parts, or pass file names",
             )
         self.submits += 1
-        submission = Submission(request.rid, frame, request.uid, function)
-        kind, watch = self._kind, request.watch
-        if size == 1:
-            deferreds = [kind(client, submission, 0, 0, watch)]
-        else:
-            deferreds = [kind(client, submission, index, 0, watch) for index in range(size)]
-        submission.deferreds = [*deferreds]  # the caller may do as he likes with his
+        submission = Submission(request.rid, frame, request.uid, function, size, request.watch)
         self.pending[request.rid] = submission
-        return submission, deferreds
+        return submission
+
+    def promise(self, client: object, submission: Submission) -> list[D]:
+        """Make the deferred results of a submit, once."""
+        kind, watched = self._kind, submission.watch
+        if submission.size == 1:
+            deferreds = [kind(client, submission, 0, 0, watched)]
+        else:
+            deferreds = [
+                kind(client, submission, index, 0, watched) for index in range(submission.size)
+            ]
+        if submission.first:
+            self._number(submission.first, deferreds)
+        else:
+            submission.deferreds = [*deferreds]  # the caller may do as he likes with his
+        return deferreds
 
     def submissions(self) -> list[Submission]:
         """Return the submits that are not answered."""
@@ -209,18 +220,23 @@ class Core(Generic[D]):
             return
         submission.over = True
         self.files.settle(submission.uid, refused=reply.existed)
-        live, first = self._live, reply.first
         if reply.existed:
             submission.existed = True
-        if first in live:  # the owner of a key may hear of its id after those that it stands for
-            self._twins.setdefault(first, []).append(live[first])
-        for deferred in submission.deferreds:
-            number = deferred._id = first + deferred._index  # noqa: SLF001  # ours
-            live[number] = weakref.ref(deferred)  # type: ignore[arg-type]  # made by `new`
+        submission.first = reply.first
+        self._number(reply.first, submission.deferreds)
         submission.deferreds = []
         submission.frame = b""
         if submission._waiters is not None:  # noqa: SLF001  # ours
             submission.fire()
+
+    def _number(self, first: int, deferreds: Sequence[DeferredBase[Any]]) -> None:
+        """Give deferred results their ids, by which their ends are told."""
+        live = self._live
+        if first in live:  # the owner of a key may hear of its id after those that it stands for
+            self._twins.setdefault(first, []).append(live[first])
+        for deferred in deferreds:
+            number = deferred._id = first + deferred._index  # noqa: SLF001  # ours
+            live[number] = weakref.ref(deferred)  # type: ignore[arg-type]  # of our kind
 
     def _tell_twins(self, ended: Ended) -> None:
         for ref in self._twins.pop(ended.id, ()):

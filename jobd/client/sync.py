@@ -377,8 +377,14 @@ class Client(Submitter):
         core = self._core
         with self._condition:
             self._refuse_closed()
-            submission, deferreds = core.submit(self, request)
+            submission = core.submit(request)
             self._send(submission.frame)
+            deferreds = core.promise(self, submission)
+            if submission.over:
+                # It had to be sent again, and meanwhile another thread has read the answer, and maybe
+                # ends that nobody was there for.
+                for frame in list(core.repeat()):
+                    self._send(frame)
             if not core.submits % READ_EVERY and not (self._reading or self._reconnecting):
                 self._read(0.0)
             return deferreds

@@ -129,13 +129,20 @@ class Pending(Waitable):
 class Submission(Pending):
     """A submit; until it is answered, its deferred results live."""
 
-    __slots__ = ("deferreds", "existed", "function", "seen", "uid")
+    __slots__ = ("deferreds", "existed", "first", "function", "seen", "size", "uid", "watch")
 
     sent = True
     replies: list[Message]
 
-    def __init__(self, rid: int, frame: bytes, uid: bytes, function: str) -> None:
-        # Not by way of the base: one is made for every job.
+    def __init__(  # by position, as it is not by way of the base: one is made for every job
+        self,
+        rid: int,
+        frame: bytes,
+        uid: bytes,
+        function: str,
+        size: int,
+        watch: bool,  # noqa: FBT001  # as above
+    ) -> None:
         self._waiters = self._awaited = self.error = None
         self.rid = rid
         self.frame = frame
@@ -144,6 +151,10 @@ class Submission(Pending):
         self.replies = []
         self.uid = uid
         self.function = function
+        self.size = size
+        self.watch = watch
+        self.first = 0
+        """The id of its first job, once it is answered."""
         self.deferreds: list[DeferredBase[Any]] = []
 
     def refusal(self) -> JobdError | None:

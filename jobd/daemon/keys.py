@@ -34,13 +34,13 @@ class Keys:
         self._owners: dict[bytes, int] = {}
         """By the uid of a submit the job that it was answered with."""
 
-    def refuse_many(self, request: Submit, policy: Policy | None) -> None:
+    def refuse_many(self, request: Submit, policy: Policy) -> None:
         """Refuse several jobs with one key.
 
         Raises:
             UsageError: so it is.
         """
-        if policy is not None and policy.key and len(request.args) > 1:
+        if policy.key and len(request.args) > 1:
             raise UsageError(
                 f"a key is for one job, and this submit has {len(request.args)}",
                 "submit each with a key of its own, or without",

@@ -121,10 +121,10 @@ class Requests:
         self._daemon = daemon
         self._intake = daemon.scheduler.intake
         self._sessions: dict[bytes, bytes] = {}
-        self._functions: set[str] = set()
         self._allowed = AllowList(daemon.settings.security.allow)
         self._layers = Layers.of(daemon.settings.rules)
-        self._policies: dict[tuple[str, bytes], Policy | None] = {}
+        self._policies: dict[tuple[str, bytes, bool], Policy | None] = {}
+        """By function, options, and whether the function travels by value: none of them is wrong."""
         self.queues = QueueDesk(daemon)
         self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
         self.followers: list[Follower] = []
@@ -207,8 +207,9 @@ class Requests:
         policy = self._refuse_wrong(request)
         if not self._is_new(peer, request):
             return
-        # Not sooner: what came before its queue was removed is known.
-        self.queues.refuse_unknown(policy)
+        if policy is not None:
+            # Not sooner: what came before its queue was removed is known.
+            self.queues.refuse_unknown(policy)
         if self._has_to_be_checked(request):
             self._daemon.checks.ask(peer, request)
         else:
@@ -217,16 +218,11 @@ class Requests:
 
     def _refuse_wrong(self, request: Submit) -> Policy | None:
         """Refuse what can be seen to be wrong, before anybody is asked; return what holds for the jobs."""
-        if request.by_value:
-            self._refuse_name(request)
-        elif request.function not in self._functions:
-            parse_reference(request.function)
-            if len(self._functions) < MOST_SESSIONS:
-                self._functions.add(request.function)
+        policy = self.policy(request)
         self._allowed.refuse_foreign(request)
         self._refuse_large(request)
-        policy = self.policy(request)
-        self._daemon.keys.refuse_many(request, policy)
+        if policy is not None:
+            self._daemon.keys.refuse_many(request, policy)
         return policy
 
     def _has_to_be_checked(self, request: Submit) -> bool:
@@ -342,15 +338,22 @@ class Requests:
         """Return what holds for the jobs of a submit; worked out once for the same words.
 
         Raises:
-            UsageError: an option is unknown, or its value cannot be used.
+            UsageError: that is no name of a function; an option is unknown, or its value cannot be used.
         """
-        key = (request.function, request.options)
-        if key not in self._policies:
-            if len(self._policies) >= MOST_POLICIES:
-                self._policies.clear()
-            said = decode_options(request.options)
-            self._policies[key] = self._layers.policy(request.function, said)
-        return self._policies[key]
+        key = (request.function, request.options, request.by_value)
+        try:
+            return self._policies[key]
+        except KeyError:
+            pass  # nobody has used these words before
+        if request.by_value:
+            self._refuse_name(request)
+        else:
+            parse_reference(request.function)
+        policy = self._layers.policy(request.function, decode_options(request.options))
+        if len(self._policies) >= MOST_POLICIES:
+            self._policies.clear()
+        self._policies[key] = policy
+        return policy
 
     def _put(self, peer: bytes, request: Put) -> None:
         self._allowed.refuse_pickle(request)

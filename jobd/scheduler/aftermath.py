@@ -8,7 +8,7 @@ queues the job again, at once or when its time comes.
 from __future__ import annotations
 
 from jobd.model.job import Attempt, ErrorInfo, Job, LogSpan, Outcome, Raised, Verdict
-from jobd.model.states import Event, State, transition
+from jobd.model.states import SUCCEED, Event, State, transition
 from jobd.scheduler import again
 from jobd.scheduler.again import Then
 from jobd.scheduler.blocked import Blocked
@@ -51,7 +51,7 @@ class Aftermath:
         job.log, job.usage = outcome.log, outcome.usage
         if outcome.verdict == Verdict.RETURNED:
             job.value = outcome.value
-            self.finish(job, Event.SUCCEED)
+            self.finish(job, SUCCEED)
         elif job.stop is Event.PUT_BACK:
             self.put_back(job)
         elif job.stop is Event.CANCEL:
@@ -145,7 +145,7 @@ class Aftermath:
         job.due_at = 0
         if not job.ended_at:
             job.ended_at = self._timers.wall
-        if event is Event.SUCCEED or event is Event.FAIL:
+        if event is SUCCEED or event is Event.FAIL:
             job.cause = ""
         self._ledger.store(job)
 

@@ -96,6 +96,8 @@ class Batch:
         """Jobs that have something of their own to store, as they are when the batch is taken."""
         self.changes: list[Change] = []
         """Made of ``jobs`` when the batch is taken."""
+        self.retold: list[Job] = []
+        """Those of them with ends of superseded attempts."""
         self.edited: dict[int, bytes] = {}
         """Calls that somebody has changed, of jobs that have rows."""
         self.spill: set[int] = set()

@@ -152,6 +152,7 @@ class Scheduler:
         stops = self.stops
         if stops.is_used:
             stops.stop_late()
+        self.dispatch.has_more = False
         if not self.draining and (len(self.window) or self.lanes.is_used):
             self.dispatch.run()
         self.dispatch.ask_back()
@@ -176,7 +177,7 @@ class Scheduler:
 
     def wake_at(self) -> int | None:
         """Return when ``take_effects`` has to be called next without an event, or None."""
-        times = self.dispatch.times()
+        times = [self._now] if self.dispatch.has_more else self.dispatch.times()
         if self.stops.is_used:
             times += self.stops.times()
         if self.ledger.batch:
@@ -416,14 +417,20 @@ class Scheduler:
         batch = self.ledger.batch
         batch.recorded.append((uid, seq))
         batch.urgent = True
-        assigned, take = worker.assigned, self.dispatch.take
-        learn, ended = self.dispatch.forecast.learn, self.aftermath.ended
+        assigned, take, ended = worker.assigned, self.dispatch.take, self.aftermath.ended
+        learn = self.dispatch.forecast.learn
+        function, took_us, count = "", 0, 0
         for outcome in outcomes:
             job = assigned.get(outcome.id)
             if job is not None and job.attempt == outcome.attempt:
+                if job.function != function:
+                    learn(function, took_us, count)
+                    function, took_us, count = job.function, 0, 0
+                took_us += outcome.duration_us
+                count += 1
                 take(worker, job)
-                learn(job.function, outcome.duration_us)
                 ended(worker, job, outcome)
+        learn(function, took_us, count)
         worker.stall_at = self._now + STALL_US
         worker.stalled = False
         worker.done += len(outcomes)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from jobd.model.job import Job, Lease
 from jobd.model.options import BUILT_IN
 from jobd.model.orders import GiveBack, Retire, Run, Task
-from jobd.model.states import Event, transition
+from jobd.model.states import ASSIGN, Event, transition
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
 from jobd.scheduler.effects import Effects
@@ -76,7 +76,7 @@ class Dispatch:
         self.now = 0
         self.wall = 0
         self.has_more = False
-        """Workers have got a first order, and may have more at once."""
+        """Workers have got a first order only, and may have more at once."""
         self.forecast = Forecast()
         self._boot = boot
         self._options = options
@@ -103,7 +103,6 @@ class Dispatch:
         )
         slots = self._options.workers - sum(worker.is_active for worker in self._workers.values())
         hands: dict[str, list[Job]] = {}
-        self.has_more = False
         for worker in ready:
             if worker.assigned or len(hands) >= slots:
                 break
@@ -203,7 +202,7 @@ class Dispatch:
                 self._queues.goes_on(queue_of(job))
         if job.lane:
             self._lanes.started(job.lane)
-        job.state = transition(job.state, Event.ASSIGN)
+        job.state = transition(job.state, ASSIGN)
         job.attempt += 1
         job.pid = worker.pid
         job.cost_us = cost_us
@@ -229,12 +228,12 @@ class Dispatch:
         if not jobs:
             return
         ledger = self._ledger
-        ledger.lease(uid, jobs)
+        lease = ledger.lease(uid, jobs)
         run = Run(self._boot, [_task(job) for job in jobs])
         first = jobs[0]  # the only one that may be long
         worker = self._workers[uid]
         # Not the first one's: it may have gone before others, as somebody waits for it.
-        if self._is_degraded or min(job.id for job in jobs) <= ledger.taken_high:
+        if self._is_degraded or min(lease.attempts)[0] <= ledger.taken_high:
             worker.unsent += len(jobs)
             ledger.batch.orders.append((uid, run))
             ledger.batch.urgent = True

@@ -8,7 +8,9 @@ UNKNOWN_US = 1_000_000.0
 FLOOR_US = 5.0
 """What even an empty job costs a worker: decoding, the call, the outcome."""
 
-_WEIGHT = 0.25
+_REMEMBERED = 0.75
+"""What is left of an average after one more job."""
+
 _MOST_FUNCTIONS = 10_000
 
 
@@ -22,13 +24,16 @@ class Forecast:
         """Return the expected running time of one job of this function."""
         return self._average.get(function, UNKNOWN_US)
 
-    def learn(self, function: str, duration_us: int) -> None:
-        """Take one more measured running time into the average."""
+    def learn(self, function: str, took_us: int, count: int = 1) -> None:
+        """Take measured running times into the average: what so many jobs took together."""
+        if not count:
+            return
         average = self._average
         known = average.get(function)
+        mean_us = took_us / count
         if known is None:
             if len(average) >= _MOST_FUNCTIONS:
                 average.clear()  # it is learned again within a few jobs
-            average[function] = max(FLOOR_US, duration_us)
         else:
-            average[function] = max(FLOOR_US, known + (duration_us - known) * _WEIGHT)
+            mean_us += (known - mean_us) * _REMEMBERED**count
+        average[function] = max(FLOOR_US, mean_us)

@@ -15,6 +15,7 @@ from jobd.model.states import ENDED, WIDTH, State
 from jobd.scheduler.batch import Batch, Change, Submission
 
 _NO_ARGS: list[bytes] = []
+_WAITING = slice(State.QUEUED + 1)
 
 RECENT = 64
 """Commits whose submissions are found by their keys without a look into the store."""
@@ -79,7 +80,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """How many jobs have not ended, of those that are stored or will be with the commit in flight."""
-        return sum(self.counts[: State.QUEUED + 1])
+        return sum(self.counts[_WAITING])
 
     @property
     def settled_high(self) -> int:
@@ -132,10 +133,12 @@ class Ledger:
         counts = self.counts
         for submission in batch.submissions:
             self._count_submission(submission, 1)
-        changes, ended = batch.changes, batch.ended_parcels
+        changes, ended, retold = batch.changes, batch.ended_parcels, batch.retold
         queued, running = State.QUEUED, State.RUNNING
         for job in batch.jobs.values():
             record, stored = job.record, job.stored
+            if job.earlier:
+                retold.append(job)
             changes.append(Change(job, job.row, stored, record))
             state = queued if job.state is running else job.state
             if state is not stored:
@@ -148,10 +151,7 @@ class Ledger:
             if record is not None:
                 job.record = None
                 _close(record, ended)
-        for parcel in batch.parcels:
-            parcel.stored = parcel.open > 0
-        for lease in batch.leases.values():
-            lease.stored = True
+        _take_as_stored(batch)
         batch.counts = counts.copy()
         batch.queued = self.queued.copy()
         batch.next_id = self.next_id
@@ -172,9 +172,9 @@ class Ledger:
             for record in parcel.records:
                 record.args = _NO_ARGS
             parcel.records = []
-        for change in batch.changes:
-            if change.job.earlier and change.job.id not in self.batch.jobs:
-                change.job.earlier = None
+        for job in batch.retold:
+            if job.id not in self.batch.jobs:
+                job.earlier = None
         self.stored_high = self.taken_high = batch.next_id - 1
         return batch
 
@@ -279,6 +279,14 @@ def _comes_after(
 
 def _has_one_of(submission: Submission, keys: set[str]) -> bool:
     return submission.keyed is not None and submission.keyed.key in keys
+
+
+def _take_as_stored(batch: Batch) -> None:
+    """Have parcels and leases know that they are in the store: their ends are to be written, too."""
+    for parcel in batch.parcels:
+        parcel.stored = parcel.open > 0
+    for lease in batch.leases.values():
+        lease.stored = True
 
 
 def _close(record: Record, ended: list[int]) -> None:

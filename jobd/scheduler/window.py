@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from jobd.model.job import Job, Record
-from jobd.model.states import State
+from jobd.model.states import QUEUED
 from jobd.scheduler.batch import Backlog
 from jobd.scheduler.watchers import Watchers
 
@@ -83,7 +83,7 @@ class Window:
     def hasten(self, number: int) -> None:
         """Let a job go before all others, if it is ready."""
         job = self.jobs.get(number)
-        if job is None or job.state is not State.QUEUED:
+        if job is None or job.state is not QUEUED:
             return
         if job.lane:
             self.lanes.hasten(job)
@@ -101,7 +101,7 @@ class Window:
             is_fresh = bool(not first and fresh and not (back and back[0] < fresh[0].id))
             number = first[0] if first else fresh[0].id if is_fresh else back[0]
             job = jobs.get(number)
-            is_ready = job is not None and job.state is State.QUEUED and not job.void
+            is_ready = job is not None and job.state is QUEUED and not job.void
             if is_ready and not (is_fresh and fresh[0] is not job):
                 return job
             if first:
@@ -125,7 +125,7 @@ class Window:
                     job = None  # it went first, and has been stored and loaded since
             else:
                 job = jobs.get(heappop(back))
-            if job is not None and job.state is State.QUEUED and not job.void:
+            if job is not None and job.state is QUEUED and not job.void:
                 # An empty window forgets also what was cancelled: else it might seem full for ever.
                 self._bytes = self._bytes - len(job.args) if fresh or back else 0
                 return job
@@ -147,13 +147,12 @@ class Window:
         batch, policy = record.batch, record.policy
         watchers = None if peer is None else (peer,)
         for number, args in enumerate(record.args, first):
-            job = Job(number, uid, batch, function, args, created_at, policy)
+            job = jobs[number] = Job(number, uid, batch, function, args, created_at, policy)
             batch = 0
             job.record = record
             job.watchers = watchers
-            jobs[number] = job
             ready(job)
-            self._bytes += len(args)
+        self._bytes += sum(map(len, record.args))
 
     def wants_refill(self, stored_high: int) -> bool:
         """Whether parcels should be loaded, from ``cursor`` on."""
@@ -229,7 +228,7 @@ class Window:
         if present is not None:
             return present
         self.recover(job)
-        if job.state is State.QUEUED:
+        if job.state is QUEUED:
             self.push(job)
         return job
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
@@ -246,8 +246,8 @@ class Store:
                 self._writer.execute("REPLACE INTO queues VALUES (?, ?, ?, ?)", row)
 
     def _write_jobs(self, changes: list[Change]) -> None:
-        firsts, rest = [], list[Job]()
-        others, again, earlier = [], [], []
+        firsts, rest, others = list[Job](), list[Job](), list[Job]()
+        again, earlier = [], []
         for change in changes:
             job = change.job
             if job.earlier:
@@ -255,37 +255,43 @@ class Store:
             if change.had_row:
                 again.append(_changes(job))
             elif not _is_plain(job):
-                others.append(_row(job))
+                others.append(job)
             elif job.batch:
-                firsts.append(_plain_row(job))
+                firsts.append(job)
             else:
                 rest.append(job)
-        self._insert(_INSERT_PLAIN, _INSERT_PLAINS, firsts)
-        self._write_alike(rest)
-        self._insert(_INSERT, _INSERT_ROWS, others)
+        self._insert(_INSERT_PLAIN, _INSERT_PLAINS, _plain_row, firsts + self._write_alike(rest))
+        self._insert(_INSERT, _INSERT_ROWS, _row, others)
         many = self._many
         many(_UPDATE, again)
         rows = [(a.job, a.number, _pack(a)) for a in earlier]
         many("REPLACE INTO attempts VALUES (?, ?, ?)", rows)
 
-    def _write_alike(self, jobs: list[Job]) -> None:
-        """Add rows of plain jobs, none the first of its submit: ``ROWS`` of one with one statement."""
-        rows = []
+    def _write_alike(self, jobs: list[Job]) -> list[Job]:
+        """Add rows of plain jobs, none the first of its submit: ``ROWS`` of one with one statement.
+
+        Returns those that are left.
+        """
+        left: list[Job] = []
         for _, group in groupby(jobs, attrgetter("uid")):
             alike = list(group)
             whole = len(alike) - len(alike) % ROWS
             for start in range(0, whole, ROWS):
                 self._writer.execute(_INSERT_OF_ONE, _values_of_one(alike[start : start + ROWS]))
-            rows += [_plain_row(job) for job in alike[whole:]]
-        self._insert(_INSERT_PLAIN, _INSERT_PLAINS, rows)
+            left += alike[whole:]
+        return left
 
-    def _insert(self, one: str, many: str, rows: list[tuple[object, ...]]) -> None:
+    def _insert(
+        self, one: str, many: str, row_of: Callable[[Job], tuple[object, ...]], jobs: list[Job]
+    ) -> None:
         """Add rows: as many as can be with statements that take ``ROWS`` of them."""
-        whole = len(rows) - len(rows) % ROWS
+        whole = len(jobs) - len(jobs) % ROWS
         for start in range(0, whole, ROWS):
-            values = list(chain.from_iterable(rows[start : start + ROWS]))
+            values: list[object] = []
+            for job in jobs[start : start + ROWS]:
+                values += row_of(job)
             self._writer.execute(many, values)
-        self._many(one, rows[whole:])
+        self._many(one, [row_of(job) for job in jobs[whole:]])
 
     def _many(self, sql: str, rows: Collection[Sequence[object]]) -> None:
         if rows:

@@ -56,7 +56,7 @@ def hear(core: Core[Deferred], *messages: Message) -> list[Any]:
 def submit(core: Core[Deferred], count: int = 1, *, watched: bool = True) -> list[Deferred]:
     """Submit calls of one function."""
     request = Submit(0, b"", "m:f", [b"j[[],{}]"] * count, [(0, ())], watch=watched)
-    return core.submit(None, request)[1]
+    return core.promise(None, core.submit(request))
 
 
 def steps_of(core: Core[Deferred], steps: Any) -> list[Any]:
@@ -85,6 +85,19 @@ def test_ids_come_with_the_answer_and_ends_by_id() -> None:
     assert [d.input_of() for d in [*one, *several]] == [14, 11, 12, 13]
     assert [d.done() for d in several] == [False, True, False]
     assert answer_of(result(core, several[1])) == 42
+
+
+def test_an_answer_may_be_read_before_the_deferred_results_are_made() -> None:
+    """By another thread, while the submit is sent again; then the ends are asked for again."""
+    core = new_core()
+    submission = core.submit(Submit(0, b"", "m:f", [b"j[[],{}]"] * 2, [(0, ())], watch=True))
+    hear(core, Submitted(1, 11, 2), Ended(12, State.SUCCEEDED, VALUE))
+    deferreds = core.promise(None, submission)
+    assert submission.over
+    assert [d.input_of() for d in deferreds] == [11, 12]
+    assert [request for frame in core.repeat() for request in decode(frame)] == [Watch(0, [11, 12])]
+    hear(core, Ended(12, State.SUCCEEDED, VALUE))
+    assert [d.done() for d in deferreds] == [False, True]
 
 
 def test_what_is_not_answered_is_sent_again_with_its_key() -> None:
@@ -147,7 +160,7 @@ def test_a_submit_over_the_daemons_limit_is_refused_before_it_is_sent() -> None:
     core = new_core()
     request = Submit(0, b"", "m:f", [bytes(2**20)], [(0, ())])
     with pytest.raises(UsageError, match="over the limit of 1048576"):
-        core.submit(None, request)
+        core.submit(request)
     assert list(core.repeat()) == []
 
 
