@@ -219,7 +219,8 @@ class Requests:
     def _refuse_wrong(self, request: Submit) -> Policy | None:
         """Refuse what can be seen to be wrong, before anybody is asked; return what holds for the jobs."""
         policy = self.policy(request)
-        self._allowed.refuse_foreign(request)
+        if self._allowed.patterns:
+            self._allowed.refuse_foreign(request)
         self._refuse_large(request)
         if policy is not None:
             self._daemon.keys.refuse_many(request, policy)
@@ -378,7 +379,8 @@ class Requests:
             raise UsageError("a submit of no jobs", "give at least one")
         args = request.args
         size = len(args[0]) if len(args) == 1 else max(map(len, args))
-        self._refuse_size(size, "the arguments have")
+        if size > self._max_payload_bytes:
+            self._refuse_size(size, "the arguments have")
 
     def _is_new(self, peer: bytes, request: Submit | Put | Apply) -> bool:
         """Whether this key was never seen; if it was, answer with the same ids as before.

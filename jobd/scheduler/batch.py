@@ -9,6 +9,7 @@ A ``Backlog`` goes the other way: what was stored, and comes back into memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -42,7 +43,7 @@ class Submission(msgspec.Struct):
     first: int
     count: int
     tell: list[tuple[bytes, int]]
-    queues: list[tuple[str, int]] = []
+    queues: Sequence[tuple[str, int]] = ()
     """How many of its jobs are in which queue, but for those in the default one."""
     has_rows: bool = False
     """Its jobs are in memory until they are stored, each in a row of its own: never in the backlog."""
@@ -92,6 +93,8 @@ class Batch:
         """How many jobs they have."""
         self.parcels: list[Parcel] = []
         """The jobs of these submissions, packed."""
+        self.loose: list[Job] = []
+        """Plain jobs that came alone and are in memory: packed only if they have not ended by then."""
         self.jobs: dict[int, Job] = {}
         """Jobs that have something of their own to store, as they are when the batch is taken."""
         self.changes: list[Change] = []
@@ -172,6 +175,29 @@ class Batch:
         lane: str = "",
     ) -> Record:
         """Add jobs to the parcel at hand, or to a new one when that is full, or of another lane."""
+        self.pack_loose()  # a parcel's ids rise
+        return self._pack(first, uid, total, function, created_at, args, policy, lane)
+
+    def pack_loose(self) -> None:
+        """Pack the jobs that came alone, but for those that have something of their own to store."""
+        loose, self.loose = self.loose, []
+        for job in loose:
+            if job.id not in self.jobs:
+                job.record = self._pack(
+                    job.id, job.uid, 1, job.function, job.created_at, [job.args], job.policy, ""
+                )
+
+    def _pack(  # noqa: PLR0913, PLR0917  # as above
+        self,
+        first: int,
+        uid: bytes,
+        total: int,
+        function: str,
+        created_at: int,
+        args: list[bytes],
+        policy: Policy | None,
+        lane: str,
+    ) -> Record:
         count = len(args)
         if self._room_jobs <= 0 or self._room_bytes <= 0 or self.parcels[-1].lane != lane:
             self._room_jobs, self._room_bytes = PARCEL_JOBS, PARCEL_BYTES

@@ -144,6 +144,12 @@ class Intake:
         function, args = request.function, request.args
         first, uid, count = submission.first, submission.uid, submission.count
         watcher = submission.tell[0][0] if request.watch else None
+        if count == 1 and not lane and not self._window.is_full:
+            job = Job(first, uid, 1, function, args[0], self.wall, policy)
+            job.watchers = None if watcher is None else (watcher,)
+            self._window.append(job)
+            batch.loose.append(job)
+            return
         for start in range(0, count, PARCEL_JOBS):
             part = args if count <= PARCEL_JOBS else args[start : start + PARCEL_JOBS]
             total = 0 if start else count

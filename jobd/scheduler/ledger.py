@@ -17,8 +17,8 @@ from jobd.scheduler.batch import Batch, Change, Submission
 _NO_ARGS: list[bytes] = []
 _WAITING = slice(State.QUEUED + 1)
 
-RECENT = 64
-"""Commits whose submissions are found by their keys without a look into the store."""
+RECENT = 1_000
+"""Submissions that are durable and are found by their keys without a look into the store, at least."""
 
 
 class Ledger:
@@ -44,8 +44,9 @@ class Ledger:
         """How many jobs of each queue but the default one have not ended."""
         self.submissions: dict[bytes, Submission] = {}
         """Those that are not durable yet, by key."""
-        self.recent: deque[list[Submission]] = deque(maxlen=RECENT)
+        self.recent: deque[list[Submission]] = deque()
         """Submissions that have become durable, a list for each commit: clients may not know yet."""
+        self._recent_count = 0
         self._next_lease = next_lease
 
     def store(self, job: Job) -> None:
@@ -130,6 +131,7 @@ class Ledger:
     def take(self) -> Batch:
         """Close the open batch, whose commit is in flight from now on."""
         batch, self.batch = self.batch, Batch()
+        batch.pack_loose()
         counts = self.counts
         for submission in batch.submissions:
             self._count_submission(submission, 1)
@@ -165,7 +167,7 @@ class Ledger:
         assert batch is not None
         self.in_flight = None
         if batch.submissions:
-            self.recent.append(batch.submissions)
+            self._remember(batch.submissions)
         for submission in batch.submissions:
             del self.submissions[submission.uid]
         for parcel in batch.parcels:  # what was packed is in the store now
@@ -177,6 +179,12 @@ class Ledger:
                 job.earlier = None
         self.stored_high = self.taken_high = batch.next_id - 1
         return batch
+
+    def _remember(self, submissions: list[Submission]) -> None:
+        self.recent.append(submissions)
+        self._recent_count += len(submissions)
+        while self._recent_count - len(self.recent[0]) >= RECENT:
+            self._recent_count -= len(self.recent.popleft())
 
     def lost(self, jobs: dict[int, Job]) -> list[Submission]:
         """The batch in flight was rolled back: keep all but its submissions for the next.

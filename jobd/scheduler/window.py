@@ -132,6 +132,13 @@ class Window:
         self._bytes = 0
         return None
 
+    def append(self, job: Job) -> None:
+        """Take in a new job, for which there is room."""
+        self.cursor = job.id
+        self.jobs[job.id] = job
+        self._fresh.append(job)
+        self._bytes += len(job.args)
+
     def admit(self, record: Record, peer: bytes | None) -> None:
         """Take in the jobs of a new record, or leave them to the store; ``peer`` watches them."""
         first, count = record.first, len(record.args)

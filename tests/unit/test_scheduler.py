@@ -532,7 +532,7 @@ def test_what_is_stored_is_not_kept_in_memory_or_stored_again() -> None:
     """The arguments are in the job, the parcel's copy goes; an earlier attempt is written once."""
     desk = Desk(workers=1)
     desk.hire()
-    (number,) = desk.submit()
+    number, _ = desk.submit(2)
     desk.act()
     record = desk.job(number).record
     assert record is not None
@@ -543,6 +543,22 @@ def test_what_is_stored_is_not_kept_in_memory_or_stored_again() -> None:
     assert desk.job(number).earlier
     desk.commit()
     assert desk.job(number).earlier is None
+
+
+def test_of_jobs_that_came_alone_only_those_that_wait_are_packed() -> None:
+    """The others have rows by then; before what comes packed, so that ids rise from parcel to parcel."""
+    desk = Desk(workers=1)
+    desk.hire()
+    ended = desk.submit()[0]
+    desk.act()
+    desk.end(ended)
+    waiting = desk.submit()[0]
+    many = desk.submit(3)
+    last = desk.submit()[0]
+    taken = desk.scheduler.take_batch()
+    packed = [list(range(r.first, r.first + len(r.args))) for p in taken.parcels for r in p.records]
+    assert packed == [[waiting], [*many], [last]]
+    assert desk.job(waiting).record is taken.parcels[0].records[0]
 
 
 def test_the_batch_does_not_wait_for_long(desk: Desk) -> None:
