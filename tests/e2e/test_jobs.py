@@ -282,6 +282,22 @@ def test_a_process_that_escapes_dies_when_its_worker_ends_itself(
     eventually(lambda: not any(is_alive(int(pid)) for pid in lines(mark)))
 
 
+def test_a_process_of_a_thread_that_a_job_has_left_dies_after_the_next_jobs(
+    client: Client, mark: Path, gate: Path
+) -> None:
+    """Be they ever so short: nobody looks after each of those, but whenever none is left."""
+    client.submit("faults:leave_a_thread_that_forks", str(mark), str(gate)).result(20)
+    gate.touch()
+    stray = int(eventually(lambda: lines(mark))[0])
+
+    def is_dead() -> bool:
+        for job in client.submit_many("faults:fork_many", [(0,)] * 10):
+            job.result(20)
+        return not is_alive(stray)
+
+    eventually(is_dead)
+
+
 def test_five_hundred_children_that_nobody_waits_for_leave_no_zombie(client: Client) -> None:
     """The worker reaps what its job has forked before it takes the next one."""
     both_work(client)

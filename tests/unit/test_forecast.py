@@ -35,6 +35,19 @@ def test_a_few_long_jobs_make_a_short_function_long() -> None:
     assert known.expected_us("m:f") < dispatch.SHORT_US
 
 
+def test_what_several_took_together_counts_as_much_as_one_by_one() -> None:
+    """The outcomes of a frame are learned from in one step."""
+    together, one_by_one = Forecast(), Forecast()
+    for known in (together, one_by_one):
+        known.learn("m:f", 1_000)
+    together.learn("m:f", 5 * 100, 5)
+    for _ in range(5):
+        one_by_one.learn("m:f", 100)
+    assert together.expected_us("m:f") == pytest.approx(one_by_one.expected_us("m:f"))
+    together.learn("m:f", 0, 0)
+    assert together.expected_us("m:f") == pytest.approx(one_by_one.expected_us("m:f"))
+
+
 def test_even_an_empty_job_costs_something() -> None:
     """Else a worker could be handed any number of them."""
     known = Forecast()

@@ -31,6 +31,7 @@ from jobd.scheduler import (
     dispatch,
     intake,
     lanes,
+    ledger,
     staff,
     stops,
     window,
@@ -260,6 +261,25 @@ def test_the_longer_a_commit_lasts_the_more_is_handed_out_ahead(commit_us: int) 
     ahead_us = 400 * sum(bool(desk.holder(number)) for number in numbers)
     enough = dispatch.BUDGET_US + min(commit_us, dispatch.SLOW_US)
     assert 0.9 * enough <= ahead_us <= enough + 2 * 400
+
+
+@pytest.mark.parametrize("more", [0, 1, 100])
+def test_idle_workers_get_a_short_first_order_and_the_rest_at_once(more: int) -> None:
+    """They begin with it while the next is made; nothing is left to be done once nothing waits."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:short", 1)
+    desk.orders.clear()
+    desk.submit(1 + dispatch.FIRST + more, "m:short")
+    desk.act()
+    assert desk.scheduler.wake_at() == desk.now_us
+    desk.act()
+    sent = [len(order.tasks) for _, order in desk.orders if isinstance(order, Run)]
+    assert sent[0] <= 1 + dispatch.FIRST
+    assert sum(sent) == 1 + dispatch.FIRST + more
+    desk.act()
+    assert not desk.scheduler.dispatch.has_more
+    assert desk.scheduler.wake_at() != desk.now_us
 
 
 def test_no_worker_is_handed_more_jobs_than_its_credit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -559,6 +579,21 @@ def test_of_jobs_that_came_alone_only_those_that_wait_are_packed() -> None:
     packed = [list(range(r.first, r.first + len(r.args))) for p in taken.parcels for r in p.records]
     assert packed == [[waiting], [*many], [last]]
     assert desk.job(waiting).record is taken.parcels[0].records[0]
+
+
+def test_only_the_latest_submits_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For clients that name a job by its submit; older ones are found in the store."""
+    monkeypatch.setattr(ledger, "RECENT", 5)
+    desk = Desk(workers=1)
+    desk.hire()
+    remembered: list[int] = []
+    for jobs in (1, 1, 3, 1, 1, 4, 1, 1):
+        for _ in range(jobs):
+            desk.submit()
+        desk.commit()
+        remembered = [len(submissions) for submissions in desk.scheduler.ledger.recent]
+        assert sum(remembered[1:]) < 5
+    assert sum(remembered) >= 5
 
 
 def test_the_batch_does_not_wait_for_long(desk: Desk) -> None:

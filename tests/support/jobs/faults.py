@@ -348,6 +348,16 @@ def stray_and_end(mark: str) -> NoReturn:
     os._exit(4)
 
 
+def leave_a_thread_that_forks(mark: str, gate: str) -> None:
+    """Leave a thread behind that starts such a process once the gate is open, and writes its pid."""
+
+    def fork_late() -> None:
+        wait_unless_open(gate)
+        wait_at(mark, gate, str(double_fork()))
+
+    threading.Thread(target=fork_late, daemon=True).start()
+
+
 def fork_many(number: int) -> None:
     """Fork so many processes, which end at once, and wait for none of them."""
     for _ in range(number):
