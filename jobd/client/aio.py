@@ -245,7 +245,7 @@ class AsyncSubmitter:
             UsageError: the function or an argument cannot travel.
         """
         request = many_calls(function, calls, self._options, self._draft())
-        return self._submit(request) if request.args else []
+        return [*self._submit(request)] if request.args else []
 
     @overload
     def map(

@@ -105,7 +105,7 @@ class Core(Generic[D]):
         return submission
 
     def promise(self, client: object, submission: Submission) -> list[D]:
-        """Make the deferred results of a submit, once."""
+        """Make the deferred results of a submit, once; the list itself is not the caller's."""
         kind, watched = self._kind, submission.watch
         if submission.size == 1:
             deferreds = [kind(client, submission, 0, 0, watched)]
@@ -116,7 +116,7 @@ class Core(Generic[D]):
         if submission.first:
             self._number(submission.first, deferreds)
         else:
-            submission.deferreds = [*deferreds]  # the caller may do as he likes with his
+            submission.deferreds = deferreds
         return deferreds
 
     def submissions(self) -> list[Submission]:
@@ -224,7 +224,7 @@ class Core(Generic[D]):
             submission.existed = True
         submission.first = reply.first
         self._number(reply.first, submission.deferreds)
-        submission.deferreds = []
+        submission.deferreds = ()
         submission.frame = b""
         if submission._waiters is not None:  # noqa: SLF001  # ours
             submission.fire()

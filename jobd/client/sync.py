@@ -238,7 +238,7 @@ class Submitter:
             UsageError: the function or an argument cannot travel.
         """
         request = many_calls(function, calls, self._options, self._draft())
-        return self._submit(request) if request.args else []
+        return [*self._submit(request)] if request.args else []
 
     @overload
     def map(
@@ -335,7 +335,8 @@ class Client(Submitter):
         self.socket = socket or default_socket()
         self.timeout_s = timeout_s
         self._reconnects = reconnects
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._core: Core[Deferred[Any]] = Core(Deferred)
         self._reading = False
         self._reconnecting = False
@@ -386,7 +387,7 @@ class Client(Submitter):
 
     def _submit(self, request: Submit | Put | Apply) -> list[Deferred[Any]]:
         core = self._core
-        with self._condition:
+        with self._lock:
             self._refuse_closed()
             submission = core.submit(request)
             self._send(submission.frame)
@@ -448,7 +449,7 @@ class Client(Submitter):
 
     def attach(self, number: int) -> Deferred[Any]:
         """Return the deferred result of a job that anybody has submitted."""
-        with self._condition:
+        with self._lock:
             return self._core.attach(self, number)
 
     def result(self, number: int, timeout: float | None = None) -> Any:
@@ -503,7 +504,7 @@ class Client(Submitter):
     ) -> Iterator[Deferred[T]]:
         self._run(verbs.watch(self._core, deferreds))
         arrivals: Arrivals[Deferred[T]] = Arrivals(within_s)
-        with self._condition:
+        with self._lock:
             arrivals.expect(deferreds)
         for _ in deferreds:
             yield self._run(verbs.arrival(arrivals), left_of(deadline))
@@ -518,7 +519,7 @@ class Client(Submitter):
 
         ``note`` is called with them before any of them can.
         """
-        with self._condition:
+        with self._lock:
             deferreds = self._submit(request)
             note(deferreds)
             arrivals.expect(deferreds)
@@ -527,7 +528,7 @@ class Client(Submitter):
     def arrived(self, arrivals: Arrivals[Deferred[Any]]) -> list[Deferred[Any]]:
         """Wait until something has arrived, and return all that has."""
         self._await(arrivals.done, None)
-        with self._condition:
+        with self._lock:
             return arrivals.pop_all()
 
     def keep(self, deferred: Deferred[Any]) -> None:
@@ -717,7 +718,8 @@ class Client(Submitter):
 
     def abandon(self) -> None:
         """Leave the connection to the process that has forked this one: answers to it are its own."""
-        self._condition = threading.Condition()  # somebody may have held it who is not here
+        self._lock = threading.RLock()  # somebody may have held it who is not here
+        self._condition = threading.Condition(self._lock)
         self._closed = True
         self._transport.close()
 
@@ -822,12 +824,12 @@ class Client(Submitter):
     def _say(self, frame: bytes) -> None:
         """Send a message without an answer; also from a finalizer, which may run in mid-send."""
         self._unsaid.append(frame)
-        if self._condition.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 if not (self._is_at_socket or self._reconnecting or self._closed):
                     self._say_all()
             finally:
-                self._condition.release()
+                self._lock.release()
 
     def _say_all(self) -> None:
         while self._unsaid:
@@ -872,7 +874,7 @@ class Client(Submitter):
         return context.lend(step.awaited, self.socket, timeout_s)
 
     def _begin(self, pending: Pending) -> None:
-        with self._condition:
+        with self._lock:
             self._refuse_closed()
             self._core.begin(pending)
             self._send(pending.frame)
@@ -880,7 +882,7 @@ class Client(Submitter):
     def _await(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
         """Read, or let another thread read for us, until something is so; return False when it is late."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._condition:
+        with self._lock:
             while not is_over():
                 left = PING_S if deadline is None else deadline - time.monotonic()
                 if left <= 0 and not self._last_look(is_over):
@@ -912,11 +914,11 @@ class Client(Submitter):
         """Receive; other threads may send meanwhile, so the wait itself touches nothing of the transport."""
         if timeout > 0 and not self._transport.has_read:
             poll = self._poll
-            self._condition.release()
+            self._lock.release()
             try:
                 self._wait_at(poll, timeout)
             finally:
-                self._condition.acquire()
+                self._lock.acquire()
         self._is_at_socket = True
         try:
             return self._transport.receive(0)

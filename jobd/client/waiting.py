@@ -132,7 +132,11 @@ class Submission(Pending):
     __slots__ = ("deferreds", "existed", "first", "function", "seen", "size", "uid", "watch")
 
     sent = True
-    replies: list[Message]
+    # The same for all: one is made for every job.
+    patient = True
+    stream = False
+    replies: list[Message] = []  # noqa: RUF012  # and stays so
+    _awaited = None
 
     def __init__(  # by position, as it is not by way of the base: one is made for every job
         self,
@@ -143,19 +147,22 @@ class Submission(Pending):
         size: int,
         watch: bool,  # noqa: FBT001  # as above
     ) -> None:
-        self._waiters = self._awaited = self.error = None
+        self._waiters = self.error = None
         self.rid = rid
         self.frame = frame
-        self.stream = self.over = self.seen = self.existed = False
-        self.patient = True
-        self.replies = []
+        self.over = self.seen = self.existed = False
         self.uid = uid
         self.function = function
         self.size = size
         self.watch = watch
         self.first = 0
         """The id of its first job, once it is answered."""
-        self.deferreds: list[DeferredBase[Any]] = []
+        self.deferreds: Sequence[DeferredBase[Any]] = ()
+
+    def take(self, reply: Message) -> None:
+        """Take in that it was refused; what else may come is not told in this way."""
+        if isinstance(reply, Refused):
+            super().take(reply)
 
     def refusal(self) -> JobdError | None:
         """Return why it was refused, if it was; whoever asks has seen it."""
