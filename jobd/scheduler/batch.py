@@ -175,29 +175,8 @@ class Batch:
         lane: str = "",
     ) -> Record:
         """Add jobs to the parcel at hand, or to a new one when that is full, or of another lane."""
-        self.pack_loose()  # a parcel's ids rise
-        return self._pack(first, uid, total, function, created_at, args, policy, lane)
-
-    def pack_loose(self) -> None:
-        """Pack the jobs that came alone, but for those that have something of their own to store."""
-        loose, self.loose = self.loose, []
-        for job in loose:
-            if job.id not in self.jobs:
-                job.record = self._pack(
-                    job.id, job.uid, 1, job.function, job.created_at, [job.args], job.policy, ""
-                )
-
-    def _pack(  # noqa: PLR0913, PLR0917  # as above
-        self,
-        first: int,
-        uid: bytes,
-        total: int,
-        function: str,
-        created_at: int,
-        args: list[bytes],
-        policy: Policy | None,
-        lane: str,
-    ) -> Record:
+        if self.loose:
+            self.pack_loose()  # a parcel's ids rise
         count = len(args)
         if self._room_jobs <= 0 or self._room_bytes <= 0 or self.parcels[-1].lane != lane:
             self._room_jobs, self._room_bytes = PARCEL_JOBS, PARCEL_BYTES
@@ -210,3 +189,12 @@ class Batch:
         self._room_jobs -= count
         self._room_bytes -= len(args[0]) if count == 1 else sum(map(len, args))
         return record
+
+    def pack_loose(self) -> None:
+        """Pack the jobs that came alone, but for those that have something of their own to store."""
+        loose, self.loose = self.loose, []
+        for job in loose:
+            if job.id not in self.jobs:
+                job.record = self.pack(
+                    job.id, job.uid, 1, job.function, job.created_at, [job.args], job.policy
+                )

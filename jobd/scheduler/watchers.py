@@ -31,6 +31,10 @@ class Watchers:
         if not ranges or first > ranges[-1][1] + 1:
             ranges.append((first, last))
             return
+        begins, ends = ranges[-1]
+        if first == ends + 1:  # as nearly all do
+            ranges[-1] = (begins, last)
+            return
         start, end = _span(ranges, first - 1, last + 1)
         if start < end:  # they overlap, or touch: they become one
             first, last = min(first, ranges[start][0]), max(last, ranges[end - 1][1])

@@ -29,7 +29,7 @@ FILL = 1_000
 
 ACKS = 100
 PIPELINED = 2_000
-LOOKS = 30
+LOOKS = 60
 PAGE = 50
 
 MEMORY_MB = 150.0
@@ -160,7 +160,7 @@ class Queue:
 
 def run(bench: Bench) -> Measured:
     """Measure with a million jobs queued, and with a thousand."""
-    length, rounds = bench.pick(1_000_000, 100_000), bench.pick(7, 3)
+    length, rounds = bench.pick(1_000_000, 100_000), bench.pick(15, 3)
     drained, steady = bench.pick(50_000, 10_000), bench.pick(5, 3)
     long, short = f"{length:,} queued", f"{SHORT:,} queued"
     with harness.daemon(bench) as short_daemon:
