@@ -119,6 +119,11 @@ class Core(Generic[D]):
             submission.deferreds = deferreds
         return deferreds
 
+    def watch_again(self, deferreds: Iterable[D]) -> bytes:
+        """Return the frame that asks for the ends of these jobs, which have ids; for those that are over too."""
+        numbers = [deferred._id for deferred in deferreds]  # noqa: SLF001  # ours
+        return encode([Watch(0, numbers, self.onlooker is not None)])
+
     def submissions(self) -> list[Submission]:
         """Return the submits that are not answered."""
         return [p for p in list(self.pending.values()) if isinstance(p, Submission)]

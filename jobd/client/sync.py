@@ -392,11 +392,10 @@ class Client(Submitter):
             submission = core.submit(request)
             self._send(submission.frame)
             deferreds = core.promise(self, submission)
-            if submission.over:
+            if submission.first and submission.watch:
                 # It had to be sent again, and meanwhile another thread has read the answer, and maybe
                 # ends that nobody was there for.
-                for frame in list(core.repeat()):
-                    self._send(frame)
+                self._send(core.watch_again(deferreds))
             if not core.submits % READ_EVERY and not (self._reading or self._reconnecting):
                 self._read(0.0)
             return deferreds
@@ -423,11 +422,11 @@ class Client(Submitter):
             request.inputs = list(inputs)
         if options:
             request.options, request.after = encode_options(options), edges_of(options)
-        return self._submit(request)
+        return [*self._submit(request)]
 
     def submit_graph(self, request: Apply) -> list[Deferred[Any]]:
         """Submit a graph that is encoded already (``jobd.client.calls.graph_call``)."""
-        return self._submit(request)
+        return [*self._submit(request)]
 
     def try_graph(self, request: Apply) -> None:
         """Have a graph checked by the daemon, and nothing queued.

@@ -218,9 +218,9 @@ class Requests:
 
     def _refuse_wrong(self, request: Submit) -> Policy | None:
         """Refuse what can be seen to be wrong, before anybody is asked; return what holds for the jobs."""
-        policy = self.policy(request)
         if self._allowed.patterns:
             self._allowed.refuse_foreign(request)
+        policy = self.policy(request)
         self._refuse_large(request)
         if policy is not None:
             self._daemon.keys.refuse_many(request, policy)

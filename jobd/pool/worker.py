@@ -270,12 +270,14 @@ class Worker:
                     self._stream = None
             self._told_to_stop = False  # before anybody can see what runs, and stop it
             task = self._current = self._pending.popleft() if self._pending else None
-        if outcome is not None:
-            large = outcome.value is not None and len(outcome.value) > HELD_BYTES
-            if large or task is None or time.perf_counter() - self._sent_at > HOLD_S:
+        if self._held:
+            value = None if outcome is None else outcome.value
+            large = value is not None and len(value) > HELD_BYTES
+            # Always before a wait, and before the end: what is held is known to nobody else.
+            if task is None or large or time.perf_counter() - self._sent_at > HOLD_S:
                 self._send_held()
-            if task is None:
-                self._end_children()  # of a thread that a job has left behind
+        if task is None:
+            self._end_children()  # of a thread that a job has left behind
         return task
 
     def _attempt(self, task: Task) -> Outcome:

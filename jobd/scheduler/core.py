@@ -36,7 +36,7 @@ from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.commits import Commits
 from jobd.scheduler.control import Control
-from jobd.scheduler.dispatch import STALL_US, Dispatch
+from jobd.scheduler.dispatch import AHEAD_US, STALL_US, Dispatch
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
 from jobd.scheduler.lanes import Lanes, Line
@@ -423,7 +423,7 @@ class Scheduler:
         for outcome in outcomes:
             job = assigned.get(outcome.id)
             if job is not None and job.attempt == outcome.attempt:
-                if job.function != function:
+                if job.function != function or outcome.duration_us > AHEAD_US:
                     learn(function, took_us, count)
                     function, took_us, count = job.function, 0, 0
                 took_us += outcome.duration_us
