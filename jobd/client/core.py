@@ -120,7 +120,7 @@ class Core(Generic[D]):
         return deferreds
 
     def watch_again(self, deferreds: Iterable[D]) -> bytes:
-        """Return the frame that asks for the ends of these jobs, which have ids; for those that are over too."""
+        """Return the frame that asks for the ends of these jobs, which have ids, over or not."""
         numbers = [deferred._id for deferred in deferreds]  # noqa: SLF001  # ours
         return encode([Watch(0, numbers, self.onlooker is not None)])
 
