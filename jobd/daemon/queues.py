@@ -68,10 +68,10 @@ class QueueDesk:
             _refuse_missing(name, self._queues)
         rules = parse_queue({"slots": request.slots, "rate": request.rate})
         scheduler, paused = self._daemon.scheduler, request.paused
-        if request.reset and name in self._queues.overrides:
-            paused = self._queues.overrides[name].paused if paused is None else paused
-            scheduler.forget_queue(name)
-        scheduler.set_queue(name, Override(rules.slots, rules.rate, paused))
+        if request.reset and paused is None:
+            paused = self._queues.overrides.get(name, Override()).paused
+        said = Override(rules.slots, rules.rate, paused)
+        scheduler.set_queue(name, said, anew=request.reset)
         (info,) = self._infos([name], self._queues)
         log.info("the queue %r: slots %s, rate %s%s", *_told(info))
         scheduler.answer(peer, QueueInfos(request.rid, [info]))

@@ -36,7 +36,7 @@ from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.commits import Commits
 from jobd.scheduler.control import Control
-from jobd.scheduler.dispatch import AHEAD_US, STALL_US, Dispatch
+from jobd.scheduler.dispatch import AHEAD_US, STALL_US, Dispatch, is_leaving
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
 from jobd.scheduler.lanes import Lanes, Line
@@ -309,17 +309,19 @@ class Scheduler:
 
     # -- queues --
 
-    def set_queue(self, name: str, said: Override) -> None:
-        """Let this hold for a queue from now on, and make it if there is none; what runs goes on."""
+    def set_queue(self, name: str, said: Override, *, anew: bool = False) -> None:
+        """Let this hold for a queue from now on, and make it if there is none; what runs goes on.
+
+        With ``anew`` the settings hold for the rest, else what was said before.
+        """
         queues = self.queues
         counted = queues.counts
-        self.ledger.batch.queues[name] = queues.override(name, said)
+        self.ledger.batch.queues[name] = queues.override(name, said, anew=anew)
         if queues.counts and not counted:
+            hands = [(w, job) for w in self.workers.values() for job in w.assigned.values()]
             queues.recount(
-                queue_of(job)
-                for worker in self.workers.values()
-                for job in worker.assigned.values()
-                if job is not worker.waiting
+                [queue_of(job) for worker, job in hands if job is not worker.waiting],
+                [queue_of(job) for worker, job in hands if is_leaving(worker, job)],
             )
         self.lanes.queue_changed(name)
         if queues.is_limited(name):

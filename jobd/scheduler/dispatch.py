@@ -249,8 +249,9 @@ class Dispatch:
         if first.lease is not None:
             first.lease.run = worker.sent
         self._effects.orders.append((worker.uid, run))
-        if self._queues.counts:  # of those behind the first none is of a queue with limits
-            self._queues.left(queue_of(first), self.now)
+        if self._queues.counts:
+            for task in run.tasks:
+                self._queues.left(task.queue, self.now)
         if first.policy is not None:
             self._stops.clocks.start(worker.uid, first, self.now)
             if worker.is_single_use and worker.phase is Phase.READY:
@@ -327,7 +328,7 @@ class Dispatch:
         elif self._queues.counts:
             queue = queue_of(job)
             self._queues.ended(queue)
-            if job.lease is not None and not (job.lease.run or worker.adopted):
+            if is_leaving(worker, job):
                 self._queues.withdrawn(queue)
             self._lanes.queue_changed(queue)
         if job.lane:
@@ -352,6 +353,11 @@ class Dispatch:
         else:
             job.attempt -= 1  # it never was one
             self._aftermath.put_back(job)
+
+
+def is_leaving(worker: Worker, job: Job) -> bool:
+    """Whether the order to run a job, which the worker has in hand, has not left yet."""
+    return job.lease is not None and not (job.lease.run or worker.adopted)
 
 
 def _task(job: Job) -> Task:

@@ -47,7 +47,7 @@ class Queues:
         self._starts: dict[str, deque[int]] = {}
         """When the last jobs of a queue with a rate were started, µs; as many as may be in a window."""
         self._leaving: Counter[str] = Counter()
-        """Jobs of a queue with a rate that were handed to a worker, and whose order has not left."""
+        """Jobs that were handed to a worker, and whose order has not left; also if there is no rate, as yet."""
         self.counts = False
         """Whether jobs are counted: not as long as there is nothing but an unlimited ``default``."""
         for name, rule in self.settings.items():
@@ -59,12 +59,13 @@ class Queues:
         """Whether there is such a queue."""
         return name in self.rules
 
-    def override(self, name: str, said: Override) -> Override:
+    def override(self, name: str, said: Override, *, anew: bool = False) -> Override:
         """Add to what was said of a queue, and make it if there is none; jobs that run go on.
 
-        Returns all that has been said of it.
+        ``anew`` forgets what was said before, but not what has started.  Returns all that has been said of it.
         """
-        said = self.overrides[name] = self.overrides.get(name, Override()).then(said)
+        before = Override() if anew else self.overrides.get(name, Override())
+        said = self.overrides[name] = before.then(said)
         self._set(name, said.over(self.settings.get(name, FREE)))
         return said
 
@@ -116,19 +117,20 @@ class Queues:
     def started(self, name: str) -> None:
         """A job of this queue was handed to a worker; ``left`` or ``withdrawn`` follows."""
         self._running[name] += 1
-        if name in self._starts:
-            self._leaving[name] += 1
+        self._leaving[name] += 1
 
     def left(self, name: str, now_us: int) -> None:
         """The order to run a job of this queue goes out."""
-        if self._leaving[name]:
-            self._leaving[name] -= 1
-            if name in self._starts:
-                self._starts[name].append(now_us)
+        self.withdrawn(name)
+        if name in self._starts:
+            self._starts[name].append(now_us)
 
     def withdrawn(self, name: str) -> None:
         """An order that has not gone out never will."""
-        self._leaving[name] = max(0, self._leaving[name] - 1)
+        self._leaving[name] -= 1
+        assert self._leaving[name] >= 0
+        if not self._leaving[name]:
+            del self._leaving[name]
 
     def goes_on(self, name: str) -> None:
         """A job takes a slot that is no start: it had lent its own, or runs since an earlier daemon."""
@@ -141,9 +143,9 @@ class Queues:
         if not self._running[name]:
             del self._running[name]
 
-    def recount(self, names: Iterable[str]) -> None:
-        """Begin to count: these are the queues of all jobs that take a slot."""
-        self._running = Counter(names)
+    def recount(self, running: Iterable[str], leaving: Iterable[str]) -> None:
+        """Begin to count: the queues of all jobs that take a slot, and of those whose order has not left."""
+        self._running, self._leaving = Counter(running), Counter(leaving)
 
 
 def queue_of(job: Job) -> str:

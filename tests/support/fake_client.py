@@ -132,6 +132,8 @@ class FakeClient:
         """How often it submits a job that itself submits jobs, and waits for them."""
         self.streams = streams
         """How often it submits a job that produces a stream."""
+        self.plain = (0.0, 0.2, 0.8)[int(rng.random() * 3)]
+        """How often what it submits is one job without any options, as most jobs are."""
         self.session = b"client%02d" % number
         self.peer = self.session
         self.known: list[int] = []
@@ -180,20 +182,22 @@ class FakeClient:
         dice = self._rng.random
         count = 1 if one or dice() < 0.6 else int(dice() * 9) + 2
         keyed = self._key() if claim else {}
-        count = 1 if keyed else count
+        plain = not keyed and dice() < self.plain
+        count = 1 if keyed or plain else count
         self._next_key += 1
         uid = self.session + self._next_key.to_bytes(8, "big")
         nests = dice() < self.nests
         function = "m:nest" if nests else FUNCTIONS[int(dice() * len(FUNCTIONS))]
-        function = STREAM if dice() < self.streams else function
+        function = STREAM if dice() < self.streams and not plain else function
         first, self._next_job = self._next_job, self._next_job + count
         pad = b"." * int(dice() * 12)
         args = [b"%d-%d%s" % (self.number, n, pad) for n in range(first, first + count)]
         check, nargs = dice() < 0.2, int(dice() * 3)
-        options = encode_options(self._options(function) | keyed)
-        inputs = [] if one or dice() > self.depends else [self._inputs() for _ in args]
+        options = b"" if plain else encode_options(self._options(function) | keyed)
+        alone = one or plain
+        inputs = [] if alone or dice() > self.depends else [self._inputs() for _ in args]
         after: list[tuple[int | bytes, When]] = []
-        if not one and dice() < self.depends:
+        if not alone and dice() < self.depends:
             after = [(name, tuple(When)[int(dice() * 3)]) for name in self._inputs()]
         watch = dice() < 0.6
         submission = Submission(uid, function, args, watch, check, nargs, options, inputs, after)

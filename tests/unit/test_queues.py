@@ -15,10 +15,10 @@ WINDOW = SECOND + SLACK_US
 """For how long a start counts where the rate is for a second."""
 
 
-def start(queues: Queues, now_us: int) -> None:
+def start(queues: Queues, now_us: int, name: str = "etl") -> None:
     """Hand out a job, with an order that leaves at once."""
-    queues.started("etl")
-    queues.left("etl", now_us)
+    queues.started(name)
+    queues.left(name, now_us)
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,31 @@ def test_an_order_that_never_leaves_is_no_start() -> None:
     queues.ended("etl")
     queues.withdrawn("etl")
     assert queues.opens_at("etl", 0) == 0
-    queues.withdrawn("etl")  # one that was handed out when there was no rate
     start(queues, 5)
     assert queues.opens_at("etl", 5) == WINDOW + 5
+
+
+def test_what_was_handed_out_before_there_was_a_rate_starts_under_it() -> None:
+    """Its order waits for the disk while the rate is set; that of one handed out since leaves behind it."""
+    queues = Queues({"etl": Rule(slots=9)})
+    queues.started("etl")
+    queues.override("etl", Override(rate="2/s"))
+    queues.started("etl")
+    assert queues.opens_at("etl", 0) == WINDOW
+    queues.left("etl", 10)
+    queues.left("etl", 20)
+    assert queues.opens_at("etl", 30) == WINDOW + 10
+
+
+def test_what_has_started_counts_although_all_else_that_was_said_is_forgotten() -> None:
+    """``--reset`` with the same rate must not let a job more start."""
+    queues = Queues({"etl": Rule(slots=1)})
+    queues.override("etl", Override(slots=3, rate="1/s"))
+    start(queues, 5)
+    queues.override("etl", Override(rate="1/s"), anew=True)
+    assert queues.rules["etl"] == Rule(slots=1, rate="1/s")
+    queues.ended("etl")
+    assert queues.opens_at("etl", 10) == WINDOW + 5
 
 
 def test_who_goes_on_takes_a_slot_and_is_no_start() -> None:
@@ -223,11 +245,14 @@ def test_a_queue_may_be_made_while_the_daemon_runs_and_forgotten() -> None:
 def test_a_recount_takes_what_runs_as_it_is() -> None:
     """For the moment at which the first rule is made, and jobs run that nobody has counted."""
     queues = Queues()
-    queues.override("default", Override(slots=2))
-    queues.recount(["default", "default"])
+    queues.override("default", Override(slots=2, rate="2/s"))
+    queues.recount(["default", "default"], ["default"])
     assert queues.opens_at("default", 0) is None
     queues.ended("default")
     assert queues.opens_at("default", 0) == 0
+    start(queues, 1, "default")
+    queues.ended("default")
+    assert queues.opens_at("default", 2) == WINDOW + 1  # the other one is still to leave
 
 
 @pytest.mark.parametrize("seed", range(50))
