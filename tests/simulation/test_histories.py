@@ -366,7 +366,7 @@ FIRST: dict[object, int] = {
     _reviews_nothing: 48,
     _buries_at_once: 33,
     _lends_nothing: 55,
-    _hurries: 70,
+    _hurries: 509,
     _revives_nobody: 80,
     _restores_nobody: 86,
 }

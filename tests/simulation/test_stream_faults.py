@@ -68,8 +68,8 @@ def _believes_in_everybody(_: StreamService, peer: bytes) -> None:  # as it is c
 FIRST: dict[object, int] = {
     _shows_at_once: 18,
     _takes_it_twice: 18,
-    _forgets_what_runs: 41,
-    _believes_in_everybody: 76,
+    _forgets_what_runs: 319,
+    _believes_in_everybody: 773,
 }
 """A history that has shown a fault which few show; the others are gone through if it does no longer."""
 

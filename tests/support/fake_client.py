@@ -132,7 +132,7 @@ class FakeClient:
         """How often it submits a job that itself submits jobs, and waits for them."""
         self.streams = streams
         """How often it submits a job that produces a stream."""
-        self.plain = (0.0, 0.2, 0.8)[int(rng.random() * 3)]
+        self.plain = 0.0 if streams > 0.5 else (0.0, 0.2, 0.8)[int(rng.random() * 3)]
         """How often what it submits is one job without any options, as most jobs are."""
         self.session = b"client%02d" % number
         self.peer = self.session
