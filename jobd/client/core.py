@@ -119,10 +119,9 @@ class Core(Generic[D]):
             submission.deferreds = deferreds
         return deferreds
 
-    def watch_again(self, deferreds: Iterable[D]) -> bytes:
-        """Return the frame that asks for the ends of these jobs, which have ids, over or not."""
-        numbers = [deferred._id for deferred in deferreds]  # noqa: SLF001  # ours
-        return encode([Watch(0, numbers, self.onlooker is not None)])
+    def watch_again(self, numbers: Iterable[int]) -> bytes:
+        """Return the frame that asks for the ends of these jobs, over or not; it has no answer."""
+        return encode([Watch(0, [*numbers], self.onlooker is not None)])
 
     def submissions(self) -> list[Submission]:
         """Return the submits that are not answered."""
@@ -192,7 +191,7 @@ class Core(Generic[D]):
         live += [(n, ref()) for n, refs in list(self._twins.items()) for ref in refs]
         waiting = {n: None for n, d in live if d is not None and d._watched and d._ended is None}  # noqa: SLF001  # ours
         if waiting:
-            yield encode([Watch(0, [*waiting], self.onlooker is not None)])
+            yield self.watch_again(waiting)
 
     def take(self, frame: bytes) -> Iterable[bytes]:
         """Take in a frame; return what is to be sent because of it: usually nothing."""

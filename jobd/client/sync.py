@@ -395,7 +395,7 @@ class Client(Submitter):
             if submission.first and submission.watch:
                 # It had to be sent again, and meanwhile another thread has read the answer, and maybe
                 # ends that nobody was there for.
-                self._send(core.watch_again(deferreds))
+                self._send(core.watch_again(deferred.id for deferred in deferreds))
             if not core.submits % READ_EVERY and not (self._reading or self._reconnecting):
                 self._read(0.0)
             return deferreds

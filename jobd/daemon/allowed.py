@@ -17,7 +17,7 @@ class AllowList:
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         """Allow what one of ``patterns`` matches; everything if there are none."""
-        self.patterns = patterns
+        self._patterns = patterns
 
     def refuse_foreign(self, request: Submit) -> None:
         """Let a submit pass, or raise.
@@ -25,14 +25,14 @@ class AllowList:
         Raises:
             NotAllowed: the function is not on the list, or it or an argument is a pickle.
         """
-        if not self.patterns:
+        if not self._patterns:
             return
         if request.by_value:
             raise NotAllowed(
                 f"{request.function} travels by value, and security.allow lists what may run",
                 "put it into a module of the workers",
             )
-        if not any(_matches(request.function, pattern) for pattern in self.patterns):
+        if not any(_matches(request.function, pattern) for pattern in self._patterns):
             raise NotAllowed(
                 f"{request.function} may not be run", "security.allow does not list it"
             )
@@ -45,7 +45,7 @@ class AllowList:
         Raises:
             NotAllowed: it is a pickle, which a job that has it as an argument would load.
         """
-        if self.patterns and request.value[:1] not in JSON:
+        if self._patterns and request.value[:1] not in JSON:
             raise _pickled("the value")
 
 

@@ -207,9 +207,8 @@ class Requests:
         policy = self._refuse_wrong(request)
         if not self._is_new(peer, request):
             return
-        if policy is not None:
-            # Not sooner: what came before its queue was removed is known.
-            self.queues.refuse_unknown(policy)
+        # Not sooner: what came before its queue was removed is known.
+        self.queues.refuse_unknown(policy)
         if self._has_to_be_checked(request):
             self._daemon.checks.ask(peer, request)
         else:
@@ -218,8 +217,7 @@ class Requests:
 
     def _refuse_wrong(self, request: Submit) -> Policy | None:
         """Refuse what can be seen to be wrong, before anybody is asked; return what holds for the jobs."""
-        if self._allowed.patterns:
-            self._allowed.refuse_foreign(request)
+        self._allowed.refuse_foreign(request)
         policy = self.policy(request)
         self._refuse_large(request)
         if policy is not None:
@@ -379,8 +377,7 @@ class Requests:
             raise UsageError("a submit of no jobs", "give at least one")
         args = request.args
         size = len(args[0]) if len(args) == 1 else max(map(len, args))
-        if size > self._max_payload_bytes:
-            self._refuse_size(size, "the arguments have")
+        self._refuse_size(size, "the arguments have")
 
     def _is_new(self, peer: bytes, request: Submit | Put | Apply) -> bool:
         """Whether this key was never seen; if it was, answer with the same ids as before.

@@ -87,7 +87,7 @@ class Aftermath:
 
     def _again(self, job: Job, state: State, delay_us: int) -> None:
         """Keep an attempt on record, in this state, and let another one follow."""
-        job.earlier = [*(job.earlier or ()), attempt_of(job, state)]
+        keep_attempt(job, state)
         # It has started, so it does not expire any more.
         job.due_at = self._timers.wall + delay_us if delay_us > 0 else 0
         self.put_back(job, waits=delay_us > 0)
@@ -183,9 +183,9 @@ class Aftermath:
 _HAS_RAISED = (Verdict.RAISED, Verdict.TIMED_OUT)
 
 
-def attempt_of(job: Job, state: State) -> Attempt:
-    """Return the record of a job's latest attempt, which is over and was not its last."""
-    return Attempt(
+def keep_attempt(job: Job, state: State) -> None:
+    """Keep a record of a job's latest attempt, which is over and was not its last."""
+    attempt = Attempt(
         job.id,
         job.attempt,
         state,
@@ -197,6 +197,7 @@ def attempt_of(job: Job, state: State) -> Attempt:
         job.log,
         job.usage,
     )
+    job.earlier = [*(job.earlier or ()), attempt]
 
 
 def stack_of(tail: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jobd.model.job import Job
 from jobd.model.states import ENDED, Event, State, transition
-from jobd.scheduler.aftermath import Aftermath, attempt_of
+from jobd.scheduler.aftermath import Aftermath, keep_attempt
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.stops import Stops
@@ -78,7 +78,7 @@ class Control:
         self._blocked.restarted(job.id)
         if job.started_at or job.state not in (State.CANCELLED, State.EXPIRED):
             # Over before it started, it has no attempt to keep; its number may be another's.
-            job.earlier = [*(job.earlier or ()), attempt_of(job, job.state)]
+            keep_attempt(job, job.state)
         job.state = transition(job.state, Event.RETRY)
         job.crashes, job.failures, job.cause, job.stop, job.grace_us = 0, 0, "", None, None
         job.error, job.value, job.log, job.usage = None, None, None, None
@@ -89,10 +89,8 @@ class Control:
 
     def hold(self, job: Job) -> str:
         """Set a job aside that is in memory; return the answer."""
-        if job.id in self._succession.pending:
-            return job.cause
-        if job.state >= ENDED:
-            return "already finished"
+        if (answer := self._over(job)) is not None:
+            return answer
         if job.state is State.RUNNING:
             return "is running"
         if job.state is not State.HELD:
@@ -101,10 +99,8 @@ class Control:
 
     def release(self, job: Job) -> str:
         """Let a job go that is in memory; return the answer."""
-        if job.id in self._succession.pending:
-            return job.cause
-        if job.state >= ENDED:
-            return "already finished"
+        if (answer := self._over(job)) is not None:
+            return answer
         if job.state is not State.HELD:
             return "is running" if job.state is State.RUNNING else "is not held"
         if 0 < job.due_at <= self._timers.wall:
@@ -113,6 +109,12 @@ class Control:
             return "has expired"
         self._blocked.let_go(job)
         return "released"
+
+    def _over(self, job: Job) -> str | None:
+        """Return the answer for a job that is over, or about to be replaced; None: it is neither."""
+        if job.id in self._succession.pending:
+            return job.cause
+        return "already finished" if job.state >= ENDED else None
 
     def fire(self, job: Job) -> None:
         """Do to a job, in memory or as it is stored, what its time has come for, if it has."""

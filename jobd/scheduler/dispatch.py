@@ -121,7 +121,9 @@ class Dispatch:
             and not self._is_stuck(w)
         ]
         if rooms and slots >= 0 and (len(self._window) or self._lanes.count):
-            self.has_more = self._hand_ahead(rooms, hands, budget_us, FIRST if hands else CREDIT)
+            most = FIRST if hands else CREDIT
+            self._hand_ahead(rooms, hands, budget_us, most)
+            self.has_more = any(len(jobs) >= most for jobs in hands.values())
         for uid, jobs in hands.items():
             self._send(uid, jobs)
         if len(self._window):
@@ -156,12 +158,8 @@ class Dispatch:
 
     def _hand_ahead(
         self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float, most: int
-    ) -> bool:
-        """Hand out short jobs to workers that will be done soon, in equal shares.
-
-        Returns whether a worker has got the ``most`` jobs that one may get now.
-        """
-        is_full = False
+    ) -> None:
+        """Hand out short jobs to workers that will be done soon, in equal shares: ``most`` to each."""
         window, lanes, expected_us = self._window, self._lanes, self.forecast.expected_us
         take = self._next_short if lanes.is_used else window.pop
         share = -(-(len(window) + lanes.count) // len(rooms))
@@ -172,18 +170,16 @@ class Dispatch:
                     break
                 job = take()
                 if job is None:
-                    return False
+                    return
                 if job.due_at and job.due_at <= self.wall:
                     self._expire(job)
                     continue
                 cost_us = expected_us(job.function)
                 if cost_us > AHEAD_US or is_limited(job.policy):
                     window.push(job)
-                    return False
+                    return
                 self._hand(worker, job, cost_us)
                 taken.append(job)
-            is_full = is_full or len(taken) >= most
-        return is_full
 
     def _room(self, worker: Worker) -> int:
         """Return how many jobs more a worker may have in hand."""

@@ -135,9 +135,7 @@ class Window:
     def append(self, job: Job) -> None:
         """Take in a new job, for which there is room."""
         self.cursor = job.id
-        self.jobs[job.id] = job
-        self._fresh.append(job)
-        self._bytes += len(job.args)
+        self._append(job)
 
     def admit(self, record: Record, peer: bytes | None) -> None:
         """Take in the jobs of a new record, or leave them to the store; ``peer`` watches them."""
@@ -218,7 +216,7 @@ class Window:
         record.args = []
 
     def _append(self, job: Job) -> None:
-        """Make a loaded job ready; the backlog may begin anew below what is in memory (``spill``)."""
+        """Make a job ready, new or loaded; the backlog may begin anew below what is in memory (``spill``)."""
         if self._fresh and job.id < self._fresh[-1].id:
             self.push(job)
         else:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
@@ -212,6 +212,9 @@ class Store:
         execute, many = self._writer.execute, self._many
         try:
             self._write_jobs(batch.changes)
+            earlier = chain.from_iterable(job.earlier or () for job in batch.retold)
+            attempts = [(a.job, a.number, _pack(a)) for a in earlier]
+            many("REPLACE INTO attempts VALUES (?, ?, ?)", attempts)
             edited = [(args, number) for number, args in batch.edited.items()]
             many("UPDATE jobs SET args = ? WHERE id = ?", edited)
             for parcel in batch.parcels:
@@ -247,11 +250,9 @@ class Store:
 
     def _write_jobs(self, changes: list[Change]) -> None:
         firsts, rest, others = list[Job](), list[Job](), list[Job]()
-        again, earlier = [], []
+        again = []
         for change in changes:
             job = change.job
-            if job.earlier:
-                earlier += job.earlier
             if change.had_row:
                 again.append(_changes(job))
             elif not _is_plain(job):
@@ -262,10 +263,7 @@ class Store:
                 rest.append(job)
         self._insert(_INSERT_PLAIN, _INSERT_PLAINS, _plain_row, firsts + self._write_alike(rest))
         self._insert(_INSERT, _INSERT_ROWS, _row, others)
-        many = self._many
-        many(_UPDATE, again)
-        rows = [(a.job, a.number, _pack(a)) for a in earlier]
-        many("REPLACE INTO attempts VALUES (?, ?, ?)", rows)
+        self._many(_UPDATE, again)
 
     def _write_alike(self, jobs: list[Job]) -> list[Job]:
         """Add rows of plain jobs, none the first of its submit: ``ROWS`` of one with one statement.

@@ -81,6 +81,7 @@ class Writer:
         """Add rows for these jobs to the open batch."""
         for job in jobs:
             self.batch.changes.append(Change(job, job.row, job.stored, None))
+            self.batch.retold += [job] if job.earlier else []
             self.counts[job.stored] -= 1
             self.counts[job.state] += 1
             job.stored, job.row = job.state, True

@@ -95,7 +95,7 @@ def test_an_answer_may_be_read_before_the_deferred_results_are_made() -> None:
     deferreds = core.promise(None, submission)
     assert submission.over
     assert [d.input_of() for d in deferreds] == [11, 12]
-    assert decode(core.watch_again(deferreds)) == [Watch(0, [11, 12])]
+    assert decode(core.watch_again(d._id for d in deferreds)) == [Watch(0, [11, 12])]
     hear(core, Ended(12, State.SUCCEEDED, VALUE))
     assert [d.done() for d in deferreds] == [False, True]
 
