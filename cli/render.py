@@ -87,6 +87,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "progress": progress_json(info.progress),
         "at_bound": at_bound_json(info.at_bound),
         "waits_for": info.waits_for or None,
+        "notes": info.notes,
     }
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
@@ -121,6 +122,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
         "error": error_json(attempt.error),
         "usage": usage_json(attempt.usage),
         "output_tail": attempt.tail,
+        "notes": attempt.notes,
     }
 
 
@@ -335,6 +337,7 @@ def job_details(info: JobInfo) -> list[Row]:
         ("error", reason_text("", info.error)),
         ("progress", progress_text(info.progress)),
         ("note", at_bound_text(info.id, info.at_bound) if info.at_bound else ""),
+        *(("note", one_line(note)) for note in info.notes),
         ("waits for", info.waits_for),
         ("used", usage_text(info.usage)),
         ("output", bytes_text(info.log_bytes) if info.log_bytes else ""),
@@ -346,7 +349,9 @@ def job_details(info: JobInfo) -> list[Row]:
             for name, told in policy_json(info.policy).items()
             if told["origin"] != "built in"
         ]
-    rows += [(f"attempt {earlier.number}", _attempt_text(earlier)) for earlier in info.earlier]
+    for earlier in info.earlier:
+        rows.append((f"attempt {earlier.number}", _attempt_text(earlier)))
+        rows += [("note", one_line(note)) for note in earlier.notes]
     return [row for row in rows if row[1] not in ("", "-")]
 
 

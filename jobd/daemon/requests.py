@@ -521,7 +521,7 @@ class Requests:
         )
         if job.policy is not None:
             info.queue, info.name = job.policy.queue, job.policy.name
-        info.root, info.usage, info.due_at = job.root, job.usage, job.due_at
+        info.root, info.usage, info.due_at, info.notes = job.root, job.usage, job.due_at, job.notes
         info.at_bound = self._daemon.scheduler.at_bound(job.id)
         if job.state is State.HELD:
             info.due_at = expires_at(job)

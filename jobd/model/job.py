@@ -58,6 +58,10 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     cpu_us: int
 
 
+Notes = tuple[str, ...]
+"""What is to be said of an attempt beside how it ended, a sentence each: what it left behind, say."""
+
+
 class Verdict:
     """How an attempt came to its end, as the worker tells it."""
 
@@ -103,6 +107,7 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     usage: Usage | None = None
     """None: it took less than a millisecond."""
     raised: Raised | None = None
+    notes: Notes = ()
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
@@ -120,6 +125,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     usage: Usage | None = None
     tail: str = ""
     """The last lines of its output, where somebody is shown it; not stored."""
+    notes: Notes = ()
 
 
 class Lease(msgspec.Struct, gc=False):
@@ -197,6 +203,7 @@ class Job(msgspec.Struct, gc=False):
     after: list[tuple[int, When]] | None = None  # those that it comes after besides
     root: int = 0  # aborted: the job that was to blame
     usage: Usage | None = None  # of the latest attempt
+    notes: Notes = ()  # of the latest attempt
     due_at: int = 0  # when the clock does something to it (scheduler.timers); 0: never
     failures: int = 0  # attempts of this round that have failed: the retries that are used up
     lane: str = ""  # in which it waits (jobd.model.lane); "": it is plain
@@ -271,3 +278,5 @@ class JobInfo(msgspec.Struct, array_like=True):
     """What it waits for until somebody consumes that: itself, or an input, at once or by way of others."""
     waits_for: str = ""
     """What keeps a queued job from being started, in words; "": a free worker, or it was not asked for."""
+    notes: Notes = ()
+    """Of the latest attempt."""

@@ -49,7 +49,7 @@ from jobd.model.errors import (
     ResultNotStored,
     ResultTooLarge,
 )
-from jobd.model.job import ErrorInfo, LogSpan, Outcome, Raised, Verdict
+from jobd.model.job import ErrorInfo, LogSpan, Notes, Outcome, Raised, Verdict
 from jobd.model.messages import Message, encode
 from jobd.model.orders import (
     Adopt,
@@ -74,7 +74,7 @@ from jobd.model.orders import (
 from jobd.pool import linux
 from jobd.pool.alarm import Alarm
 from jobd.pool.cgroup import Leaf
-from jobd.pool.failure import describe, safe_repr
+from jobd.pool.failure import describe, one_line, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.meter import MEASURED_US, Meter
@@ -102,6 +102,7 @@ FORKS_US = 5
 _SIGTERM = int(signal.SIGTERM)
 LOG_ROTATE_BYTES = 64 * 1024 * 1024
 STOPPED_MEMORY = 1_000
+MOST_NOTES = 20
 RECONNECT_S = 1.0
 """How long to try to reach a daemon that has just spoken to our other socket."""
 
@@ -145,6 +146,8 @@ class Worker:
         self._in_job = False
         self._idle = False
         self._told_to_stop = False
+        self._notes: list[str] = []
+        """What is to be said of the job at hand beside how it ends, a sentence each."""
         self._stop_ordered = False
         """By the daemon, which will kill us if it takes too long; nothing else runs here then."""
         self._sent_at = 0.0
@@ -298,6 +301,9 @@ class Worker:
         hit("job.ended")
         outcome = Outcome(task.id, task.attempt, verdict, value, error, wall_us, duration_us, log)
         outcome.raised = raised
+        if self._notes:
+            outcome.notes = _told_notes(self._notes)
+            self._notes.clear()
         if duration_us >= MEASURED_US:
             outcome.usage = self._meter.measure(self._leaf)
             self._board.used(self._meter.cpu_us)
@@ -698,6 +704,11 @@ class Worker:
 
 
 _TO_RUN = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
+
+
+def _told_notes(notes: list[str]) -> Notes:
+    """Return notes as they travel: so many that a person reads them, and each in one line."""
+    return tuple(one_line(note) for note in notes[:MOST_NOTES])
 
 
 def _told(error: BaseException) -> ErrorInfo:

@@ -48,7 +48,7 @@ class Aftermath:
         job.pid = worker.pid
         job.started_at = outcome.started_at
         job.ended_at = outcome.started_at + outcome.duration_us
-        job.log, job.usage = outcome.log, outcome.usage
+        job.log, job.usage, job.notes = outcome.log, outcome.usage, outcome.notes
         if outcome.verdict == Verdict.RETURNED:
             job.value = outcome.value
             self.finish(job, SUCCEED)
@@ -172,7 +172,7 @@ class Aftermath:
         job.state = transition(job.state, Event.POSTPONE if waits else Event.PUT_BACK)
         job.stop = None
         job.started_at = job.ended_at = 0
-        job.error, job.log, job.cause, job.usage = None, None, "", None
+        job.error, job.log, job.cause, job.usage, job.notes = None, None, "", None, ()
         self._ledger.store(job)
         if job.due_at and not job.void:
             self._timers.add(job)
@@ -196,6 +196,7 @@ def keep_attempt(job: Job, state: State) -> None:
         job.error,
         job.log,
         job.usage,
+        notes=job.notes,
     )
     job.earlier = [*(job.earlier or ()), attempt]
 

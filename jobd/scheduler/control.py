@@ -81,7 +81,7 @@ class Control:
             keep_attempt(job, job.state)
         job.state = transition(job.state, Event.RETRY)
         job.crashes, job.failures, job.cause, job.stop, job.grace_us = 0, 0, "", None, None
-        job.error, job.value, job.log, job.usage = None, None, None, None
+        job.error, job.value, job.log, job.usage, job.notes = None, None, None, None, ()
         job.started_at = job.ended_at = 0
         self._streams.restart(job.id)
         self._blocked.ready(job, at_once=True)  # whatever its time was: somebody wants it now

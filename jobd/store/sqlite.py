@@ -20,7 +20,7 @@ import msgspec
 
 from jobd.model.edges import When, success_of
 from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
-from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Parcel, Record, Usage
+from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Notes, Parcel, Record, Usage
 from jobd.model.lane import lane_of
 from jobd.model.options import Policy
 from jobd.model.queues import Override
@@ -41,6 +41,7 @@ class Detail(msgspec.Struct, frozen=True, array_like=True):
     usage: Usage | None = None
     failures: int = 0
     grace_us: int | None = None
+    notes: Notes = ()
 
 
 NO_DETAIL = Detail()
@@ -742,14 +743,25 @@ def _changes(job: Job) -> tuple[object, ...]:
 
 
 def _has_detail(job: Job) -> bool:
-    return bool(job.log or job.error or job.cause or job.stop or job.usage or job.failures)
+    return bool(
+        job.log or job.error or job.cause or job.stop or job.usage or job.failures or job.notes
+    )
 
 
 def _detail(job: Job) -> bytes | None:
     if not _has_detail(job):
         return None
-    stop, cause = int(job.stop or 0), job.cause
-    return _pack((cause, stop, job.error, job.log, job.root, job.usage, job.failures, job.grace_us))
+    detail = (
+        job.cause,
+        int(job.stop or 0),
+        job.error,
+        job.log,
+        job.root,
+        job.usage,
+        job.failures,
+        job.grace_us,
+    )
+    return _pack((*detail, job.notes) if job.notes else detail)
 
 
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
@@ -762,7 +774,7 @@ def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     job.cause, job.error, job.log, job.value = detail.cause, detail.error, detail.log, row[13]
     job.stop = Event(detail.stop) if detail.stop else None
     job.root, job.usage, job.failures = detail.root, detail.usage, detail.failures
-    job.grace_us = detail.grace_us
+    job.grace_us, job.notes = detail.grace_us, detail.notes
     job.inputs = None if row[15] is None else _unpack_inputs(row[15])
     job.after = None if row[16] is None else _unpack_after(row[16])
     job.due_at, job.lane = row[17] or 0, row[18] or ""

@@ -751,6 +751,19 @@ class TestWriting:
         assert store.attempts(1)[0] == attempts[1]
         assert store.attempts(2) == []
 
+    def test_notes_are_kept_with_the_attempt(self, store: Store, writer: Writer) -> None:
+        """Of the last one with the job, of the others on their own records."""
+        (job,) = writer.submit()
+        note = ("it left a thread",)
+        job.earlier = [Attempt(1, 1, State.FAILED, 1, 2, 7, "", None, None, notes=note)]
+        job.notes = ("one", "two")
+        writer.change(end(job))
+        writer.commit()
+        found = store.job(job.id)
+        assert found is not None
+        assert found.notes == ("one", "two")
+        assert [a.notes for a in store.attempts(1)] == [note]
+
     def test_leases_come_and_go(self, store: Store, writer: Writer) -> None:
         """The newest comes first, and is as open as it has attempts."""
         writer.batch.leases |= {n: Lease(n, f"w{n}", [(n, 1), (n + 1, 2)], 1) for n in (1, 2, 3)}

@@ -80,13 +80,16 @@ class Bench:
         self.turn()
         return number
 
-    def end(self, number: int, raised: Raised | None = KEY_ERROR) -> None:
+    def end(
+        self, number: int, raised: Raised | None = KEY_ERROR, *, notes: tuple[str, ...] = ()
+    ) -> None:
         """Let the attempt that runs raise, or return."""
         job = self.scheduler.workers[self.worker].assigned[number]
         verdict = Verdict.RETURNED if raised is None else Verdict.RAISED
         error = ErrorInfo("KeyError", "no", "") if raised else None
         value = b"j1" if raised is None else None
         outcome = Outcome(number, job.attempt, verdict, value, error, 5, 100, raised=raised)
+        outcome.notes = notes
         self.scheduler.outcomes(self.worker, next(self._seqs), [outcome])
         self.turn()
 

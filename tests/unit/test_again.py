@@ -44,6 +44,16 @@ def test_a_job_is_tried_again_as_often_as_was_said_and_then_has_failed(bench: Be
     assert [told.state for told in bench.told if isinstance(told, Ended)] == [State.FAILED]
 
 
+def test_what_was_said_of_an_attempt_stays_with_it(bench: Bench) -> None:
+    """The next one begins without, and has what is said of it in the end."""
+    number = bench.submit(retries=1, backoff="0")
+    bench.end(number, notes=("it left a thread",))
+    assert bench.row(number).notes == ()
+    bench.end(number, None, notes=("it left two",))
+    assert bench.row(number).notes == ("it left two",)
+    assert [a.notes for a in bench.store.attempts(number)] == [("it left a thread",)]
+
+
 def test_a_retry_without_a_wait_is_queued_at_once(bench: Bench) -> None:
     """It takes its place among the others, and no timer."""
     number = bench.submit(retries=1, backoff="0")

