@@ -45,6 +45,7 @@ from jobd.model.orders import (
     GivenBack,
     Grant,
     Handover,
+    Leaving,
     Lent,
     Order,
     Outcomes,
@@ -416,8 +417,8 @@ class Daemon:
                 scheduler.outcomes(uid, seq, outcomes)
             case Alive():
                 self._greet(uid)
-            case GivenBack(attempts, read, upto):
-                scheduler.given_back(uid, attempts, read, upto)
+            case GivenBack() | Leaving():
+                self._take_back(uid, report)
             case Waiting() | Progressing():
                 self._hear_job(uid, report)
             case Ready(pid):
@@ -427,6 +428,12 @@ class Daemon:
                 self._take_over(uid, report)
             case Checked():
                 self.checks.checked(uid, report)
+
+    def _take_back(self, uid: str, report: GivenBack | Leaving) -> None:
+        if isinstance(report, GivenBack):
+            self.scheduler.given_back(uid, report.attempts, report.read, report.upto)
+        else:
+            self.scheduler.leaves(uid, report.attempts)
 
     def _load(self, numbers: list[int]) -> None:
         """Bring queued jobs into memory that are in the store only: they are wanted first."""

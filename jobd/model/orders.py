@@ -201,8 +201,26 @@ class Produced(Message, tag=9):
     values: list[bytes]
 
 
+class Leaving(Message, tag=10):
+    """This worker begins nothing more, and ends once all that it has handed in is durable.
+
+    These attempts (id, attempt), which it had been handed, were not started and never will be.
+    """
+
+    attempts: list[tuple[int, int]]
+
+
 Report = (
-    Ready | Outcomes | GivenBack | Alive | Handover | Checked | Waiting | Progressing | Produced
+    Ready
+    | Outcomes
+    | GivenBack
+    | Alive
+    | Handover
+    | Checked
+    | Waiting
+    | Progressing
+    | Produced
+    | Leaving
 )
 
 

@@ -59,6 +59,7 @@ from jobd.model.orders import (
     GivenBack,
     Grant,
     Handover,
+    Leaving,
     Lent,
     Limits,
     Outcomes,
@@ -495,6 +496,15 @@ class Worker:
         self._jobs.close()
         self._board.close()
         os._exit(0)
+
+    def _replace(self, note: str) -> None:
+        """Begin no other job here, since this one has left what cannot be undone; the note says what."""
+        self._notes.append(f"{note}: its worker was replaced")
+        with self._lock:
+            self._leaving = True
+            attempts = [(task.id, task.attempt) for task in self._pending]
+            self._pending.clear()
+            self._jobs.send(encode([Leaving(attempts)]))
 
     # -- between two jobs --
 

@@ -465,6 +465,13 @@ class Scheduler:
             if job is not None and job.attempt == attempt:
                 self.dispatch.take_back(worker, job)
 
+    def leaves(self, uid: str, attempts: list[tuple[int, int]]) -> None:
+        """A worker is not what it was, and ends; it gives back what it has not started."""
+        self.given_back(uid, attempts)
+        worker = self.workers.get(uid)
+        if worker is not None and worker.phase is Phase.READY:
+            worker.phase = Phase.RETIRING
+
     def waits(self, uid: str, number: int, attempt: int, awaited: list[int]) -> None:
         """A job waits for others, which go first now, and lends its slot, if it may."""
         worker = self.workers.get(uid)

@@ -52,7 +52,10 @@ class Staff:
             return []
         self._spawn_at = 0
         hired = []
-        while len(self._workers) < self._wanted():
+        # Those that have nothing left to do but to end are replaced at once.  Not any number of
+        # them: they may have to wait for the disk.
+        missed = min(self._leaving(), self._options.workers)
+        while len(self._workers) - missed < self._wanted():
             uid = f"{self._boot}-{self._next}"
             self._next += 1
             self._workers[uid] = Worker(uid, Phase.STARTING)
@@ -62,14 +65,16 @@ class Staff:
     def _wanted(self) -> int:
         return self._options.workers + lending.lent(self._workers.values())
 
+    def _leaving(self) -> int:
+        return sum(w.phase is Phase.RETIRING and not w.assigned for w in self._workers.values())
+
     def shed(self, now_us: int) -> list[tuple[str, Order]]:
         """Retire workers that idle beyond those wanted, once there were so many for a while."""
         workers = self._workers.values()
         if len(workers) <= self._options.workers:
             self._retire_at = 0
             return []
-        leaving = sum(w.phase is Phase.RETIRING and not w.assigned for w in workers)
-        surplus = len(workers) - leaving - self._wanted()
+        surplus = len(workers) - self._leaving() - self._wanted()
         if surplus <= 0:
             self._retire_at = 0
             return []

@@ -30,6 +30,7 @@ from jobd.model.orders import (
     GivenBack,
     Grant,
     Handover,
+    Leaving,
     Lent,
     Order,
     Outcomes,
@@ -134,6 +135,9 @@ class FakeWorker:
 
     wishes = 0.0
     """How often what a job raises asks for another attempt, or for none."""
+
+    spoilt = 0.02
+    """How often a job leaves behind what cannot be undone, so that its worker ends."""
 
     def __init__(self, uid: str, boot: str, pid: int, rng: Random, witness: Witness) -> None:
         self.uid = uid
@@ -410,6 +414,10 @@ class FakeWorker:
         return raised
 
     def _send_or_hold(self) -> None:
+        if self._rng.random() < self.spoilt:
+            self.leaving = True
+            self._send("/j", Leaving([(task.id, task.attempt) for task in self.pending]))
+            self.pending.clear()
         if not self.pending or self._rng.random() < 0.5:
             self._send_held("/j")
         self.at = At.CHOOSING

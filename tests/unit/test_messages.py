@@ -104,6 +104,7 @@ REPORTS: list[Message] = [
     orders.GivenBack([(1, 2)], 3, 4),
     orders.Alive(1, "boot"),
     orders.Handover(1, (2, 3)),
+    orders.Leaving([(1, 2)]),
     orders.Checked(1, "message", "hint"),
     orders.Produced(1, 2, 3, 4, [b"j1", b"j2"]),
     orders.Waiting(1, 2, True, [3, 4]),

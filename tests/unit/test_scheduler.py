@@ -937,10 +937,13 @@ def test_a_worker_whose_job_was_stopped_is_replaced_without_a_wait(desk: Desk) -
     numbers = desk.submit(2)
     desk.act()
     desk.commit()
+    holders = [desk.holder(number) for number in numbers]
     for number in numbers:
         desk.scheduler.control.cancel(desk.job(number), "")
         desk.end(number, verdict=Verdict.STOPPED)
-    for uid in list(desk.spawned):
+    desk.act()
+    assert len(desk.spawned) == 4, "there is nothing that they still have to do but to end"
+    for uid in holders:
         desk.die(uid)
     assert desk.scheduler.failed_starts == 0
     assert len(desk.spawned) == 4
@@ -2461,6 +2464,38 @@ def test_a_worker_that_is_to_be_replaced_keeps_what_it_is_at(desk: Desk) -> None
     desk.act()
     assert desk.holder(number) == uid
     assert len(desk.told_to(uid, GiveBack)) == len(desk.told_to(uid, Retire)) == 1
+
+
+def test_a_worker_that_leaves_gives_back_what_it_had_and_is_replaced() -> None:
+    """Nothing of that counts as a start or as a crash."""
+    desk = Desk(workers=1)
+    desk.hire()
+    desk.learn("m:f", SHORT)
+    numbers = desk.submit(3)
+    desk.act()
+    desk.commit()
+    (uid,) = desk.spawned
+    attempts = [desk.job(number).attempt for number in numbers]
+    desk.scheduler.leaves(uid, list(zip(numbers[1:], attempts[1:], strict=True)))
+    desk.end(numbers[0])
+    desk.act()
+    assert len(desk.spawned) == 2, "the next one is on its way before this one is dead"
+    desk.hire()
+    assert {desk.holder(number) for number in numbers[1:]} == {desk.spawned[1]}
+    desk.die(uid)
+    assert desk.scheduler.failed_starts == 0
+    assert [desk.job(n).attempt for n in numbers[1:]] == attempts[1:]
+    assert [desk.job(n).crashes for n in numbers[1:]] == [0, 0]
+
+
+def test_those_that_leave_are_replaced_only_so_far() -> None:
+    """Each waits for the disk before it ends: there must not be any number of them meanwhile."""
+    desk = Desk(workers=2)
+    for _ in range(5):
+        for uid in desk.hire():
+            desk.scheduler.leaves(uid, [])
+        desk.act()
+    assert len(desk.spawned) == 4
 
 
 def test_a_submit_that_waits_for_a_refused_one_is_refused_with_it(desk: Desk) -> None:
