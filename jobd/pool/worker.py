@@ -24,7 +24,6 @@ which the control thread presents itself (``Alive``).  If none comes within
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub; see _tidy
-import faulthandler
 import os
 import signal
 import sys
@@ -79,11 +78,12 @@ from jobd.pool.failure import describe, one_line, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.meter import MEASURED_US, Meter
+from jobd.pool.output import FILES_LOST, Output
 from jobd.pool.protocol import Settings
 from jobd.pool.raised import raised_by
 from jobd.pool.resolve import resolve
 from jobd.pool.restrict import restricted
-from jobd.pool.scoreboard import Scoreboard, log_name
+from jobd.pool.scoreboard import Scoreboard
 from jobd.pool.streams import ConsumerGone, Stream
 from jobd.zmtp import Disconnected
 
@@ -101,14 +101,10 @@ FORKS_US = 5
 """No process can be started in less: what was as quick leaves none behind."""
 
 _SIGTERM = int(signal.SIGTERM)
-LOG_ROTATE_BYTES = 64 * 1024 * 1024
 STOPPED_MEMORY = 1_000
 MOST_NOTES = 20
 RECONNECT_S = 1.0
 """How long to try to reach a daemon that has just spoken to our other socket."""
-
-FILES_LOST = 70
-"""The exit code of a worker whose job has closed or replaced the files that the worker needs."""
 
 INITIALIZER_FAILED = 71
 """The exit code of a worker that could not make the call that the pool's owner wants made first."""
@@ -155,10 +151,7 @@ class Worker:
         self._functions: dict[str, Callable[..., object]] = {}
         self._took_us: dict[str, int] = {}
         self._board = Scoreboard.create(os.path.join(settings.boards_dir, uid))
-        self._log_number = 0
-        self._log_fd: int
-        self._log_start = 0
-        self._open_log()
+        self._output = Output(uid, settings.logs_dir, settings.max_output_bytes)
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -200,8 +193,8 @@ class Worker:
         except BaseException as error:  # noqa: BLE001  # whatever it raises is its failure
             print(describe(error).traceback, end="", file=sys.stderr, flush=True)
             os._exit(INITIALIZER_FAILED)
-        self._settle_streams()
-        self._log_start = os.fstat(self._log_fd).st_size
+        self._output.settle()
+        self._output.skip()
 
     def _wait(self) -> list[bytes]:
         """Wait for orders; a SIGTERM from outside ends an idle worker."""
@@ -287,7 +280,7 @@ class Worker:
     def _attempt(self, task: Task) -> Outcome:
         """Run one attempt and tell what came of it."""
         wall_us = time.time_ns() // 1000
-        self._board.begin(task.id, task.attempt, wall_us, self._log_number, self._log_start)
+        self._board.begin(task.id, task.attempt, wall_us, self._output.number, self._output.start)
         hit("job.taken")
         self._began_s = began = time.perf_counter()
         limits = task.limits
@@ -512,22 +505,17 @@ class Worker:
         """Undo what a job may have left behind, and tell what it wrote."""
         if duration_us >= FORKS_US:
             self._end_children()
-        self._settle_streams()
+        self._output.settle()
         # Not signal.getsignal: it looks its answer up in an enum, for 2 µs instead of 0.06.
         if _signal.getsignal(_SIGTERM) != self._on_sigterm:
             signal.signal(signal.SIGTERM, self._on_sigterm)
+        log = self._output.span()
         try:
-            end = os.lseek(self._log_fd, 0, os.SEEK_END)
-            if os.lseek(1, 0, os.SEEK_END) != end or os.lseek(2, 0, os.SEEK_END) != end:
-                end = self._repair_files()
             os.fchdir(self._home)
             os.umask(self._umask)
         except OSError:
-            end = self._repair_files()
-        start = self._log_start
-        if end == start:
-            return None
-        return self._span(start, end)
+            os._exit(FILES_LOST)
+        return log
 
     def _end_children(self) -> None:
         """See to it that no process is left of those that the job has started."""
@@ -535,73 +523,6 @@ class Worker:
             if self._stop_ordered:
                 linux.await_children()
             linux.kill_children()
-
-    def _repair_files(self) -> int:
-        """Put our log under fds 1 and 2 again, if we still have it; return where it ends."""
-        try:
-            log = os.fstat(self._log_fd)
-            if log.st_ino != self._log_inode:
-                os._exit(FILES_LOST)
-            os.dup2(self._log_fd, 1)
-            os.dup2(self._log_fd, 2)
-            os.fchdir(self._home)
-            os.umask(self._umask)
-        except OSError:
-            os._exit(FILES_LOST)  # nothing that it wrote, or that we would send, can be trusted
-        return log.st_size
-
-    def _settle_streams(self) -> None:
-        """Write out what is buffered; put our streams back, and make anew those that are spoiled."""
-        ours = self._streams
-        if sys.stdout is not ours[0] or sys.stderr is not ours[1]:
-            for stream in (sys.stdout, sys.stderr):
-                try:
-                    stream.flush()
-                except BaseException:  # noqa: BLE001, S110  # the user's own; ours is what counts
-                    pass
-            sys.stdout, sys.stderr = ours
-        try:
-            ours[0].flush()
-            ours[1].flush()
-        except (OSError, ValueError):  # the job has closed or detached it
-            self._open_streams()
-
-    def _span(self, start: int, end: int) -> LogSpan:
-        limit = self._settings.max_output_bytes
-        dropped = max(0, end - start - limit)
-        if dropped:
-            end = start + limit
-            os.ftruncate(1, end)
-        span = LogSpan(log_name(self.uid, self._log_number), start, end, dropped)
-        self._log_start = end
-        if end > LOG_ROTATE_BYTES:
-            self._open_log()
-        return span
-
-    def _open_log(self) -> None:
-        """Begin a log file and put it under fds 1 and 2, where C code and child processes write too."""
-        self._log_number += 1
-        self._log_start = 0
-        name = os.path.join(self._settings.logs_dir, log_name(self.uid, self._log_number))
-        fd = os.open(
-            name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-        os.dup2(fd, 1)
-        os.dup2(fd, 2)
-        if self._log_number > 1:
-            os.close(self._log_fd)
-        else:
-            self._open_streams()
-        # Not 2: the job may have put something else there.
-        faulthandler.enable(fd, all_threads=False)
-        self._log_fd, self._log_inode = fd, os.fstat(fd).st_ino
-
-    def _open_streams(self) -> None:
-        """Make sys.stdout and sys.stderr; they write line by line, and whatever they are given."""
-        sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]  # ours to set
-        self._streams = (sys.stdout, sys.stderr)
 
     # -- the control thread --
 
