@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
+from jobd.model.allowed import Match, match
 from jobd.model.errors import NotAllowed
-from jobd.model.job import JSON
+from jobd.model.job import JSON, PLAIN
 from jobd.model.messages import Put, Submit
-
-_JSON = frozenset(b"jJrR")
-"""The codecs, by their first bytes, that can only say data (jobd.payload has the table)."""
 
 
 class AllowList:
@@ -32,11 +28,11 @@ class AllowList:
                 f"{request.function} travels by value, and security.allow lists what may run",
                 "put it into a module of the workers",
             )
-        if not any(_matches(request.function, pattern) for pattern in self._patterns):
+        if match(request.function, self._patterns) is Match.NONE:
             raise NotAllowed(
                 f"{request.function} may not be run", "security.allow does not list it"
             )
-        if any(call[0] not in _JSON for call in request.args if call):
+        if any(call[:1] not in PLAIN for call in request.args if call):
             raise _pickled(f"an argument of {request.function}")
 
     def refuse_pickle(self, request: Put) -> None:
@@ -54,12 +50,3 @@ def _pickled(what: str) -> NotAllowed:
         f"{what} is a pickle, and security.allow is set",
         "pass plain data: None, true and false, numbers, texts, lists, objects",
     )
-
-
-def _matches(function: str, pattern: str) -> bool:
-    """Whether a pattern allows a function; in its name no wildcard stands for a dot.
-
-    Or ``mytasks:*`` would allow ``mytasks:os.system``, by way of what the module has imported.
-    """
-    dots = function.partition(":")[2].count(".")
-    return pattern.partition(":")[2].count(".") == dots and fnmatchcase(function, pattern)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from jobd.model.errors import BadFunction, JobdError
+from jobd.model.errors import BY_NAME, BadFunction, JobdError
 from jobd.model.messages import Apply, Submit
 from jobd.model.orders import Check, Checked, Order
 
@@ -205,7 +205,8 @@ class Checks:
     def _refused(self, pending: Pending, word: Checked) -> None:
         """Believe a fresh checker; let a new one repeat what an older one says."""
         if not self._answered:
-            self._give_up(pending, BadFunction(word.message, word.hint))
+            kind = BY_NAME.get(word.error, BadFunction)
+            self._give_up(pending, kind(word.message, word.hint))
         self._replace()
 
     def _give_up(self, pending: Pending, error: JobdError) -> None:

@@ -184,6 +184,7 @@ def _pool_settings(
         place=place,
         max_output_bytes=settings.limits.max_output_bytes,
         nofile_soft=nofile_soft,
+        allow=list(settings.security.allow),
         umask=umask,
         private=owner is not None,
         initializer=owner.initializer if owner else "",

@@ -23,6 +23,9 @@ COMMAND = "jobd.shell:run"
 JSON = (b"j", b"J")
 """What values, and calls without references, begin with that were not pickled (jobd.payload)."""
 
+PLAIN = (*JSON, b"r", b"R")
+"""The same of calls, with those that have references to results."""
+
 NO_ARGS = b"j[[],{}]"
 """A call without arguments, encoded."""
 

@@ -159,11 +159,12 @@ class Handover(Message, tag=5):
 
 
 class Checked(Message, tag=6):
-    """``message`` is empty when all is well."""
+    """``message`` is empty when all is well; ``error`` is the name of what is wrong (jobd.model.errors)."""
 
     number: int
     message: str
     hint: str
+    error: str = ""
 
 
 class Waiting(Message, tag=7):

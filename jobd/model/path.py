@@ -3,15 +3,25 @@
     reference = "@job:" number path
     path      = *("." name | "[" integer "]" | "[" text "]")
 
-A name is a key of a mapping, or else an attribute; an integer is an index, or a key
-that is one; a text, in double or single quotes, is a key whatever it holds.  A path is
-parsed where it is written and followed in a worker, where the value is.
+A name is a key of a mapping, or else a public data field; an integer is an index, or a key
+that is one; a text, in double or single quotes, is a key whatever it holds.  A path leads
+through data only: never to or through modules, classes, functions and methods, and to
+no name with a leading underscore.  It is parsed where it is written and followed in a
+worker, where the value is.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from jobd.model.errors import UsageError
@@ -30,10 +40,25 @@ _NUMBER = r"\d+"
 # Compiled where they are used, which `re` remembers: most commands need neither.
 
 
+_CODE = (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+    type,
+)
+
+
 class NoSuchPart(LookupError):
     """A path leads to nothing."""
 
     __module__ = "jobd"
+
+
+class _NoData(LookupError):
+    """A step leads to code, or to a name that is nobody else's business."""
 
 
 def parse_job(text: str) -> tuple[int, Path]:
@@ -94,10 +119,10 @@ def _show_step(step: Step) -> str:
 
 
 def follow(value: Any, path: Path) -> Any:
-    """Return the part of a value that a path leads to; this may run the value's own code.
+    """Return the part of a value that a path leads to; this may run the value's own code (a property).
 
     Raises:
-        NoSuchPart: there is none; the text says which step failed, and where.
+        NoSuchPart: there is none, or it is no data; the text says which step failed, and where.
     """
     for depth, step in enumerate(path):
         try:
@@ -106,17 +131,29 @@ def follow(value: Any, path: Path) -> Any:
             place = show_path(path[:depth])
             raise NoSuchPart(
                 f"an input has no {show_path(path[: depth + 1])}: "
-                f"{place or 'it'} is {_kind(value)}{_why(value, step)}"
+                f"{place or 'it'} is {_kind(value)}{_why(value, step, error)}"
             ) from error
     return value
 
 
 def _step(value: Any, step: Step) -> Any:
+    if isinstance(value, _CODE):
+        raise _NoData
     if isinstance(step, str):
         if isinstance(value, Mapping) and step in value:
             return value[step]  # before the attribute: rows are often called `items` or `values`
-        return getattr(value, step)
+        return _field(value, step)
     return value[step if isinstance(step, int) else step[0]]
+
+
+def _field(value: object, name: str) -> Any:
+    """Return a public data field."""
+    if name.startswith("_"):
+        raise _NoData
+    found = getattr(value, name)
+    if isinstance(found, _CODE):
+        raise _NoData
+    return found
 
 
 def _kind(value: object) -> str:
@@ -124,7 +161,9 @@ def _kind(value: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _why(value: object, step: Step) -> str:
+def _why(value: object, step: Step, error: Exception) -> str:
+    if isinstance(error, _NoData):
+        return ", and a path leads to data only"
     if isinstance(step, int) and isinstance(value, list | tuple | str | bytes):
         return f" of {len(value)} item{'' if len(value) == 1 else 's'}"
     return ""

@@ -31,16 +31,16 @@ def run(uid: str, settings: Settings) -> None:
             for order in decode_orders(frame):
                 match order:
                     case Check():
-                        link.send(encode([_answer(order)]))
+                        link.send(encode([_answer(order, settings.allow)]))
                     case Retire():
                         going = False
     os._exit(0)  # without the way out that an imported module can block
 
 
-def _answer(order: Check) -> Checked:
+def _answer(order: Check, allow: list[str]) -> Checked:
     """Do one check."""
     for nargs, names in order.shapes:
-        refusal = check(order.function, nargs, names)
+        refusal = check(order.function, nargs, names, allow)
         if refusal is not None:
-            return Checked(order.number, refusal.message, refusal.hint)
+            return Checked(order.number, refusal.message, refusal.hint, refusal.error)
     return Checked(order.number, "", "")

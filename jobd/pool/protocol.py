@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
     max_output_bytes: int
     nofile_soft: int
+    allow: list[str] = []
+    """The patterns of ``security.allow``; none: everything may run."""
     umask: int
     private: bool = False
     """The daemon belongs to one process: without it, nothing goes on."""

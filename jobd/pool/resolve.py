@@ -29,8 +29,9 @@ from typing import cast
 
 import msgspec
 
-from jobd.model.errors import BadFunction, UsageError
+from jobd.model.errors import BadFunction, NotAllowed, UsageError
 from jobd.model.reference import parse_reference
+from jobd.pool.confine import refuse_foreign
 from jobd.pool.failure import describe, one_line, origin, safe_repr, type_name
 
 NAMES_READ = 1000  # of a directory or a namespace, when looking for a near name
@@ -42,14 +43,16 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 
     message: str
     hint: str
+    error: str = BadFunction.error
 
 
-def resolve(reference: str) -> Callable[..., object]:
-    """Import what the reference names and return it.
+def resolve(reference: str, allow: Sequence[str] = ()) -> Callable[..., object]:
+    """Import what the reference names and return it, if ``allow`` (``security.allow``) has it.
 
     Raises UsageError for a reference of the wrong form, and BadFunction (which is
     one) when there is no such module or attribute, the import fails, or what it
     names is not callable.  An exception of the user's code is the `__cause__`.
+    Raises NotAllowed for what the list does not have.
     """
     module_name, path = parse_reference(reference)
     found: object = _module(module_name)
@@ -61,21 +64,27 @@ def resolve(reference: str) -> Callable[..., object]:
         raise BadFunction(
             f"{reference} is not callable (it is {article} {kind})", "name a function or a class"
         )
+    refuse_foreign(reference, found, allow)
     return found
 
 
-def check(reference: str, nargs: int, kwnames: Sequence[str]) -> Refusal | None:
+def check(
+    reference: str, nargs: int, kwnames: Sequence[str], allow: Sequence[str] = ()
+) -> Refusal | None:
     """Tell why the reference cannot be called with such arguments; None when it can.
 
     Args:
         reference: the function reference, as the user wrote it.
         nargs: how many positional arguments there are.
         kwnames: the names of the keyword arguments.
+        allow: the patterns of ``security.allow``.
     """
     try:
-        _check_call(reference, resolve(reference), nargs, kwnames)
-    except UsageError as refused:
-        return Refusal(one_line(refused.message, 1000), one_line(refused.hint, 1000))
+        _check_call(reference, resolve(reference, allow), nargs, kwnames)
+    except (UsageError, NotAllowed) as refused:
+        kind = type(refused) if isinstance(refused, NotAllowed) else BadFunction
+        message, hint = one_line(refused.message, 1000), one_line(refused.hint, 1000)
+        return Refusal(message, hint, kind.error)
     return None
 
 

@@ -74,6 +74,7 @@ from jobd.model.orders import (
 from jobd.pool import linux
 from jobd.pool.alarm import Alarm
 from jobd.pool.cgroup import Leaf
+from jobd.pool.confine import refuse_pickles
 from jobd.pool.failure import describe, one_line, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
@@ -351,6 +352,9 @@ class Worker:
         return Verdict.TIMED_OUT if is_limit else Verdict.RAISED
 
     def _result(self, task: Task) -> bytes:
+        allow = self._settings.allow
+        if allow:
+            refuse_pickles(task, allow)
         by_value, data = payload.split_by_value(task.args)
         args, kwargs, as_json = payload.decode_call(
             data,
@@ -359,7 +363,7 @@ class Worker:
         )
         function = payload.unpickle(by_value) if by_value else self._functions.get(task.function)
         if function is None:
-            function = self._functions[task.function] = resolve(task.function)
+            function = self._functions[task.function] = resolve(task.function, allow)
         if self._told_to_stop:
             raise Stopped
         value = function(*args, **kwargs)

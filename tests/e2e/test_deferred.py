@@ -187,6 +187,35 @@ def test_with_an_allow_list_only_its_functions_run_and_nothing_is_unpickled(
     assert refused.returncode == 77, refused.stderr
 
 
+def test_the_list_holds_in_the_workers_too(make_daemon: Make, connect: Connect) -> None:
+    """For what nobody has checked, and for what was queued before there was a list."""
+    daemon = make_daemon()
+    daemon.start()
+    with connect(daemon.socket) as client:
+        old = [
+            client.options(hold=True).submit(*call)
+            for call in (("os:getcwd",), ("work:echo", {1}), (lambda: 1,), ("work:add", 1))
+        ]
+        ids = [deferred.id for deferred in old]
+    daemon.terminate()
+    daemon.environ["JOBD_SECURITY_ALLOW"] = "work:*,imports:*"
+    daemon.start()
+    with connect(daemon.socket) as client:
+        client.release(ids)
+        for number in ids[:3]:
+            with pytest.raises(JobFailed, match="security.allow"):
+                client.attach(number).result(20)
+        assert client.attach(ids[3]).result(20) == 2
+        with pytest.raises(NotAllowed, match="neither defines put_together nor lists it"):
+            client.submit("imports:put_together", "a", "b").result(20)
+        sneaky = daemon.cli("submit", "--no-check", "--wait", "imports:put_together", "a", "b")
+        assert sneaky.returncode == 1
+        assert "neither defines put_together" in sneaky.stderr
+        part = daemon.cli("submit", "--wait", "work:echo", f"@job:{ids[3]}.__class__")
+        assert part.returncode == 1
+        assert "a path leads to data only" in part.stderr
+
+
 # --- options
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +44,53 @@ def test_what_is_no_reference_is_refused_in_one_line(text: str) -> None:
         parse_job(text)
     assert len(caught.value.message) < 200
     assert caught.value.hint
+
+
+class Shop:
+    """What jobs may return: fields, a property, and what is none of anybody's business."""
+
+    limit = 3
+
+    def __init__(self) -> None:
+        self.name = "corner"
+        self._till = 12
+        self.os = os
+        self.opened = Shop.open
+
+    @property
+    def size(self) -> int:
+        """A field that is computed."""
+        return 40
+
+    def open(self) -> str:
+        """A method."""
+        return "open"
+
+
+@pytest.mark.parametrize(("step", "value"), [("name", "corner"), ("size", 40), ("limit", 3)])
+def test_a_name_leads_to_a_public_field(step: str, value: object) -> None:
+    """One that is computed, or the same for all objects of its class, is one too."""
+    assert follow(Shop(), (step,)) == value
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(("_till",), ("open",), ("opened",), ("os",), ("__class__",), ("__init__", "__globals__")),
+        *(("name", "__class__", "__mro__"), ("name", "upper"), (0,)),
+    ],
+)
+def test_a_path_leads_to_data_only(path: Path) -> None:
+    """Or it would lead from any object to all that its process has imported."""
+    with pytest.raises(NoSuchPart):
+        follow(Shop(), path)
+
+
+@pytest.mark.parametrize(("value", "path"), [(Shop, ("limit",)), (os, ("name",)), (list, (0,))])
+def test_nothing_leads_on_from_code(value: object, path: Path) -> None:
+    """A job may return a class or a module; they have no parts."""
+    with pytest.raises(NoSuchPart, match="data only"):
+        follow({"it": value}, ("it", *path))
 
 
 STEPS = st.one_of(
