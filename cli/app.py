@@ -43,6 +43,7 @@ VERBS: dict[str, dict[str, str]] = {
         "ping": "Ask whether the daemon answers.",
         "status": "Show how the daemon and its workers are.",
         "config": "Show the settings.",
+        "db": "Check the database that holds the jobs.",
     },
 }
 """Every command and what it does, so that the list of them loads none of them.

@@ -8,6 +8,7 @@ itself, as long as the disk is quick.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 import time
@@ -53,6 +54,10 @@ class Committer:
         os.eventfd_read(self.fd)
         self.busy = False
         return self._error
+
+    def is_over(self, timeout_s: float) -> bool:
+        """Wait for the commit that is under way, if one is; return whether none is any more."""
+        return not self.busy or bool(select.select([self.fd], [], [], timeout_s)[0])
 
     def close(self) -> None:
         """End the thread; a commit that is under way is waited for."""

@@ -99,6 +99,9 @@ COMES_BACK_S = 0.0002
 """A client that asks again so soon is expected to do so the next time too."""
 
 FOLLOW_S = 0.05
+SAVE_WAITS_S = 30.0
+"""How long a commit may still take when the store's files were deleted."""
+
 COMMIT_HANGS_S = 60.0
 """A commit that takes longer than this stops the watchdog's ping."""
 
@@ -209,6 +212,16 @@ class Daemon:
         self._notify.send(READY=1, STATUS="running")
         while not self._turn():
             pass
+
+    def save_store(self) -> str:
+        """Save what the store's files hold that were deleted under us; nothing else may follow.
+
+        Raises:
+            StoreFailed: it cannot be done.
+        """
+        if not self.committer.is_over(SAVE_WAITS_S):
+            raise StoreFailed("a commit hangs, so nothing could be saved", "is the disk in order?")
+        return self.store.save()
 
     def close(self) -> None:
         """Let go of everything; workers that still live are killed."""

@@ -14,6 +14,7 @@ import os
 import resource
 import secrets
 import shutil
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
 from jobd.failpoints import hit
 from jobd.model.blob import Place
-from jobd.model.errors import ConfigError, JobdError, StoreFailed
+from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed, StoreLost
 from jobd.model.job import Lease
 from jobd.model.messages import refusal
 from jobd.model.queues import DEFAULT, Rule, unknown_queue
@@ -39,13 +40,16 @@ from jobd.pool.protocol import Settings as PoolSettings
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
 from jobd.scheduler.queues import Queues
-from jobd.store import Store
+from jobd.store import Store, files
 from jobd.wire.router import Router
 
 log = logging.getLogger("jobd")
 
 SMALL_OUTCOMES_BYTES = 64 * 1024 * 1024
 """What a worker's frame may hold beside one large result: many small ones, errors, tracebacks."""
+
+JUDGED_S = 60.0
+"""How long a database that looks damaged is read before that is believed."""
 
 GC_THRESHOLD = (100_000, 20, 1_000)
 """Hardly anything here is cyclic: Python's own threshold costs a fifth of the time for each submit."""
@@ -68,12 +72,14 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
         stream=sys.stderr,
     )
     with contextlib.ExitStack() as stack:
+        path = Path(settings.state_dir) / "jobd.db"
         try:
             daemon = _prepare(settings, stack, owner)
-        except JobdError as error:
+        except JobdError as found:
+            error = _judged(found, path)
             if ready_fd is not None:
                 _tell_starter(ready_fd, _as_json(error))
-            raise
+            raise error from found
         daemon.catch_signals()  # before anybody hears that it runs, and stops it
         gc.collect()
         gc.freeze()
@@ -85,8 +91,11 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
             _tell_starter(ready_fd, b"%d" % os.getpid())
         try:
             daemon.run()
-        except StoreFailed as error:
+        except StoreFailed as found:
+            error = _judged(found, path)
             log.critical("%s; ending at once, so that nothing is promised that is not kept", error)
+            if isinstance(error, StoreLost):
+                _save(daemon)
             stack.pop_all()  # a disk that fails is not waited for; the workers wait for the next daemon
             os._exit(error.code)
         log.info("stopped")
@@ -96,6 +105,28 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
             remove_memory(settings.state_dir)
         shutil.rmtree(owner.directory, ignore_errors=True)  # the owner may be there no more
     return 0
+
+
+def _judged(error: JobdError, path: Path) -> JobdError:
+    """Return what an error comes to: a disk that fails for a moment makes a database look damaged."""
+    if not isinstance(error, StoreDamaged):
+        return error
+    try:
+        files.read_through(path, JUDGED_S)
+        problems = files.problems(path, JUDGED_S)
+    except (JobdError, OSError) as unreadable:
+        return StoreFailed(f"{path} cannot be read: {unreadable}", "is its disk there?")
+    if not problems and isinstance(error.__cause__, sqlite3.Error):
+        return StoreFailed(f"{error.message}, but {path} is whole", "jobd has to be started again")
+    return StoreDamaged(error.message, files.what_to_do(path))
+
+
+def _save(daemon: Daemon) -> None:
+    """Save what the store's open files hold that somebody has deleted, as nobody else can."""
+    try:
+        log.critical("%s", daemon.save_store())
+    except StoreFailed as error:
+        log.critical("%s", error)
 
 
 def _tell_starter(ready_fd: int, word: bytes) -> None:

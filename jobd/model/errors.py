@@ -154,6 +154,17 @@ class StoreFailed(JobdError):
     error = "store_failed"
 
 
+class StoreLost(StoreFailed):
+    """Somebody has deleted or replaced the store's files while the daemon had them open."""
+
+
+class StoreDamaged(StoreFailed):
+    """What the store holds makes no sense: another start would not make it better."""
+
+    code = 78
+    error = "store_damaged"
+
+
 class InitializerFailed(JobdError):
     """The initializer of a private daemon's workers failed, so that no job can run there."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from pathlib import Path
 
 import msgspec
 
-from jobd.model.errors import ConfigError
+from jobd.model.errors import ConfigError, NotFound
+from jobd.store import check
 
 APPLICATION_ID = 0x6A6F6264  # "jobd"
 VERSION = 3
@@ -28,6 +30,11 @@ OLDER: dict[int, str] = {1: "UPDATE parcels SET records = with_policies(records)
 A column or a table that an older version has not is empty, or has its default.  Versions that no
 release had are not among them.
 """
+
+READ_BYTES = 1024 * 1024
+
+SAVED = ".backup-saved-"
+"""What the name of a copy begins with, behind the database's, that a daemon makes whose database is deleted."""
 
 TABLES = frozenset(
     {"parcels", "jobs", "sessions", "attempts", "items", "edges", "leases", "queues", "meta"}
@@ -49,12 +56,14 @@ def prepare(path: Path) -> None:
     """
     _refuse_network(path)
     if not path.exists():
+        _refuse_saved(path)
         _refuse_stray_log(path)
         _create(path)
         return
     try:
         _refuse_foreign(path)
         _migrate(path)
+        check.quick(path)
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise  # a disk that is full or fails says nothing about the file
@@ -99,6 +108,33 @@ def _refuse_stray_log(path: Path) -> None:
         )
 
 
+def _refuse_saved(path: Path) -> None:
+    """Refuse to begin anew where a daemon has saved what it held when its database was deleted."""
+    saved = sorted(path.parent.glob(f"{path.name}{SAVED}*"))
+    if saved:
+        raise ConfigError(
+            f"{path} was deleted while jobd used it; what it held is in {saved[-1]}",
+            f"'mv {saved[-1]} {path}'; or remove it, to start with an empty queue",
+        )
+
+
+def _refuse_lost_log(path: Path) -> None:
+    """Refuse a database whose log was deleted: SQLite would go on with what is not in the log.
+
+    A clean end removes both the log and its index; a crash leaves both, since the log is made first.
+    """
+    wal, shm = _beside(path, "-wal"), _beside(path, "-shm")
+    if shm.exists() and not wal.exists():
+        raise ConfigError(
+            f"{wal} is gone, and with it what jobd has stored last",
+            f"put it back; or remove {shm}, to go on without, though ids may be given twice then",
+        )
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
 def _refuse_header(path: Path) -> None:
     """Look at the first bytes without SQLite, which would recover, and so change, what is not ours."""
     with path.open("rb") as file:
@@ -124,7 +160,7 @@ def _refuse_header(path: Path) -> None:
 
 def _log_of(path: Path) -> Path | None:
     """Return the write-ahead log, if there is one with something in it."""
-    wal = path.with_name(path.name + "-wal")
+    wal = _beside(path, "-wal")
     return wal if wal.exists() and wal.stat().st_size else None
 
 
@@ -132,6 +168,7 @@ def _refuse_foreign(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"{path} is not a file", "move it away, or use another --state-dir")
     _refuse_header(path)
+    _refuse_lost_log(path)  # before SQLite makes another one
     # For reading only, so that nothing is folded into a file that turns out not to be for us.
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
     try:
@@ -157,13 +194,69 @@ def _is_damage(error: sqlite3.Error) -> bool:
 
 
 def _broken(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path} cannot be used: {why}", what_to_do(path))
+
+
+def what_to_do(path: Path) -> str:
+    """Return what can be done about a database that is damaged."""
     backups = sorted(path.parent.glob(path.name + ".backup-*"), key=lambda p: p.stat().st_mtime)
     hint = (
         f"the newest backup is {backups[-1]}"
         if backups
         else "there is no backup; move the file away to start with an empty queue"
     )
-    return ConfigError(f"{path} cannot be used: {why}", hint + "; the file was not touched")
+    return f"{hint}; the file was not touched, and 'jobd db check' tells more"
+
+
+def problems(path: Path, within_s: float | None = None) -> list[str]:
+    """Read all of a database, and return what is wrong with it, a line each.
+
+    With ``within_s`` it gives up after so many seconds, and says so.
+
+    Raises:
+        NotFound: there is none.
+        ConfigError: it is none of ours, or cannot be read.
+    """
+    if not path.exists():
+        raise NotFound(f"there is no database {path}", "is it another --state-dir?")
+    try:
+        _refuse_foreign(path)
+        return check.whole(path, within_s)
+    except sqlite3.Error as error:
+        return [str(error)]
+
+
+def read_through(path: Path, within_s: float) -> None:
+    """Read a file without SQLite, which takes some errors of the disk for damage; raises OSError."""
+    until = time.monotonic() + within_s
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for offset in range(0, size, READ_BYTES):
+            os.pread(file.fileno(), READ_BYTES, offset)
+            if time.monotonic() > until:
+                return
+
+
+def save(connection: sqlite3.Connection, path: Path, *, log_only: bool) -> str:
+    """Save what the open files of a store hold that somebody has deleted; return a sentence about it.
+
+    Where only the log is gone, it is folded into the database; else all is copied beside it.
+
+    Raises:
+        sqlite3.Error, OSError: it cannot be done.
+    """
+    if log_only:
+        busy, pages, folded = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy or pages != folded:
+            raise sqlite3.OperationalError("another process reads the database")
+        return f"nothing is lost: {path} has all that was in its log"
+    saved = _beside(path, f"{SAVED}{time.strftime('%Y%m%d-%H%M%S')}")
+    fresh = _beside(saved, ".new")
+    connection.execute("VACUUM INTO ?", (str(fresh),))
+    _sync(fresh)
+    fresh.rename(saved)
+    _sync(saved.parent)
+    return f"what it held is in {saved}"
 
 
 def _migrate(path: Path) -> None:

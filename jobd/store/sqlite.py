@@ -15,11 +15,20 @@ from contextlib import closing, contextmanager
 from itertools import chain, groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from jobd.model.edges import When, success_of
-from jobd.model.errors import ConfigError, DiskFull, JobdError, StoreBusy, StoreFailed
+from jobd.model.errors import (
+    ConfigError,
+    DiskFull,
+    JobdError,
+    StoreBusy,
+    StoreDamaged,
+    StoreFailed,
+    StoreLost,
+)
 from jobd.model.job import Attempt, ErrorInfo, Job, Lease, LogSpan, Notes, Parcel, Record, Usage
 from jobd.model.lane import lane_of
 from jobd.model.options import Policy
@@ -46,19 +55,39 @@ class Detail(msgspec.Struct, frozen=True, array_like=True):
 
 NO_DETAIL = Detail()
 
+T = TypeVar("T")
+
 Packed = tuple[int, bytes, int, str, int, list[bytes], Policy | None]
 
 _pack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
-_unpack_detail = msgspec.msgpack.Decoder(Detail).decode
-_unpack_inputs = msgspec.msgpack.Decoder(list[int]).decode
-_unpack_after = msgspec.msgpack.Decoder(list[tuple[int, When]]).decode
-_unpack_policy = msgspec.msgpack.Decoder(Policy).decode
-_unpack_records = msgspec.msgpack.Decoder(list[Packed]).decode
-_unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
-_unpack_attempts = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
-_unpack_counts = msgspec.msgpack.Decoder(list[int]).decode
-_unpack_queued = msgspec.msgpack.Decoder(dict[str, int]).decode
+
+
+def _unpacker(kind: type[T]) -> Callable[[bytes], T]:
+    """Return what decodes values of this type, and takes anything else for damage."""
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def unpack(data: bytes) -> T:
+        try:
+            return decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreDamaged(
+                f"the job store is damaged: a record in it makes no sense ({error})",
+                "see 'jobd db check'",
+            ) from error
+
+    return unpack
+
+
+_unpack_detail = _unpacker(Detail)
+_unpack_inputs = _unpacker(list[int])
+_unpack_after = _unpacker(list[tuple[int, When]])
+_unpack_policy = _unpacker(Policy)
+_unpack_records = _unpacker(list[Packed])
+_unpack_attempt = _unpacker(Attempt)
+_unpack_attempts = _unpacker(list[tuple[int, int]])
+_unpack_counts = _unpacker(list[int])
+_unpack_queued = _unpacker(dict[str, int])
 
 _COLUMNS = (
     "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
@@ -129,6 +158,10 @@ _NO_ROOM = (
     sqlite3.SQLITE_IOERR_SHMSIZE,
 )
 
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NO_TEXT = "Could not decode to UTF-8"
+"""How Python's module says that a text is none; it has no code for that."""
+
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
 
 BACKLOG_BYTES = 16 * 1024 * 1024
@@ -161,15 +194,16 @@ class Store:
             self._writer.execute("PRAGMA busy_timeout = 0")  # the loop waits for nobody
             self._reader = files.connect(path)
             self._reader.execute("PRAGMA query_only = ON")
-            self._reader.execute("SELECT one FROM meta").fetchone()  # makes the log
+            for connection in (self._reader, self._writer):
+                # Makes the log, and opens all files: none has to be found by its name later.
+                connection.execute("SELECT one FROM meta").fetchone()
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_ERRORS:
                 raise _translate(error) from error
             raise ConfigError(
                 f"cannot open {path}: {error}", "is its directory writable?"
             ) from error
-        stat = os.stat(path)
-        self._identity = (stat.st_dev, stat.st_ino)
+        self._identities = [_identity(path), _identity(f"{path}-wal")]
 
     def close(self) -> None:
         """Close both connections; the write-ahead log is folded in by the last."""
@@ -177,16 +211,47 @@ class Store:
         self._writer.close()
 
     def check_identity(self) -> None:
-        """Raise StoreFailed if the files were deleted or replaced under us: SQLite would not notice."""
+        """Raise StoreLost if the files were deleted or replaced under us: SQLite would not notice."""
+        for path, known in zip((str(self.path), f"{self.path}-wal"), self._identities, strict=True):
+            try:
+                found = _identity(path)
+            except OSError as error:
+                raise StoreLost(
+                    f"{path} is gone: somebody deleted it", "start jobd again"
+                ) from error
+            if found != known:
+                raise StoreLost(f"{path} was replaced while in use", "start jobd again")
+
+    def save(self) -> str:
+        """Save what the files hold that were deleted or replaced under us; nothing else may follow.
+
+        Returns a sentence about it.
+
+        Raises:
+            StoreFailed: it cannot be done.
+        """
         try:
-            stat = os.stat(self.path)
-            os.stat(f"{self.path}-wal")
-        except OSError as error:
-            raise StoreFailed(
-                f"{error.filename} is gone: somebody deleted it", "start jobd again"
-            ) from error
-        if (stat.st_dev, stat.st_ino) != self._identity:
-            raise StoreFailed(f"{self.path} was replaced while in use", "start jobd again")
+            log_only = _identity(self.path) == self._identities[0]
+        except OSError:
+            log_only = False
+        try:
+            self.rollback()
+            told = files.save(self._writer, self.path, log_only=log_only)
+            self.close()
+            self._remove_log()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreFailed(f"it could not be saved either: {error}", "") from error
+        return told
+
+    def _remove_log(self) -> None:
+        """Remove our log if SQLite has not: it would be played into whatever gets our name next."""
+        log = f"{self.path}-wal"
+        try:
+            if _identity(log) == self._identities[1]:
+                os.unlink(log)
+                os.unlink(f"{self.path}-shm")
+        except FileNotFoundError:
+            pass  # it is gone already
 
     # -- writing --
 
@@ -702,6 +767,11 @@ def _values_of_one(jobs: list[Job]) -> list[object]:
     return values
 
 
+def _identity(path: Path | str) -> tuple[int, int]:
+    stat = os.stat(path)
+    return stat.st_dev, stat.st_ino
+
+
 def _row(job: Job) -> tuple[object, ...]:
     return (
         job.id,
@@ -765,8 +835,9 @@ def _detail(job: Job) -> bytes | None:
 
 
 def _job(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
-    state = _STATES[row[3]]
-    assert state is not None
+    state = _STATES[row[3]] if 0 <= row[3] < WIDTH else None
+    if state is None:
+        raise StoreDamaged(f"job {row[0]} is in no state ({row[3]})", "see 'jobd db check'")
     detail = NO_DETAIL if row[12] is None else _unpack_detail(row[12])
     policy = None if row[14] is None else _unpack_policy(row[14])
     job = Job(row[0], row[1], row[2], row[4], row[5], row[6], policy, state)
@@ -820,6 +891,8 @@ def _translate(error: sqlite3.Error) -> JobdError:
         return DiskFull(
             f"disk full: the job store could not write ({error})", "free some space and try again"
         )
+    if code & 0xFF in _DAMAGE or str(error).startswith(_NO_TEXT):
+        return StoreDamaged(f"the job store is damaged: {error}", "see 'jobd db check'")
     name = getattr(error, "sqlite_errorname", "")
     return StoreFailed(
         f"the job store failed: {error} {name}".rstrip(), "jobd has to be started again"

@@ -24,7 +24,7 @@ from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, WIDTH, Event, State
 from jobd.scheduler.batch import Batch, Change, Submission
-from jobd.store import Store, files, sqlite
+from jobd.store import Store, check, files, sqlite
 from jobd.store.sqlite import walk
 
 SESSION = b"session!"
@@ -904,6 +904,77 @@ class TestRules:
         assert [picture(store.job(job.id)) for job in found] == [picture(j) for j in reversed(jobs)]
 
 
+class TestLook:
+    """The quick look that every start takes, as it is at a database that is too large to be read whole."""
+
+    @pytest.fixture
+    def large(self, store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Return a database of which only some parts are read."""
+        monkeypatch.setattr(check, "WHOLE_BYTES", 0)
+        for _ in range(20):
+            writer.change(*(end(job) for job in writer.submit(100)))
+            writer.commit()
+        store.close()
+        return store.path
+
+    def test_a_whole_one_passes(self, large: Path) -> None:
+        """With all its tables and indexes."""
+        check.quick(large)
+        assert check.whole(large) == []
+
+    @pytest.mark.parametrize("name", ["meta", "leases", "jobs", "sessions", "submits"])
+    def test_a_root_that_is_damaged_is_found(self, large: Path, name: str) -> None:
+        """Of a small table, of a large one, of an index."""
+        overwrite(large, root_of(large, name))
+        with pytest.raises(sqlite3.DatabaseError):
+            check.quick(large)
+
+    @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+    def test_the_ends_of_a_table_are_read(self, large: Path, *, last: bool) -> None:
+        """They are where rows come and go."""
+        overwrite(large, leaf_of(large, root_of(large, "jobs"), last=last))
+        with pytest.raises(sqlite3.DatabaseError):
+            check.quick(large)
+
+    def test_a_long_look_is_given_up_in_time(
+        self, large: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who has to end does not wait for it."""
+        monkeypatch.setattr(check, "STEPS", 1)
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            check.whole(large, within_s=-1.0)
+
+
+def root_of(path: Path, name: str) -> int:
+    """Return the page at which a table or an index begins."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        return int(connection.execute(sql, (name,)).fetchone()[0])
+
+
+def page_size(path: Path) -> int:
+    """Return how many bytes a page has, as the file says."""
+    return int.from_bytes(path.read_bytes()[16:18], "big")
+
+
+def leaf_of(path: Path, page: int, *, last: bool) -> int:
+    """Return the first or last leaf of a table's tree (sqlite.org/fileformat.html, 1.6)."""
+    size, data = page_size(path), path.read_bytes()
+    while data[(page - 1) * size] == 5:  # an inner page
+        inner = data[(page - 1) * size : page * size]
+        at = 8 if last else int.from_bytes(inner[12:14], "big")
+        page = int.from_bytes(inner[at : at + 4], "big")
+    return page
+
+
+def overwrite(path: Path, page: int) -> None:
+    """Write noise over a page."""
+    size = page_size(path)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write((b"noise\xff" * size)[:size])
+
+
 class TestIdentity:
     """The files are looked at now and then: SQLite would not notice that they are gone."""
 
@@ -920,6 +991,32 @@ class TestIdentity:
         store.path.with_name(name).unlink()
         with pytest.raises(StoreFailed, match=f"{name} is gone"):
             store.check_identity()
+
+    def test_what_a_deleted_log_holds_is_saved(self, store: Store, writer: Writer) -> None:
+        """It is folded into the database."""
+        writer.submit(3)
+        writer.commit()
+        store.path.with_name("jobd.db-wal").unlink()
+        assert "nothing is lost" in store.save()
+        again = Store(store.path)
+        assert (again.next_id(), len(again.page(Selector(all=True), MAX_ID, 10)[0])) == (4, 3)
+        again.close()
+
+    def test_what_a_deleted_database_holds_is_saved(self, store: Store, writer: Writer) -> None:
+        """In a copy, and no new one is made as long as that is there."""
+        writer.submit(3)
+        writer.commit()
+        writer.submit(1)
+        writer.write()  # what is not committed is nobody's loss
+        store.path.unlink()
+        store.save()
+        (saved,) = store.path.parent.glob("jobd.db.backup-saved-*")
+        with pytest.raises(ConfigError, match="was deleted while jobd used it"):
+            Store(store.path)
+        saved.rename(store.path)
+        again = Store(store.path)
+        assert again.next_id() == 4
+        again.close()
 
     def test_the_file_is_replaced(self, store: Store, tmp_path: Path) -> None:
         """The store has failed."""

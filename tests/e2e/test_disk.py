@@ -22,7 +22,7 @@ from oracle import Oracle
 
 from jobd.client import Deferred
 from jobd.model.errors import DiskFull, JobdError, StoreBusy
-from jobd.model.selector import Selector
+from jobd.model.selector import Selector, one
 
 MakeDaemon = Callable[..., DaemonUnderTest]
 
@@ -445,19 +445,50 @@ class TestKilledInACall:
 class TestVanishedFiles:
     """Files that are deleted or replaced under the live daemon: SQLite itself would not notice."""
 
-    @pytest.mark.parametrize("name", ["jobd.db", "jobd.db-wal"])
-    def test_a_file_is_deleted(self, name: str, make_daemon: MakeDaemon) -> None:
-        """The daemon ends with 74 and names the file; it does not go on with an empty queue."""
+    def test_the_log_is_deleted(self, make_daemon: MakeDaemon) -> None:
+        """What it held is folded into the database before the daemon ends: nothing is lost."""
         daemon = make_daemon(pool__orphan_s=0.2).start()
         client = daemon.client()
-        client.submit("work:nothing").result(20)
-        (daemon.state_dir / name).unlink()
+        first = client.submit("work:add", 1)
+        assert first.result(20) == 2
+        (daemon.state_dir / "jobd.db-wal").unlink()
         assert daemon.wait() == 74
-        assert f"{name} is gone: somebody deleted it" in daemon.log
-        if name == "jobd.db":
-            daemon.start(wait=False)
-            assert daemon.wait() == 78
-            assert "its write-ahead log" in daemon.log
+        assert "jobd.db-wal is gone: somebody deleted it" in daemon.log
+        assert "nothing is lost" in daemon.log
+        client = daemon.start().client()
+        assert client.attach(first.id).result(20) == 2
+        assert client.submit("work:add", 2).id == first.id + 1
+
+    def test_the_database_is_deleted(self, make_daemon: MakeDaemon) -> None:
+        """All that it held is in a copy, without which the next daemon does not start."""
+        daemon = make_daemon(pool__orphan_s=0.2).start()
+        first = daemon.client().submit("work:add", 1)
+        assert first.result(20) == 2
+        database = daemon.state_dir / "jobd.db"
+        database.unlink()
+        assert daemon.wait() == 74
+        assert "jobd.db is gone: somebody deleted it" in daemon.log
+        (saved,) = daemon.state_dir.glob("jobd.db.backup-saved-*")
+        daemon.start(wait=False)
+        assert daemon.wait() == 78
+        assert f"what it held is in {saved}" in daemon.log
+        assert f"'mv {saved} {database}'" in daemon.log
+        saved.rename(database)
+        client = daemon.start().client()
+        assert client.attach(first.id).result(20) == 2
+        assert client.submit("work:add", 2).id == first.id + 1
+
+    def test_the_log_is_deleted_while_no_daemon_runs(self, make_daemon: MakeDaemon) -> None:
+        """The next one does not start: it would give ids that were given already."""
+        daemon = make_daemon(pool__orphan_s=0.2).start()
+        daemon.client().submit("work:nothing").result(20)
+        daemon.kill()
+        (daemon.state_dir / "jobd.db-wal").unlink()
+        daemon.start(wait=False)
+        assert daemon.wait() == 78
+        assert "jobd.db-wal is gone, and with it what jobd has stored last" in daemon.log
+        (daemon.state_dir / "jobd.db-shm").unlink()
+        assert daemon.start().client().status().jobs["succeeded"] == 0
 
     def test_the_database_is_replaced(self, make_daemon: MakeDaemon) -> None:
         """The daemon ends with 74 and says so."""
@@ -468,3 +499,59 @@ class TestVanishedFiles:
         other.replace(daemon.state_dir / "jobd.db")
         assert daemon.wait() == 74
         assert "jobd.db was replaced while in use" in daemon.log
+        assert [*daemon.state_dir.glob("jobd.db.backup-saved-*")]
+
+
+def overwrite(database: Path, page: int, content: bytes) -> None:
+    """Write over a page of a database, from 1 on."""
+    with database.open("r+b") as file:
+        size = int.from_bytes(file.read(18)[16:], "big")
+        file.seek((page - 1) * size)
+        file.write((content * size)[:size])
+
+
+class TestDamage:
+    """Pages that hold something else than what was written there."""
+
+    @pytest.mark.parametrize("content", [b"\0", b"noise\xff"], ids=["zeroed", "noise"])
+    def test_no_page_that_is_damaged_lets_a_daemon_start(
+        self, content: bytes, make_daemon: MakeDaemon
+    ) -> None:
+        """Exit code 78, which systemd does not repeat; the file is kept, and the sentence is one."""
+        daemon = make_daemon()
+        client = daemon.start().client()
+        for result in client.map("work:echo", range(2_000)):
+            assert result
+        assert daemon.terminate() == 0
+        database = daemon.state_dir / "jobd.db"
+        whole = database.read_bytes()
+        pages = len(whole) // int.from_bytes(whole[16:18], "big")
+        for page in {2, 3, pages // 2, pages - 1}:
+            overwrite(database, page, content)
+            damaged = database.read_bytes()
+            daemon.start(wait=False)
+            assert daemon.wait() == 78, page
+            assert database.read_bytes() == damaged
+            checked = daemon.cli("db", "check")
+            assert checked.returncode == 78
+            assert "is damaged; there is no backup" in checked.stderr
+            assert "Traceback" not in daemon.log
+            database.write_bytes(whole)
+        assert daemon.cli("db", "check").stdout == "ok\n"
+
+    def test_damage_that_shows_later_ends_the_daemon_for_good(
+        self, make_daemon: MakeDaemon
+    ) -> None:
+        """Not with the code after which systemd would start it again and again."""
+        daemon = make_daemon()
+        client = daemon.start().client()
+        number = client.submit("work:echo", "x" * 100).id
+        client.attach(number).result(20)
+        assert daemon.terminate() == 0
+        with contextlib.closing(sqlite3.connect(daemon.state_dir / "jobd.db")) as connection:
+            connection.execute("UPDATE jobs SET detail = x'c1c1'")
+            connection.commit()
+        with daemon.start().client(timeout_s=1.0) as client, pytest.raises(JobdError):
+            client.find(one(number))
+        assert daemon.wait() == 78
+        assert "a record in it makes no sense" in daemon.log
