@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from jobd.cli.session import Session
     from jobd.client import Client
 
+LARGEST_BYTES = 256 * 1024 * 1024
+"""Of a file that is an argument: /dev/zero has no end, and memory has one."""
+
 
 class JobOption(Option):
     """An option of the job, and not of the command; its help stands under a heading of its own."""
@@ -173,6 +176,20 @@ def wait_and_tell(session: Session, client: Client, number: int, timeout_s: floa
     return outcome.tell(session, outcome.wait(session, client, number, timeout_s))
 
 
+def bounded(data: bytes, name: str) -> bytes:
+    """Return what was read of a file, if it was all of it.
+
+    Raises:
+        UsageError: it has more bytes than any message may have.
+    """
+    if len(data) > LARGEST_BYTES:
+        raise UsageError(
+            f"{name} has over {LARGEST_BYTES} bytes",
+            "pass its name, and let the function read it",
+        )
+    return data
+
+
 def file_reader() -> Read:
     """Return what reads the files that arguments name; stdin only once."""
     seen: set[str] = set()
@@ -182,10 +199,10 @@ def file_reader() -> Read:
             if name in seen:
                 raise UsageError("stdin can be read only once", "write it to a file first")
             seen.add(name)
-            return sys.stdin.buffer.read()
+            return bounded(sys.stdin.buffer.read(LARGEST_BYTES + 1), "stdin")
         try:
             with open(name, "rb") as file:
-                return file.read()
+                return bounded(file.read(LARGEST_BYTES + 1), name)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             problem = getattr(error, "strerror", None) or error
             raise UsageError(

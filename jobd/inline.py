@@ -188,7 +188,7 @@ class Inline:
     def _keep(self, uid: bytes, function: str, ended: Ended, began_at: int = 0) -> int:
         number = len(self._ends) + 1
         self._ends[number] = msgspec.structs.replace(ended, id=number)
-        now = time.time_ns() // 1000
+        now = max(1, time.time_ns() // 1000)
         began = began_at or now
         times = (began, began, now)
         ran = (1, 0, os.getpid()) if began_at else (0, 0, 0)
@@ -215,7 +215,7 @@ class Inline:
         after = [(self._number_of(name, first), when) for name, when in call.after]
         for args, jobs in zip(call.args, call.inputs or [[]] * len(call.args), strict=True):
             ids = [self._number_of(name, first) for name in jobs]
-            began_at = time.time_ns() // 1000
+            began_at = max(1, time.time_ns() // 1000)
             items: list[bytes] = []
             ended = self._run(call.function, args, ids, joined(ids, after), items)
             number = self._keep(call.uid, call.function, ended, began_at)

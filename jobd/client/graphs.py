@@ -122,6 +122,13 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} is no TOML: {error}", "see https://toml.io") from None
+    except RecursionError:
+        raise too_deep(name) from None
+
+
+def too_deep(what: str) -> UsageError:
+    """Return the error for values in values in values."""
+    return UsageError(f"{what}: nested too deeply", "write it to a file, and pass its name")
 
 
 def plan_of(graph: Mapping[str, Any]) -> Plan:
@@ -135,7 +142,10 @@ def plan_of(graph: Mapping[str, Any]) -> Plan:
     if not isinstance(jobs, Mapping) or not jobs:
         raise UsageError("a graph of no jobs", "describe each in a table [jobs.NAME]")
     places: dict[str, int] = {}
-    nodes = {name: _Reader(name, jobs, places).node(table) for name, table in jobs.items()}
+    try:
+        nodes = {name: _Reader(name, jobs, places).node(table) for name, table in jobs.items()}
+    except RecursionError:
+        raise too_deep("the arguments of a job of the graph") from None
     ordered = list(_in_order(nodes))
     places |= {name: place for place, name in enumerate(ordered)}
     return Plan([nodes[name] for name in ordered], places)

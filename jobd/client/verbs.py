@@ -80,7 +80,10 @@ def _replies(
     patient: bool = False,
     awaited: Sequence[int] | None = None,
 ) -> Steps[list[Message]]:
-    frame = encode([request])
+    try:
+        frame = encode([request])
+    except OverflowError:
+        raise UsageError("a number is over 2^64", "numbers of jobs are much smaller") from None
     pending = Pending(request.rid, frame, stream=stream, patient=patient, awaited=awaited)
     yield pending
     if pending.error is not None:

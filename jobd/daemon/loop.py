@@ -136,7 +136,7 @@ class Daemon:
         self.store = store
         self.pool = pool
         self.logs_dir = pool.settings.logs_dir
-        self.started_at_us = time.time_ns() // 1000
+        self.started_at_us = wall_us()
         self.now_s = time.monotonic()
         self.tasks: deque[Steps] = deque()
         self.clients = Clients(Outbox(client_router))
@@ -277,7 +277,7 @@ class Daemon:
         ready = self._poll()
         self.now_s = time.monotonic()
         scheduler = self.scheduler
-        scheduler.begin(round(self.now_s * 1e6), time.time_ns() // 1000)
+        scheduler.begin(round(self.now_s * 1e6), wall_us())
         if self.committer.busy and self.committer.fd in ready:
             self._committed(self.committer.finish())
         if self._client_router.fd in ready:
@@ -766,6 +766,11 @@ class Daemon:
                 self.reload()
             else:
                 self.stop(0.0 if self._owner is not None else None)
+
+
+def wall_us() -> int:
+    """Return the time of the wall clock, µs since 1970; one that is before that is wrong, and counts as 1."""
+    return max(1, time.time_ns() // 1000)
 
 
 def as_death(dead: Dead) -> Death:

@@ -74,6 +74,7 @@ from jobd.model.messages import (
     Watching,
     Welcome,
     WorkerInfo,
+    numbers_in,
     refusal,
 )
 from jobd.model.options import Layers, Policy, decode_options
@@ -171,9 +172,9 @@ class Requests:
         except FrameError as error:
             self.malformed += 1
             text = f"that is no request of jobd's protocol {PROTOCOL}: {error}"
-            self._daemon.clients.reply(
-                peer, Refused(0, "usage", text, "is the client of another version?")
-            )
+            for rid in numbers_in(frame):
+                refused = Refused(rid, "usage", text, "is the client of another version?")
+                self._daemon.clients.reply(peer, refused)
             return
         for request in requests:
             if type(request) in LARGE and self._daemon.clients.is_behind(peer):

@@ -26,7 +26,7 @@ from jobd.blobs import remove_memory
 from jobd.config.settings import Settings
 from jobd.daemon import payloads
 from jobd.daemon.lock import Lock, private_directory
-from jobd.daemon.loop import Daemon, as_death
+from jobd.daemon.loop import Daemon, as_death, wall_us
 from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
 from jobd.failpoints import hit
@@ -292,7 +292,7 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
     Returns the dead workers: their scoreboards tell the same to the next daemon, should
     this one end before it has stored what it found.
     """
-    scheduler.begin(time.monotonic_ns() // 1000, time.time_ns() // 1000)
+    scheduler.begin(time.monotonic_ns() // 1000, wall_us())
     seen: set[int] = set()
     named: set[str] = set()
     for lease in store.leases():

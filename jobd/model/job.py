@@ -14,6 +14,12 @@ from jobd.model.edges import Edges, When, joined
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import Event, State
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number in a worker's report: sums of a few of them fit the store."""
+
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
+"""A size of memory, which a kernel may tell to be that of the address space."""
+
 PUT = "jobd:put"
 """The function of a job that never ran: a value that a client has handed in."""
 
@@ -48,17 +54,17 @@ class LogSpan(msgspec.Struct, frozen=True, array_like=True):
     """What an attempt wrote to fds 1 and 2: bytes ``start`` to ``end`` of a worker's log file."""
 
     file: str
-    start: int
-    end: int
-    dropped: int = 0
+    start: Count
+    end: Count
+    dropped: Count = 0
     """Bytes over the limit that were not kept."""
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
     """What an attempt has used, with its child processes as far as they have ended."""
 
-    max_rss_bytes: int
-    cpu_us: int
+    max_rss_bytes: Bytes
+    cpu_us: Count
 
 
 Notes = tuple[str, ...]
@@ -99,13 +105,13 @@ class Raised(msgspec.Struct, frozen=True, array_like=True):
 class Outcome(msgspec.Struct, array_like=True, gc=False):
     """One attempt's end, as the worker hands it in."""
 
-    id: int
-    attempt: int
-    verdict: int
+    id: Count
+    attempt: Count
+    verdict: Annotated[int, msgspec.Meta(ge=0, le=3)]
     value: bytes | None
     error: ErrorInfo | None
-    started_at: int
-    duration_us: int
+    started_at: Count
+    duration_us: Count
     log: LogSpan | None = None
     usage: Usage | None = None
     """None: it took less than a millisecond."""

@@ -587,7 +587,27 @@ def error_of(refused: Refused) -> JobdError:
     return error
 
 
-decode_replies = msgspec.msgpack.Decoder(list[Reply]).decode
-
 FrameError = (msgspec.MsgspecError, UnicodeDecodeError)
 """What decoding raises on bytes that are no frame; on a text that is no UTF-8, the second."""
+
+MOST_ANSWERED = 100
+"""Requests of one frame that are answered each by itself, though it cannot be decoded."""
+
+_decode_anything = msgspec.msgpack.Decoder().decode
+
+
+def numbers_in(frame: bytes) -> list[int]:
+    """Return the numbers of the requests in a frame that cannot be decoded, so that it can be answered.
+
+    A frame that makes no sense at all has the one number 0.
+    """
+    try:
+        found = _decode_anything(frame)
+    except (*FrameError, RecursionError):
+        return [0]
+    requests = found[:MOST_ANSWERED] if isinstance(found, list) else []
+    numbers = [r[1] for r in requests if isinstance(r, list) and len(r) > 1]
+    return [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)] or [0]
+
+
+decode_replies = msgspec.msgpack.Decoder(list[Reply]).decode

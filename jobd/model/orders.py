@@ -2,7 +2,7 @@
 
 import msgspec
 
-from jobd.model.job import Outcome, Progress
+from jobd.model.job import Count, Outcome, Progress
 from jobd.model.messages import Message
 from jobd.model.options import BUILT_IN
 
@@ -119,14 +119,14 @@ Order = Run | Recorded | GiveBack | StopJob | Retire | Adopt | Check | Grant | C
 class Ready(Message, tag=1):
     """A new worker has connected."""
 
-    pid: int
+    pid: Count
     boot: str
 
 
 class Outcomes(Message, tag=2):
     """What came of attempts; numbered by ``seq``, so that it can be acknowledged."""
 
-    seq: int
+    seq: Count
     outcomes: list[Outcome]
 
 
@@ -137,31 +137,31 @@ class GivenBack(Message, tag=3):
     worker has not read yet.
     """
 
-    attempts: list[tuple[int, int]]
-    read: int = 0
-    upto: int = 0
+    attempts: list[tuple[Count, Count]]
+    read: Count = 0
+    upto: Count = 0
 
 
 class Alive(Message, tag=4):
     """Sent when the control thread has connected, so that a daemon learns of a worker it did not start."""
 
-    pid: int
+    pid: Count
     boot: str
 
 
 class Handover(Message, tag=5):
     """The answer to ``Adopt``: the attempt that runs (or (0, 0)); everything else is sent or dropped."""
 
-    pid: int
-    running: tuple[int, int]
-    for_us: int = 0
+    pid: Count
+    running: tuple[Count, Count]
+    for_us: Count = 0
     """How long it has been running."""
 
 
 class Checked(Message, tag=6):
     """``message`` is empty when all is well; ``error`` is the name of what is wrong (jobd.model.errors)."""
 
-    number: int
+    number: Count
     message: str
     hint: str
     error: str = ""
@@ -174,17 +174,17 @@ class Waiting(Message, tag=7):
     them if they are many.
     """
 
-    id: int
-    attempt: int
+    id: Count
+    attempt: Count
     waits: bool
-    awaited: list[int]
+    awaited: list[Count]
 
 
 class Progressing(Message, tag=8):
     """How far a job is."""
 
-    id: int
-    attempt: int
+    id: Count
+    attempt: Count
     progress: Progress
 
 
@@ -195,10 +195,10 @@ class Produced(Message, tag=9):
     The worker keeps them until a ``Grant`` says that they are durable.
     """
 
-    number: int
-    id: int
-    attempt: int
-    first: int
+    number: Count
+    id: Count
+    attempt: Count
+    first: Count
     values: list[bytes]
 
 
@@ -208,7 +208,7 @@ class Leaving(Message, tag=10):
     These attempts (id, attempt), which it had been handed, were not started and never will be.
     """
 
-    attempts: list[tuple[int, int]]
+    attempts: list[tuple[Count, Count]]
 
 
 Report = (

@@ -28,6 +28,9 @@ _CPU_AT = _SEQ_AT + _SEQ.size
 SIZE = _CPU_AT + _CPU.size
 
 
+MOST = 2**53
+
+
 class Now(NamedTuple):
     """The attempt that a worker is in; job 0: none."""
 
@@ -107,7 +110,8 @@ class Scoreboard:
     @property
     def last(self) -> Now:
         """The attempt that runs, or has ended last: then its outcome may have died with the worker."""
-        return Now(*_NOW.unpack_from(self._map, _NOW_AT))
+        # The file is the worker's, whose job may have written into any memory.
+        return Now(*(min(number, MOST) for number in _NOW.unpack_from(self._map, _NOW_AT)))
 
     @property
     def seq(self) -> int:

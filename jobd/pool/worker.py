@@ -281,6 +281,7 @@ class Worker:
     def _attempt(self, task: Task) -> Outcome:
         """Run one attempt and tell what came of it."""
         wall_us = time.time_ns() // 1000
+        wall_us = max(wall_us, 1)  # a clock before 1970 is wrong, and 0 means "not yet"
         self._board.begin(task.id, task.attempt, wall_us, self._output.number, self._output.start)
         hit("job.taken")
         self._began_s = began = time.perf_counter()

@@ -645,3 +645,35 @@ def test_options_have_defaults_in_the_settings(make_daemon: Make, tmp_path: Path
         ["defaults.bound", "5"],
         ["functions.math:gcd.bound", "6"],
     ]
+
+
+@pytest.mark.parametrize("depth", [600, 90_000])
+def test_a_graph_that_is_nested_too_deeply_is_refused(
+    shared: DaemonUnderTest, tmp_path: Path, depth: int
+) -> None:
+    """In a sentence, whether it is TOML's reader that gives up or ours."""
+    graph = tmp_path / "deep.toml"
+    nested = "[" * depth + "]" * depth
+    graph.write_text(f'[jobs.a]\nfunction = "builtins:len"\nargs = [{nested}]\n', encoding="utf-8")
+    done = shared.cli("apply", str(graph))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nested too deeply" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("submit", "builtins:len", "@/dev/zero"), ("apply", "/dev/zero")]
+)
+def test_a_file_without_an_end_is_refused(shared: DaemonUnderTest, words: tuple[str, ...]) -> None:
+    """Before memory comes to one."""
+    done = shared.cli(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "/dev/zero has over 268435456 bytes" in done.stderr
+
+
+def test_a_number_that_is_too_large_is_refused_at_once(shared: DaemonUnderTest) -> None:
+    """By the daemon, which has read no request, and answers all the same."""
+    number = str(shared.client().submit("work:nothing").id)
+    for attempt in (2**63, 2**64):
+        done = shared.cli("logs", number, "--attempt", str(attempt))
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1

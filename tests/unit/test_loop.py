@@ -80,3 +80,14 @@ def test_it_is_looked_for_in_vain_only_so_long() -> None:
     loop = wait(awaited=False, comes_back=True)
     assert loop._poller.timeouts == [0] * SPINS + [500]
     assert not loop._comes_back
+
+
+@pytest.mark.parametrize(
+    ("now_ns", "wall_us"), [(-5_000_000_000, 1), (0, 1), (1_999, 1), (7_000_000, 7_000)]
+)
+def test_a_clock_before_1970_is_wrong(
+    now_ns: int, wall_us: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store takes 0 for "not yet", and has nothing before it."""
+    monkeypatch.setattr("time.time_ns", lambda: now_ns)
+    assert module.wall_us() == wall_us

@@ -15,7 +15,17 @@ from jobd.config import settings
 from jobd.daemon.requests import decode as decode_requests
 from jobd.model import blob, job, messages, options, orders, queues, selector
 from jobd.model.edges import When
-from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, LogSpan, Outcome, Progress, Verdict
+from jobd.model.job import (
+    AtBound,
+    Attempt,
+    ErrorInfo,
+    JobInfo,
+    LogSpan,
+    Outcome,
+    Progress,
+    Usage,
+    Verdict,
+)
 from jobd.model.messages import FrameError, Message, decode_replies, encode
 from jobd.model.orders import decode_orders, decode_reports
 from jobd.model.queues import QueueInfo
@@ -216,3 +226,47 @@ def test_a_number_that_the_store_cannot_hold_is_refused() -> None:
         frame = encode([[5, 1, [[[number, number]], 0, False, []]]])
         with pytest.raises(FrameError):
             decode_requests(frame)
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, 2**64 - 1])
+def test_no_report_has_a_number_that_the_store_cannot_hold(number: int) -> None:
+    """Whatever a job has written over in its worker: the worker is replaced, not the daemon ended."""
+    outcome = Outcome(1, 1, Verdict.RETURNED, b"j1", None, 5, 6, LogSpan("f", 0, 1), Usage(1, 2))
+    replace = msgspec.structs.replace
+    bad: list[Message] = [
+        orders.Outcomes(number, []),
+        *(
+            orders.Outcomes(1, [replace(outcome, **{name: number})])
+            for name in ("id", "attempt", "verdict", "started_at", "duration_us")
+        ),
+        orders.Outcomes(1, [replace(outcome, log=LogSpan("f", 0, number))]),
+        orders.Outcomes(1, [replace(outcome, usage=Usage(1, number))]),
+        orders.Ready(number, "boot"),
+        orders.GivenBack([(number, 1)]),
+        orders.Leaving([(1, number)]),
+        orders.Handover(1, (number, 1)),
+        orders.Waiting(1, number, waits=True, awaited=[]),
+        orders.Produced(1, 1, 1, number, [b"j1"]),
+    ]
+    for report in bad:
+        with pytest.raises(FrameError):
+            decode_reports(encode([report]))
+    assert decode_reports(encode([orders.Outcomes(1, [outcome])]))
+
+
+@pytest.mark.parametrize(
+    ("frame", "numbers"),
+    [
+        (encode([messages.Fetch(7, 2**63), messages.Ping(8)]), [7, 8]),
+        (msgspec.msgpack.encode([[99, 5, "?"], "x", [], [1], [2, True], [3, "n"]]), [5]),
+        (b"\xc1", [0]),
+        (msgspec.msgpack.encode({"a": 1}), [0]),
+        (b"\x91" * 100_000, [0]),
+    ],
+    ids=["out of range", "odd", "no msgpack", "no list", "deep"],
+)
+def test_what_cannot_be_decoded_is_answered_by_its_numbers(
+    frame: bytes, numbers: list[int]
+) -> None:
+    """Or who has sent it would wait until his time is over."""
+    assert messages.numbers_in(frame) == numbers
