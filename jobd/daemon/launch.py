@@ -115,7 +115,10 @@ def what_it_said(status: int, log_path: str, began_at: int = 0) -> JobdError:
     with open(log_path, encoding="utf-8", errors="replace") as file:
         file.seek(began_at)
         lines = [line.rstrip() for line in file if line.strip()]
-    kind = next((e for e in errors.BY_NAME.values() if e.code == status), JobdError)
+    with_code = [error for error in errors.BY_NAME.values() if error.code == status]
+    kind = min(
+        with_code, key=lambda error: len(error.__mro__), default=JobdError
+    )  # the most general
     said = next((line for line in reversed(lines) if line.startswith("jobd: ")), "")
     if not said:
         return DaemonUnreachable(

@@ -152,11 +152,10 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     stack.callback(notify.close)
     for directory in (settings.state_dir, os.path.dirname(settings.socket)):
         private_directory(directory)
-    for path, what in (
-        (os.path.join(settings.state_dir, "lock"), f"the state directory {settings.state_dir}"),
-        (settings.socket + ".lock", f"the socket {settings.socket}"),
-    ):
-        stack.callback(Lock(path, what).release)
+    state_dir = settings.state_dir
+    what = f"the state directory {state_dir}"
+    stack.callback(Lock(os.path.join(state_dir, "lock"), what, state_dir).release)
+    stack.callback(Lock(settings.socket + ".lock", f"the socket {settings.socket}").release)
     hit("start.locked")
     store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
     stack.callback(store.close)

@@ -19,6 +19,7 @@ import socket
 import time
 from collections import deque
 
+from jobd.wire.stale import remove_stale
 from jobd.zmtp import Connection, ProtocolError
 
 log = logging.getLogger("jobd")
@@ -55,13 +56,14 @@ class Router:
     """A listening Unix socket and the peers that have connected to it."""
 
     def __init__(self, path: str, max_message_bytes: int) -> None:
-        """Bind; the caller holds the lock of this path, because it is taken from anybody."""
+        """Bind; the caller holds the lock of this path.
+
+        Raises:
+            ConfigError, AlreadyRunning: something is there that is not ours to remove.
+        """
         self.path = path
         self._max_message_bytes = max_message_bytes
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass  # the usual case: the last daemon has removed it
+        remove_stale(path)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)
         self._listener.bind(path)

@@ -363,6 +363,41 @@ def test_a_preload_module_that_leaves_threads_behind_does_not_hang_the_daemon(
 # --- several daemons
 
 
+def test_what_is_no_socket_is_not_removed(make_daemon: Make) -> None:
+    """A file at the socket's path is somebody's."""
+    daemon = make_daemon()
+    daemon.state_dir.mkdir(mode=0o700)
+    file = Path(daemon.socket)
+    file.write_text("precious", encoding="utf-8")
+    refused = daemon.cli("start", "--foreground")
+    assert refused.returncode == 78
+    assert f"{file} is to be our socket, and something else is there" in refused.stderr
+    assert file.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_socket_that_somebody_listens_on_is_not_taken(make_daemon: Make) -> None:
+    """Though its lock was removed, and the second daemon has a directory of its own."""
+    daemon = make_daemon().start()
+    Path(daemon.socket + ".lock").unlink()
+    other = make_daemon(socket=daemon.socket)
+    refused = other.cli("start", "--foreground")
+    assert refused.returncode == 75
+    assert f"pid {daemon.pid} listens on {daemon.socket}" in refused.stderr
+    assert daemon.client().submit("work:add", 1).result(20) == 2
+
+
+def test_without_its_lock_file_a_state_directory_is_held_all_the_same(
+    make_daemon: Make,
+) -> None:
+    """The second daemon is told at once, and takes nothing over."""
+    daemon = make_daemon().start()
+    (daemon.state_dir / "lock").unlink()
+    refused = daemon.cli("start", "--foreground")
+    assert refused.returncode == 75
+    assert f"held by pid {daemon.pid}" in refused.stderr
+    assert daemon.client().submit("work:add", 1).result(20) == 2
+
+
 def test_a_second_daemon_on_a_state_directory_names_the_first_and_leaves_it_alone(
     make_daemon: Make,
 ) -> None:

@@ -90,16 +90,28 @@ class TestLock:
     def test_a_full_disk_does_not_keep_it_from_being_held(
         self, path: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Only its holder's name cannot be told then."""
+        """Who holds it, but not since when, the kernel tells then."""
 
         def fail(*_: object) -> int:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "pwrite", fail)
         held = Lock(path, "it")
-        with pytest.raises(AlreadyRunning, match="it is held by an unknown process"):
+        with pytest.raises(AlreadyRunning, match=rf"it is held by pid {os.getpid()} \("):
             Lock(path, "it")
         held.release()
+
+    def test_a_directory_is_held_whatever_becomes_of_the_file(
+        self, path: str, tmp_path: Path
+    ) -> None:
+        """Who removes the file does not make room for a second daemon."""
+        first = Lock(path, "it", str(tmp_path))
+        os.unlink(path)
+        for _ in range(2):
+            with pytest.raises(AlreadyRunning, match=rf"it is held by pid {os.getpid()} \("):
+                Lock(path, "it", str(tmp_path))
+        first.release()
+        Lock(path, "it", str(tmp_path)).release()
 
     def test_it_does_not_follow_a_link(self, path: str, tmp_path: Path) -> None:
         """What somebody else has put there to be overwritten is not touched."""
@@ -152,6 +164,17 @@ class TestPrivateDirectory:
             private_directory(str(tmp_path))
         assert (caught.value.code, caught.value.hint) == (78, f"chmod 700 {tmp_path}")
         assert caught.value.message == f"others may write to {tmp_path}"
+
+    def test_one_below_a_directory_that_all_can_write_to_is_refused(self, tmp_path: Path) -> None:
+        """They could put another in its place; but not where only the owner of a name may change it."""
+        above = tmp_path / "open"
+        above.mkdir()
+        above.chmod(0o777)
+        with pytest.raises(ConfigError, match=f"others may write to {above}, ") as caught:
+            private_directory(str(above / "a" / "b"))
+        assert f"chmod o-w {above}" in caught.value.hint
+        above.chmod(0o1777)
+        private_directory(str(above / "a" / "b"))
 
     def test_one_of_somebody_else_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
