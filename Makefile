@@ -4,6 +4,7 @@
 #   make test    everything that CI checks, in .venv
 #   make format  put the sources into the form that `make test` asks for
 #   make bench   measure the installed jobd
+#   make chaos   faults at random for SECONDS (60) and POWER_CUTS (0), the counts at the end
 #
 # Two environments, because they want opposite things: .venv has the sources as an
 # editable install, so that a test always sees what was just saved; .venv-run has
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format bench chaos clean
 
 # Of the Pythons on the PATH, the first that is new enough and can make a venv.
 find_python = \
@@ -53,6 +54,12 @@ format: .venv/.stamp
 bench: .venv-run/.stamp
 	.venv-run/bin/python $(PIP) 'numpy>=1.26'
 	PATH="$(CURDIR)/.venv-run/bin:$$PATH" .venv-run/bin/python tests/benchmarks
+
+SECONDS ?= 60
+POWER_CUTS ?= 0
+
+chaos: .venv/.stamp
+	.venv/bin/python tests/chaos $(SECONDS) --power-cuts $(POWER_CUTS)
 
 clean:
 	rm -rf .venv .venv-run build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache \

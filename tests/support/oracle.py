@@ -88,6 +88,11 @@ class Oracle:
         self._deferreds.update(zip(tags, deferreds, strict=True))
         return deferreds
 
+    def adopt(self, tag: str, number: int) -> None:
+        """Take over a job that another process has submitted, and was told the id of."""
+        self._tags.append(tag)
+        self._acknowledged[tag] = number
+
     def listen(self) -> None:
         """Take note of what has been heard up to now; waits for nothing."""
         for tag, deferred in list(self._deferreds.items()):
@@ -156,7 +161,7 @@ class Oracle:
         shutil.copy(self.database, copy)
         rows, wrong = read_jobs(copy)
         counts = Counts(
-            attempted=len(self._deferreds),
+            attempted=len(self._tags),
             acknowledged=len(self._acknowledged),
             refused=len(self._refused),
             wrong=wrong,
