@@ -45,7 +45,9 @@ def _write_lines(session: Session, stream: Stream) -> int:
             session.note(f"jobd: items 1 to {stream.missed} were consumed before, and are gone")
         if not is_json and not told_repr:
             told_repr = True
-            session.note("jobd: items that are not JSON-able are shown as their repr")
+            session.note(
+                "jobd: items that are not JSON-able, or too large for that, are shown as their repr"
+            )
         session.write_bytes(_line(session, text, is_json=is_json) + b"\n")
     ended = stream.ended
     assert ended is not None

@@ -140,7 +140,7 @@ def _print_value(session: Session, value: bytes) -> None:
     """Print a text as it is, and any other value as JSON; what JSON cannot say as its repr."""
     text, is_json = payload.shown(value)
     if not is_json:
-        session.note("jobd: the result is not JSON-able: this is its repr")
+        session.note("jobd: the result is not JSON-able, or too large for that: this is its repr")
     elif text.startswith('"'):
         text = msgspec.json.decode(text, type=str)
     session.write(text)

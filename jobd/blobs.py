@@ -112,11 +112,12 @@ class Blobs:
         buffers: Sequence[Buffer],
         *,
         text: str = "",
+        is_json: bool = False,
         versions: dict[str, str] | None = None,
     ) -> bytes:
         """Store a payload (in pieces that follow on each other) and its buffers; return the reference.
 
-        ``text`` is what people are shown of it.
+        ``text`` is what people are shown of it: JSON, or its repr.
 
         Raises:
             PayloadTooLarge: it has more bytes than the settings allow.
@@ -142,7 +143,7 @@ class Blobs:
                 if error.errno in _SPILLS and number != numbers[-1]:
                     continue
                 raise _not_written(directory, size, error, spills=number == 1) from error
-            return pack(Blob(number, name, size, text))
+            return pack(Blob(number, name, size, text, is_json))
         raise AssertionError("the last directory is written or raises")
 
     # -- reading --
@@ -217,10 +218,13 @@ class Spot:
         buffers: Sequence[Buffer],
         *,
         text: str = "",
+        is_json: bool = False,
         versions: dict[str, str] | None = None,
     ) -> bytes:
         """Store the payload there; as ``Blobs.write``."""
-        return self.blobs.write(self.name, payload, buffers, text=text, versions=versions)
+        return self.blobs.write(
+            self.name, payload, buffers, text=text, is_json=is_json, versions=versions
+        )
 
 
 MARK = ".owner"

@@ -11,13 +11,14 @@ byte   what follows
 ``v``  a call of a function that travels by value: 4 bytes big-endian length, that
        many bytes of pickle (the function), the call in one of the other codecs
 ``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5
-``F``  a reference to a file (``jobd.blobs``) that holds a ``p``, and beside it the
-       large blocks of memory of which it consists: they are read by mapping them
+``P``  the same with JSON in place of the ``repr``: what it says of the value (``jobd.plain``)
+``F``  a reference to a file (``jobd.blobs``) that holds one of these two, and beside it
+       the large blocks of memory of which it consists: they are read by mapping them
 =====  ==========================================================================
 
 JSON is used wherever it loses nothing, so that people and other languages can
-read what is stored; a pickle carries its ``repr`` for those who must not
-unpickle it: the daemon and the command line.  This module is imported by
+read what is stored; a pickle carries what JSON says of it, or else its ``repr``, for
+those who must not unpickle it: the daemon and the command line.  This module is imported by
 workers and clients only.
 
 Files are for pickles of more than ``FILE_BYTES``, and for what is too long for a
@@ -58,6 +59,14 @@ FILE_BYTES = 32 * 1024
 
 BUFFER_BYTES = 4 * 1024
 """A block of memory under this size is not worth a place of its own: it stays in the pickle."""
+
+JSON_BYTES = 16 * 1024
+"""More JSON than that is not put beside a pickle ..."""
+
+WANTED_JSON_BYTES = 1024 * 1024
+"""... or than that, where it was asked for; people are shown the repr then."""
+
+_PICKLES = (b"p", b"P")
 
 _ODD = (RuntimeError, ValueError, TypeError)
 """Too deep for JSON, lone surrogates, changed meanwhile, or of a class that is nearly an int or a str:
@@ -118,7 +127,8 @@ def encode(
 
     Args:
         value: anything that JSON or pickle can say.
-        shown_as: makes the text that people are shown if it must be a pickle; None: nothing.
+        shown_as: makes the text that people are shown if it must be a pickle and JSON cannot say
+            anything of it; None: they are shown nothing.
         lossy: JSON is wanted, even where it gives lists for tuples.
         spot: where a large pickle goes; None: it stays in line.
 
@@ -137,18 +147,29 @@ def encode(
             return b"J" + _encode_json(value)
     except _ODD:
         pass
-    return _pickled(value, shown_as(value) if shown_as else "", spot)
+    if shown_as is None:
+        return _pickled(value, "", spot)
+    from jobd.plain import to_json  # noqa: PLC0415  # the command line needs none
+
+    most = WANTED_JSON_BYTES if lossy else JSON_BYTES
+    json = to_json(value, most if spot is None else min(most, spot.row_bytes // 2))
+    if json is None:
+        return _pickled(value, shown_as(value), spot)
+    return _pickled(value, json, spot, is_json=True)
 
 
-def _pickled(value: object, repr_text: str, spot: Spot | None) -> bytes:
-    text = repr_text.encode("utf-8", "backslashreplace")
-    head = b"p" + len(text).to_bytes(4, "big") + text
+def _pickled(value: object, shown: str, spot: Spot | None, *, is_json: bool = False) -> bytes:
+    text = shown.encode("utf-8", "backslashreplace")
+    head = (b"P" if is_json else b"p") + len(text).to_bytes(4, "big") + text
     if spot is None:
         return head + _dumps(value)
     blocks = _Blocks()
     data = _dumps(value, blocks)
-    if len(head) + len(data) + blocks.size > min(FILE_BYTES, spot.row_bytes):
-        return spot.write((head, data), blocks.views, text=repr_text, versions=blocks.versions)
+    if len(data) + blocks.size > min(FILE_BYTES, spot.row_bytes - len(head)):
+        versions = blocks.versions
+        return spot.write(
+            (head, data), blocks.views, text=shown, is_json=is_json, versions=versions
+        )
     return head + (_dumps(value) if blocks.views else data)
 
 
@@ -208,11 +229,12 @@ def _dumps(value: object, blocks: _Blocks | None = None) -> bytes:
 def shown(data: bytes) -> tuple[str, bool]:
     """Return what people are shown without unpickling: JSON text and True, or a repr and False."""
     if data[:1] == blob.CODEC:
-        return blob.unpack(data).text, False
-    if data[:1] != b"p":
+        reference = blob.unpack(data)
+        return reference.text, reference.is_json
+    if data[:1] not in _PICKLES:
         return data[1:].decode(), True
     end = 5 + int.from_bytes(data[1:5], "big")
-    return data[5:end].decode(), False
+    return data[5:end].decode(), data[:1] == b"P"
 
 
 def decode(data: bytes, blobs: Blobs | None = None) -> Any:
@@ -225,7 +247,7 @@ def decode(data: bytes, blobs: Blobs | None = None) -> Any:
         PayloadLost: its file is gone.
         PayloadUnreadable: its file is damaged, or what was pickled cannot be unpickled here.
     """
-    if data[:1] == b"p":
+    if data[:1] in _PICKLES:
         return _loads(memoryview(data), (), {})
     if data[:1] != blob.CODEC:
         return _decode_json(memoryview(data)[1:])

@@ -31,6 +31,7 @@ class Draft(Spot):
         buffers: Sequence[Buffer],
         *,
         text: str = "",
+        is_json: bool = False,
         versions: dict[str, str] | None = None,
     ) -> bytes:
         """Store the arguments there; as ``Blobs.write``."""
@@ -38,7 +39,9 @@ class Draft(Spot):
             self._files.claim()
             self.key = self._files.next_key()
         name = argument_name(self.key, self._index)
-        reference = self.blobs.write(name, payload, buffers, text=text, versions=versions)
+        reference = self.blobs.write(
+            name, payload, buffers, text=text, is_json=is_json, versions=versions
+        )
         self._files.written(self.key, reference)
         return reference
 

@@ -58,6 +58,8 @@ class Blob(msgspec.Struct, frozen=True, array_like=True):
     size: int
     text: str
     """What people are shown of the value."""
+    is_json: bool = False
+    """Whether that is JSON."""
 
 
 class Owner(msgspec.Struct, frozen=True):

@@ -36,6 +36,7 @@ class Zygote:
         # Imported here, after sys.path is in order, and only once for all workers.
         from jobd.pool import checker, worker  # noqa: PLC0415
 
+        importlib.import_module("jobd.plain")  # which is imported late, and needed by many results
         self._channel = channel
         self._settings = msgspec.json.decode(settings_json, type=Settings)
         self._worker, self._checker = worker, checker

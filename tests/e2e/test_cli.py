@@ -20,6 +20,9 @@ Make = Callable[..., DaemonUnderTest]
 MODULE = '''
 """Jobs for the tests of the command line."""
 
+import dataclasses
+import datetime
+import decimal
 import os
 import signal
 
@@ -38,9 +41,33 @@ async def double(n):
     return 2 * n
 
 
-def a_set():
+def a_complex():
     """What JSON cannot say."""
-    return {1}
+    return 1j
+
+
+@dataclasses.dataclass
+class Row:
+    """What JSON says in its own way."""
+
+    at: datetime.datetime
+    price: decimal.Decimal
+    tags: set[str]
+
+    def cents(self):
+        """Be more than data."""
+        return int(100 * self.price)
+
+
+def rows(count=1):
+    """Return some."""
+    at = datetime.datetime(2026, 12, 24, 12, tzinfo=datetime.timezone.utc)
+    return {"rows": [Row(at, decimal.Decimal("1.50"), {"b", "a"}) for _ in range(count)], "raw": b"jobd"}
+
+
+def cents(row):
+    """Take the very object that another job has returned."""
+    return row.cents()
 
 
 def escapes():
@@ -334,11 +361,29 @@ def test_a_result_is_printed(shared: DaemonUnderTest, words: list[str], printed:
 
 def test_what_json_cannot_say_is_a_repr(shared: DaemonUnderTest) -> None:
     """With a note on stderr, and as ``repr`` in JSON."""
-    done = shared.cli("submit", "--wait", "mytasks:a_set")
-    assert (done.returncode, done.stdout) == (0, "{1}\n")
+    done = shared.cli("submit", "--wait", "mytasks:a_complex")
+    assert (done.returncode, done.stdout) == (0, "1j\n")
     assert "not JSON-able" in done.stderr
     result = as_json(shared, "result", "last")
-    assert (result["value"], result["repr"]) == (None, "{1}")
+    assert (result["value"], result["repr"]) == (None, "1j")
+
+
+ROWS = '{"rows":[{"at":"2026-12-24T12:00:00Z","price":"1.50","tags":["a","b"]}],"raw":{"base64":"am9iZA=="}}'
+
+
+def test_what_json_says_in_its_own_way_is_a_value(shared: DaemonUnderTest) -> None:
+    """Whoever has submitted it; another job gets the object itself, and so does a Python client."""
+    number = submit(shared, "mytasks:rows")
+    by_python = shared.client().submit("mytasks:rows")
+    for job in (number, str(by_python.id)):
+        assert ok(shared, "result", "--wait", job) == ROWS + "\n"
+        result = as_json(shared, "result", job)
+        assert result["value"] == json.loads(ROWS)
+        assert "repr" not in result
+        words = ("submit", "--wait", "mytasks:cents", f"@job:{job}.rows[0]")
+        assert ok(shared, *words) == "150\n"
+    many = submit(shared, "mytasks:rows", "1000")
+    assert len(as_json(shared, "result", "--wait", many)["value"]["rows"]) == 1000
 
 
 def test_a_job_that_fails(shared: DaemonUnderTest) -> None:

@@ -163,7 +163,7 @@ def test_an_error_comes_after_the_items_before_it(client: Client) -> None:
 def test_an_item_that_cannot_travel_fails_the_job(client: Client) -> None:
     """With a sentence; what was produced before is there."""
     items = iter(client.submit("streams:odd"))
-    assert next(items) == {1, 2}
+    assert next(items) == 1j
     with pytest.raises(JobFailed, match="an item of its stream cannot travel"):
         next(items)
 
@@ -464,11 +464,15 @@ def test_follow_prints_one_json_value_a_line_and_exits_as_the_job(shared: Daemon
     assert (told.returncode, told.stderr) == (1, "")
     assert (value["schema"], value["items"], value["state"]) == ("jobd.items/1", [0, 1], "failed")
     told = shared.cli("submit", "--follow", "streams:odd")
-    assert told.stdout == '"{1, 2}"\n'
+    assert told.stdout == '"1j"\n'
     assert "are shown as their repr" in told.stderr
     told = shared.cli("submit", "--follow", "--json", "streams:odd")
     value = json.loads(told.stdout)
-    assert (value["items"], value["reprs"], value["state"]) == (["{1, 2}"], [0], "failed")
+    assert (value["items"], value["reprs"], value["state"]) == (["1j"], [0], "failed")
+    told = shared.cli("submit", "--follow", "--json", "streams:dated")
+    value = json.loads(told.stdout)
+    assert (value["items"], value["reprs"]) == ([["2026-12-24", 1], {"base64": "AA=="}], [])
+    assert value["value"] == [60.0]
     told = shared.cli("submit", "--follow", "streams:one_value")
     assert (told.returncode, told.stdout) == (2, "")
 

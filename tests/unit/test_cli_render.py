@@ -7,6 +7,7 @@ import io
 import json
 import signal
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -197,9 +198,18 @@ def test_a_result_as_json(value: object) -> None:
 
 def test_a_result_that_json_cannot_say_is_its_repr() -> None:
     """The value is null, and ``repr`` tells why."""
-    data = payload.encode({1}, shown_as=repr)
+    data = payload.encode(1j, shown_as=repr)
     found = as_json(render.result_json(Ended(3, State.SUCCEEDED, data)))
-    assert (found["value"], found["repr"]) == (None, "{1}")
+    assert (found["value"], found["repr"]) == (None, "1j")
+
+
+def test_a_result_of_which_json_says_something_has_a_value() -> None:
+    """The same for a Python caller's job and one of the command line's."""
+    for lossy in (False, True):
+        data = payload.encode({"at": [date(2026, 1, 1)]}, shown_as=repr, lossy=lossy)
+        found = as_json(render.result_json(Ended(3, State.SUCCEEDED, data)))
+        assert found["value"] == {"at": ["2026-01-01"]}
+        assert "repr" not in found
 
 
 def test_a_failure_as_json() -> None:
@@ -441,11 +451,12 @@ def test_a_value_in_a_pipe(capsys: pytest.CaptureFixture[str], value: object, te
 
 def test_a_repr_comes_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     """The note is on stderr, and not there with --quiet."""
-    end = Ended(3, State.SUCCEEDED, payload.encode({1}, shown_as=repr))
+    end = Ended(3, State.SUCCEEDED, payload.encode(1j, shown_as=repr))
     outcome.tell(session(), end)
-    assert capsys.readouterr() == ("{1}\n", "jobd: the result is not JSON-able: this is its repr\n")
+    note = "jobd: the result is not JSON-able, or too large for that: this is its repr\n"
+    assert capsys.readouterr() == ("1j\n", note)
     outcome.tell(session(quiet=True), end)
-    assert capsys.readouterr() == ("{1}\n", "")
+    assert capsys.readouterr() == ("1j\n", "")
 
 
 @pytest.mark.parametrize("state", [s for s in State if s >= State.SUCCEEDED])

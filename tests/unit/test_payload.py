@@ -7,11 +7,13 @@ import decimal
 import enum
 import json
 import math
+import pickle
 import threading
 from collections import namedtuple
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -92,6 +94,11 @@ class Unpicklable:
         raise RuntimeError("not me")
 
 
+def boom(value: object) -> NoReturn:
+    """Be no repr."""
+    raise AssertionError(f"asked for the repr of {value!r}")
+
+
 def same(left: object, right: object) -> bool:
     """Whether two values are equal, type for type all the way down; NaN equals itself."""
     if type(left) is not type(right):
@@ -169,17 +176,72 @@ def test_where_json_is_wanted_tuples_are_lists_and_keys_are_strings(
 @pytest.mark.parametrize(
     "value",
     [
-        *(b"bytes", {1, 2}, math.nan, Thing(1), {(1, 2): 3}, {True: 1}, {1: "a", "1": "b"}),
-        *(Count(3), Name("a"), {Count(1): 2}, [1, [Thing(2)]], "\ud800", 1j),
+        *(Thing(1), {1: "a", "1": "b"}, [1, [Thing(2)]], "\ud800", 1j),
+        *(b"bytes", {1, 2}, math.nan, {(1, 2): 3}, {True: 1}, Count(3), Name("a"), {Count(1): 2}),
     ],
     ids=ascii,
 )
 def test_what_json_cannot_say_is_a_pickle_even_where_json_is_wanted(value: object) -> None:
-    """The result is kept whole, and shown as its repr."""
+    """The result is kept whole: another job gets it as an argument."""
     data = payload.encode(value, shown_as=repr, lossy=True)
-    assert data[:1] == b"p"
+    assert data[:1] in (b"p", b"P")
     assert same(payload.decode(data), value)
-    assert payload.shown(data)[1] is False
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), "2020-01-01T00:00:00Z"),
+        (
+            {"at": [dt.date(2020, 1, 1)], "took": dt.timedelta(1)},
+            {"at": ["2020-01-01"], "took": 86400},
+        ),
+        (b"bytes", {"base64": "Ynl0ZXM="}),
+        ({2, 1}, [1, 2]),
+        (math.nan, "NaN"),
+        (Colour.RED, 1),
+    ],
+    ids=repr,
+)
+def test_a_pickle_is_shown_as_the_json_of_its_value(
+    value: object, expected: object, *, lossy: bool
+) -> None:
+    """A Python client gets the value itself, everybody else what JSON says of it; no repr is made."""
+    data = payload.encode(value, shown_as=boom, lossy=lossy)
+    text, is_json = payload.shown(data)
+    assert is_json
+    assert json.loads(text) == expected
+    assert same(payload.decode(data), value)
+
+
+def test_a_tuple_for_a_python_client_is_shown_as_a_list() -> None:
+    """It comes back as a tuple all the same."""
+    data = payload.encode((1, (2,)), shown_as=boom)
+    assert payload.shown(data) == ("[1,[2]]", True)
+    assert payload.decode(data) == (1, (2,))
+
+
+def test_too_much_json_is_a_repr_unless_it_was_asked_for() -> None:
+    """It is stored beside the value, so there is a bound; where JSON was asked for a higher one."""
+    value = [dt.date(2020, 1, 1)] * 2000
+    assert payload.shown(payload.encode(value, shown_as=lambda _: "dates")) == ("dates", False)
+    text, is_json = payload.shown(payload.encode(value, shown_as=boom, lossy=True))
+    assert is_json
+    assert json.loads(text) == ["2020-01-01"] * 2000
+    assert payload.shown(payload.encode(value * 50, shown_as=lambda _: "dates", lossy=True)) == (
+        "dates",
+        False,
+    )
+
+
+def test_what_was_stored_before_there_was_json_beside_pickles_can_be_read() -> None:
+    """Stores outlive versions."""
+    data = b"p\0\0\0\x03{1}" + pickle.dumps({1}, 5)
+    assert payload.shown(data) == ("{1}", False)
+    assert payload.decode(data) == {1}
+    before = b"F" + msgspec.msgpack.encode([1, "r-1-1-ab", 9, "a repr"])
+    assert payload.shown(before) == ("a repr", False)
 
 
 @given(VALUES)
@@ -195,18 +257,14 @@ def test_a_wish_for_json_never_fails(value: object) -> None:
 
 def test_a_pickle_is_shown_without_being_unpickled() -> None:
     """The repr travels before it, in UTF-8; what UTF-8 cannot say is escaped."""
-    data = payload.encode({1}, shown_as=lambda _: "≈ one \ud800")
+    data = payload.encode(1j, shown_as=lambda _: "≈ one \ud800")
     assert payload.shown(data) == ("≈ one \\ud800", False)
-    assert payload.decode(data) == {1}
+    assert payload.decode(data) == 1j
     assert payload.shown(payload.encode({1})) == ("", False)
 
 
 def test_the_repr_is_made_only_where_it_is_needed() -> None:
     """A repr may be slow, or wrong."""
-
-    def boom(value: object) -> NoReturn:
-        raise AssertionError(f"asked for the repr of {value!r}")
-
     for value in (None, 1, "a", [1, {"a": 2.5}]):
         payload.encode(value, shown_as=boom)
 

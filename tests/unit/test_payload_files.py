@@ -124,6 +124,27 @@ def test_a_file_is_shown_without_being_opened(spot: Spot) -> None:
     assert payload.shown(data) == ("zeros", False)
 
 
+class Heavy:
+    """More to keep than to say."""
+
+    __struct_fields__ = ("a",)
+
+    def __init__(self) -> None:
+        self.a = 1
+        self.b = bytes(FILE_BYTES)
+
+    def __fspath__(self) -> str:
+        return "heavy"
+
+
+def test_json_is_shown_of_a_file_too(spot: Spot) -> None:
+    """It stands in the reference, as a repr does."""
+    data = payload.encode([Heavy()], spot=spot, shown_as=repr)
+    assert data[:1] == b"F"
+    Path(spot.blobs.place.memory, spot.name).unlink()
+    assert payload.shown(data) == ('["heavy"]', True)
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_layout_and_dtype_are_kept(spot: Spot, order: Any) -> None:
     """Fortran order, structured types, and views that are not contiguous."""

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,15 @@ def hang_after(items: int, trace: str) -> Iterator[int]:
 
 def odd() -> Iterator[Any]:
     """Produce what JSON cannot say, then what cannot travel at all."""
-    yield {1, 2}
+    yield 1j
     yield (_ for _ in ())
+
+
+def dated() -> Generator[Any, None, Any]:
+    """Produce, and return, what JSON says in its own way."""
+    yield date(2026, 12, 24), 1
+    yield bytes(1)
+    return {timedelta(minutes=1)}
 
 
 def pad(items: int, size: int) -> Iterator[str]:
