@@ -17,6 +17,7 @@ from jobd.cli.selection import newest
 from jobd.inputs import Input
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import UsageError
+from jobd.model.instants import read_instant
 from jobd.model.options import OPTIONS, Said, parse_options
 from jobd.model.selector import one
 
@@ -87,8 +88,9 @@ def submit(  # what is said on a command line
     if not deferred.is_new:
         session.note(f"jobd: job {deferred.id} has this key already, and no other was queued")
         return deferred.id
-    for sentence in instants(said):
-        session.note(f"jobd: job {deferred.id} {sentence}")
+    told = [f"job {deferred.id} {sentence}" for sentence in instants(said)]
+    for sentence in clock_notes(options) + told:
+        session.note(f"jobd: {sentence}")
     return deferred.id
 
 
@@ -109,6 +111,12 @@ def with_ids(client: Client, options: Mapping[str, object]) -> dict[str, object]
 def _with_id(client: Client, words: str) -> str:
     parts = [part.strip() for part in words.split(",")]
     return ",".join(str(newest(client)) if part == "last" else part for part in parts)
+
+
+def clock_notes(options: Mapping[str, object]) -> list[str]:
+    """Say of a time of start that is no time, or two, because clocks are changed, which is meant."""
+    note = read_instant(options["at"]).note if options.get("at") else ""
+    return [note] if note else []
 
 
 def instants(said: Said) -> list[str]:

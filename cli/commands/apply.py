@@ -10,7 +10,7 @@ from jobd.cli import drawing, outcome, render
 from jobd.cli.drawing import Key, Source
 from jobd.cli.options import Verb, option, timeout_option, verb
 from jobd.cli.session import Session
-from jobd.cli.submission import file_reader
+from jobd.cli.submission import clock_notes, file_reader
 from jobd.client.calls import graph_call
 from jobd.client.graphs import Node, Plan, parse, plan_of
 from jobd.model.edges import NAMES as WHEN
@@ -78,6 +78,9 @@ def command(
     """
     plan = plan_of(parse(file_reader()(file), file))
     request = graph_call(plan, None, None, json=True, check=check)
+    for node in plan.nodes:
+        for note in clock_notes(node.options):
+            session.note(f"jobd: jobs.{node.name}: {note}")
     if dry_run:
         if check:  # else nobody need be asked
             with session.connect() as client:

@@ -14,7 +14,7 @@ Units: durations in seconds, sizes in bytes, instants in microseconds since 1970
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from jobd.model.durations import LONGEST_S, parse_duration, parse_size
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.edges import When
 from jobd.model.errors import UsageError
+from jobd.model.instants import read_instant
 from jobd.model.queues import DEFAULT, Override, parse_rate
 from jobd.model.selector import MAX_ID
 
@@ -43,8 +44,6 @@ HIGHEST = 1000
 
 UNIQUE = ("live", "waiting", "running")
 """What ``unique`` may have: no other job that has not ended, or has not started; no two that run."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -280,30 +279,7 @@ def _backoff(said: Any) -> str:
 
 
 def _instant(said: Any) -> int:
-    """Read an instant in ISO 8601, ``tomorrow 09:00``, or a datetime; without a zone it is local time."""
-    if isinstance(said, str):
-        try:
-            said = datetime.fromisoformat(_dated(said.strip()))
-        except ValueError:
-            raise UsageError(
-                f"{said!r} is not an instant", "write 2026-12-24T18:00 or tomorrow 09:00"
-            ) from None
-    if not isinstance(said, datetime):
-        raise UsageError(f"{said!r} is not an instant", "give a datetime or a text in ISO 8601")
-    moment = said.astimezone(UTC)
-    if not 1970 <= moment.year < 2200:
-        raise UsageError(f"{said} is too far away", "is the year right?")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _dated(text: str) -> str:
-    """Return a text with the date instead of ``today`` and ``tomorrow``."""
-    day, _, rest = text.partition(" ")
-    days = {"today": 0, "tomorrow": 1}.get(day.lower())
-    if days is None or not rest:
-        return text
-    date = datetime.now().astimezone().date() + timedelta(days)
-    return f"{date.isoformat()}T{rest.strip()}"
+    return read_instant(said).at_us
 
 
 def _jobs(said: Any) -> list[Name]:

@@ -108,6 +108,29 @@ def test_a_job_starts_when_it_was_said(shared: DaemonUnderTest) -> None:
     assert shared.cli("cancel", number).stdout.split() == [number, "cancelled"]
 
 
+@pytest.mark.parametrize(
+    ("at", "starts", "sentence"),
+    [
+        ("2099-03-29T02:30", "2099-03-29T01:00:00Z", "there is no 02:30 on 2099-03-29"),
+        ("2099-10-25T02:30", "2099-10-25T00:30:00Z", "this is the first, 02:30 CEST (00:30 UTC)"),
+    ],
+)
+def test_a_start_is_told_where_clocks_are_changed(
+    shared: DaemonUnderTest, at: str, starts: str, sentence: str
+) -> None:
+    """Moved to the end of the gap, or the first of the two; in a graph as well."""
+    done = shared.cli("submit", "--at", at, "again:start_time", TZ="Europe/Berlin")
+    assert sentence in done.stderr
+    assert json.loads(shared.cli("show", "--json", "last").stdout)["due_at"] == starts
+    graph = f'[jobs.late]\nfunction = "again:start_time"\nat = {at}:00\n'
+    done = shared.cli("apply", "-q", "-", stdin=graph, TZ="Europe/Berlin")
+    assert json.loads(shared.cli("show", "--json", "last").stdout)["due_at"] == starts
+    done = shared.cli("apply", "--dry-run", "-", stdin=graph, TZ="Europe/Berlin")
+    assert "jobd: jobs.late: " in done.stderr
+    assert sentence in done.stderr
+    assert shared.cli("cancel", "-s", "scheduled", "all").returncode == 0
+
+
 def test_a_job_that_could_not_start_in_time_has_expired(shared: DaemonUnderTest) -> None:
     """Who waits for it is told, with exit code 5; a retry runs it all the same."""
     client = shared.client()
@@ -128,6 +151,7 @@ def test_a_job_that_could_not_start_in_time_has_expired(shared: DaemonUnderTest)
         (("--backoff", "soon"), "--backoff: 'soon' is not a backoff"),
         (("--jitter", "2"), "--jitter: '2' is no number here"),
         (("--at", "whenever"), "--at: 'whenever' is not an instant"),
+        (("--at", "9999-12-31T23:59"), "--at: 9999-12-31T23:59:00 is too far away"),
         (("--in", "1s", "--at", "tomorrow 09:00"), "exclude each other"),
         (("--retry-on", "not a name"), "--retry-on: 'not a name' are no names"),
         (("--max-crashes", "many"), "--max-crashes: 'many' is not a whole number"),
