@@ -5,6 +5,21 @@ from __future__ import annotations
 from jobd.model.durations import UNITS
 
 
+def spell_duration(seconds: float) -> str:
+    """Return a duration as it could have been written, with nothing left out: ``1d3h46m40s``, ``1.5s``."""
+    whole = int(seconds)
+    parts = []
+    for unit in ("d", "h", "m"):
+        count, whole = divmod(whole, int(UNITS[unit]))
+        parts += [f"{count}{unit}"] * bool(count)
+    rest = round(seconds - int(seconds), 6)
+    if rest and not parts and not whole:
+        return f"{rest * 1000:.10g}ms"
+    if rest or whole or not parts:
+        parts.append(f"{whole + rest:.10g}s")
+    return "".join(parts)
+
+
 def show_duration(seconds: float) -> str:
     """Return a duration as people read it: ``350ms``, ``4.2s``, ``1h30m``.
 

@@ -207,7 +207,12 @@ def timeout_option(help: str, name: str = "--timeout") -> Callable[[Any], Any]:
 def selector_arguments(function: Any) -> Any:
     """Add ``SELECTOR…`` and ``--state``, for the commands that take several jobs."""
     function = option(
-        "-s", "--state", "states", multiple=True, metavar="STATE", help="Only those in this state."
+        "-s",
+        "--state",
+        "states",
+        multiple=True,
+        metavar="STATE",
+        help="Only those in this state, or one of several: -s failed,crashed.",
     )(function)
     return click.argument("selector", nargs=-1)(function)
 

@@ -8,20 +8,20 @@ is not known is ``null``.  Nothing here does I/O; texts for people are one line 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from jobd import payload
-from jobd.cli.durations import show_duration
+from jobd.cli.durations import show_duration, spell_duration
 from jobd.cli.text import counted, first_line, harmless, one_line
 from jobd.model import edges
 from jobd.model.edges import When
 from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, Progress, Usage
 from jobd.model.messages import Ended, StatusInfo
-from jobd.model.options import BUILT_IN, Policy
+from jobd.model.options import BUILT_IN, OPTIONS, Policy
 from jobd.model.queues import QueueInfo
 from jobd.model.states import NAMES, State
 
@@ -134,16 +134,28 @@ def usage_json(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def policy_json(policy: Policy | None) -> dict[str, Any]:
-    """Return each option that holds for a job, and where its value came from."""
-    held = policy or BUILT_IN
+    """Return each option that holds for a job, and where its value came from.
+
+    Durations are in seconds, sizes in bytes, instants as everywhere.
+    """
     return {
-        field.encode_name: {
-            "value": getattr(held, field.name),
-            "origin": held.origins.get(field.encode_name, "built in"),
-        }
-        for field in msgspec.structs.fields(Policy)
-        if field.name != "origins"
+        name: {"value": instant(value) if _kind_of(name) == "INSTANT" else value, "origin": origin}
+        for name, value, origin in _policy_of(policy)
     }
+
+
+def _policy_of(policy: Policy | None) -> Iterator[tuple[str, Any, str]]:
+    """Yield the name, the value and the origin of each option."""
+    held = policy or BUILT_IN
+    for field in msgspec.structs.fields(Policy):
+        if field.name != "origins":
+            name = field.encode_name
+            yield name, getattr(held, field.name), held.origins.get(name, "built in")
+
+
+def _kind_of(name: str) -> str:
+    """Return what a value of an option is, as the help has it: ``DURATION``, ``SIZE`` and so on."""
+    return OPTIONS[name].metavar
 
 
 def result_json(ended: Ended) -> dict[str, Any]:
@@ -303,6 +315,23 @@ def bytes_text(count: int) -> str:
 
 
 JOB_COLUMNS = ("ID", "STATE", "FUNCTION", "CREATED", "TOOK", "WHY")
+_AFTER_FUNCTION = JOB_COLUMNS.index("FUNCTION") + 1
+
+
+def jobs_table(jobs: Sequence[JobInfo], *, name_last: bool) -> tuple[Row, list[Row]]:
+    """Return the heads and lines of ``ls``.
+
+    Where people look there is a column for names if there are names, beside that of the functions.
+    Where programs read it is always there, and the last: the others have been where they are.
+    """
+    names = [one_line(info.name) for info in jobs]
+    rows = [job_row(info) for info in jobs]
+    if not name_last and not any(names):
+        return JOB_COLUMNS, rows
+    place = len(JOB_COLUMNS) if name_last else _AFTER_FUNCTION
+    return (*JOB_COLUMNS[:place], "NAME", *JOB_COLUMNS[place:]), [
+        (*row[:place], name, *row[place:]) for row, name in zip(rows, names, strict=True)
+    ]
 
 
 def job_row(info: JobInfo) -> Row:
@@ -345,9 +374,9 @@ def job_details(info: JobInfo) -> list[Row]:
     ]
     if info.policy is not None:
         rows += [
-            (name.replace("_", "-"), _option_text(told, info.enforced.get(name, "")))
-            for name, told in policy_json(info.policy).items()
-            if told["origin"] != "built in"
+            (name.replace("_", "-"), _option_text(name, value, origin, info.enforced.get(name, "")))
+            for name, value, origin in _policy_of(info.policy)
+            if origin != "built in"
         ]
     for earlier in info.earlier:
         rows.append((f"attempt {earlier.number}", _attempt_text(earlier)))
@@ -365,9 +394,21 @@ def after_rows(info: JobInfo) -> list[Row]:
     return [(words[when], ", ".join(texts)) for when, texts in lines.items() if texts]
 
 
-def _option_text(told: dict[str, Any], means: str) -> str:
-    text = f"{setting_text(told['value'])}  ({told['origin']})"
+def _option_text(name: str, value: Any, origin: str, means: str) -> str:
+    text = f"{option_text(name, value)}  ({origin})"
     return f"{text}, by: {means}" if means else text
+
+
+def option_text(name: str, value: Any) -> str:
+    """Return the value of an option as people read it: ``1m30s``, ``300 MiB``, an instant."""
+    match _kind_of(name):
+        case "DURATION" if value is not None:
+            return spell_duration(value)
+        case "SIZE":
+            return bytes_text(value).replace(".0 ", " ")
+        case "INSTANT":
+            return instant_text(value)
+    return setting_text(value)
 
 
 def _attempt_text(attempt: Attempt) -> str:

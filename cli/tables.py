@@ -33,7 +33,7 @@ STYLES = {
 """How a cell looks whose whole text is the name of a state."""
 
 _NUMBERS = frozenset({"ID", "TOOK", "WORKER", "JOB", "MEMORY", "SLOTS", "RUNNING", "WAITING"})
-_WIDE = frozenset({"FUNCTION", "WHY", "VALUE", "AFTER"})
+_WIDE = frozenset({"FUNCTION", "NAME", "WHY", "VALUE", "AFTER"})
 
 
 def draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -23,7 +23,7 @@ SHOWN = 20
 EXAMPLES = """
 jobd ls                     the newest 20
 jobd ls -n 100              the newest 100; -n 0 is all
-jobd ls -s failed -s crashed
+jobd ls -s failed,crashed
 jobd ls 40-45,50            these
 jobd ls -q -s queued        ids only, one a line
 jobd ls --json              all, as one JSON value
@@ -45,7 +45,8 @@ def command(
     """List jobs, the newest first.
 
     SELECTOR is an id, a range 40-45, a list 40-45,50, last, last:3 or all. On a
-    terminal it is a table; in a pipe a line has the same columns separated by tabs.
+    terminal it is a table; in a pipe a job is a line with the same columns separated by
+    tabs, and the last of them is its name.
     """
     selected = select(selector or ("all",), states)
     with session.connect() as client:
@@ -67,7 +68,7 @@ def _list(session: Session, client: Client, selector: Selector, most: int) -> No
     if session.quiet:
         session.write_lines(str(info.id) for info in found)
     elif found:
-        session.write_table(render.JOB_COLUMNS, map(render.job_row, found))
+        session.write_table(*render.jobs_table(found, name_last=not session.on_terminal))
     else:
         session.note("no jobs")
     if more:

@@ -68,7 +68,7 @@ def _id_of(job: object) -> int:
 
 
 def parse_selector(texts: list[str], states: list[str]) -> Selector:
-    """Parse the words of a command line.
+    """Parse the words of a command line; of both kinds several may stand in one, with commas between.
 
     Raises:
         UsageError: a word is not a selector, or a state is unknown.
@@ -89,7 +89,8 @@ def parse_selector(texts: list[str], states: list[str]) -> Selector:
         if not states:
             raise UsageError("no job is selected", "give ids such as 42 or 40-45, or last, or all")
         every = True
-    return Selector(ranges, last, every, [_state(name) for name in states])
+    names = [name.strip() for text in states for name in text.split(",")]
+    return Selector(ranges, last, every, [_state(name) for name in dict.fromkeys(names)])
 
 
 def _range(word: str) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.cli.durations import show_duration
+from jobd.cli.durations import show_duration, spell_duration
 from jobd.model.durations import LONGEST_S, parse_duration
 from jobd.model.errors import UsageError
 
@@ -97,3 +97,10 @@ def test_any_text_is_a_duration_or_a_usage_error(text: str) -> None:
         assert 0 <= parse_duration(text) <= LONGEST_S
     except UsageError:
         pass
+
+
+@given(st.floats(0, 10**6) | st.integers(0, 10**9) | st.sampled_from([1e-6, 0.1, 59.9999999, 59.5]))
+def test_what_is_spelled_out_means_the_same(seconds: float) -> None:
+    """To the microsecond, whatever the units."""
+    assert parse_duration(spell_duration(seconds)) == pytest.approx(seconds, abs=1e-6)
+    assert spell_duration(0) == "0s"

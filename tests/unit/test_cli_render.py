@@ -94,6 +94,51 @@ def test_what_was_said_of_a_job_is_shown_with_where_it_came_from() -> None:
     assert "backoff" not in rows
 
 
+SAID = {
+    "timeout": (90.5, "1m30.5s", 90.5),
+    "in": (0.25, "250ms", 0.25),
+    "max_backoff": (100_000.0, "1d3h46m40s", 100_000.0),
+    "mem": (314_572_800, "300 MiB", 314_572_800),
+    "at": (1_824_942_600_000_000, "2027-10-31T00:30:00Z", "2027-10-31T00:30:00Z"),
+    "queue": ("etl", '"etl"', "etl"),
+    "retry_on": (["OSError"], '["OSError"]', ["OSError"]),
+    "nice": (5, "5", 5),
+}
+"""Options: the value that is stored, what people see, what JSON says."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_option_is_shown_in_the_units_that_people_write(name: str) -> None:
+    """And in those of all JSON: seconds, bytes, instants."""
+    value, text, plain = SAID[name]
+    policy = msgspec.convert({name: value, "origins": {name: "submit"}}, Policy)
+    rows = {row[0]: row[1] for row in render.job_details(job(policy=policy))}
+    assert rows[name.replace("_", "-")] == f"{text}  (submit)"
+    told = as_json(render.job_json(job(policy=policy)))["policy"]
+    assert told[name] == {"value": plain, "origin": "submit"}
+
+
+def test_a_start_that_was_not_said_is_null() -> None:
+    """As every instant that is not there."""
+    assert as_json(render.policy_json(None))["at"] == {"value": None, "origin": "built in"}
+
+
+def test_a_list_of_jobs_has_their_names() -> None:
+    """For people where there are any, beside the functions; for programs always, and last."""
+    jobs = [job(name="nightly\n"), job(id=6)]
+    heads, rows = render.jobs_table(jobs, name_last=False)
+    assert heads == ("ID", "STATE", "FUNCTION", "NAME", "CREATED", "TOOK", "WHY")
+    assert [row[2:4] for row in rows] == [("mytasks:resize", "nightly\\n"), ("mytasks:resize", "")]
+    heads, rows = render.jobs_table(jobs[1:], name_last=False)
+    assert (heads, rows) == (render.JOB_COLUMNS, [render.job_row(jobs[1])])
+    heads, rows = render.jobs_table(jobs, name_last=True)
+    assert heads == (*render.JOB_COLUMNS, "NAME")
+    assert rows == [
+        (*render.job_row(jobs[0]), "nightly\\n"),
+        (*render.job_row(jobs[1]), ""),
+    ]
+
+
 def test_what_is_to_be_said_of_an_attempt_is_shown_a_line_each() -> None:
     """The notes of earlier attempts stand under them."""
     past = msgspec.structs.replace(job().earlier[0], notes=("it left a mess",))
@@ -632,4 +677,4 @@ def test_by_what_a_limit_is_enforced_stands_beside_it() -> None:
     policy = Policy(mem=1 << 20, origins={"mem": "submit"})
     info = msgspec.structs.replace(job(), policy=policy, enforced={"mem": "RLIMIT_DATA"})
     rows = {row[0]: row[1] for row in render.job_details(info)}
-    assert rows["mem"] == "1048576  (submit), by: RLIMIT_DATA"
+    assert rows["mem"] == "1 MiB  (submit), by: RLIMIT_DATA"

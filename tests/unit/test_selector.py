@@ -16,7 +16,7 @@ from jobd.model.states import NAMES, State
 
 NUMBERS = st.integers(1, 10**18 - 1)
 RANGES = st.tuples(NUMBERS, NUMBERS)
-STATES = st.lists(st.sampled_from(list(State)), max_size=3)
+STATES = st.lists(st.sampled_from(list(State)), max_size=3, unique=True)
 NEARLY = st.text(string.digits + "-,: laste²\u0661", max_size=12)
 
 
@@ -76,6 +76,21 @@ def test_no_word_selects_nothing(texts: list[str]) -> None:
 def test_a_state_alone_means_all_jobs_in_it() -> None:
     """``-s failed`` needs no ``all``."""
     assert parse_selector([], ["failed"]) == Selector(all=True, states=[State.FAILED])
+
+
+@pytest.mark.parametrize(
+    "texts", [["failed,crashed"], ["failed", "crashed"], [" failed , crashed", "failed"]]
+)
+def test_several_states_are_one_word_or_several(texts: list[str]) -> None:
+    """Each counts once."""
+    assert parse_selector([], texts).states == [State.FAILED, State.CRASHED]
+
+
+@pytest.mark.parametrize("text", ["failed,dead", "failed,", "", "failed;crashed"])
+def test_one_state_that_is_none_is_refused(text: str) -> None:
+    """The others are fine, and yet that was meant otherwise."""
+    with pytest.raises(UsageError, match="is not a state"):
+        parse_selector([], [text])
 
 
 def test_a_state_narrows_what_is_selected() -> None:
