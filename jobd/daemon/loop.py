@@ -28,6 +28,7 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
 from jobd.daemon.payloads import Payloads
+from jobd.daemon.readers import Readers
 from jobd.daemon.requests import Requests, Steps
 from jobd.daemon.retention import Retention
 from jobd.daemon.streams import StreamService
@@ -148,6 +149,7 @@ class Daemon:
         self.retention = Retention(self)
         self.requests = Requests(self)
         self.committer = Committer(store.commit)
+        self._readers = Readers(store.ahead, lambda: not self.committer.busy)
         self.checks = Checks(
             boot,
             settings.jobs.check_timeout_s,
@@ -263,7 +265,8 @@ class Daemon:
 
     def trouble(self) -> list[str]:
         """Return sentences about what does not work at the moment."""
-        found = [self._disk_trouble, self.pool.trouble, self.payloads.trouble]
+        places = self.payloads.trouble, self._readers.trouble
+        found = [self._disk_trouble, self.pool.trouble, *places]
         if self.scheduler.failed_starts > 1 and not self.pool.trouble:
             found.append(
                 f"{self.scheduler.failed_starts} workers in a row have died without having worked"
@@ -686,6 +689,7 @@ class Daemon:
         self._client_router.look()
         self._worker_router.look()
         self.store.check_identity()
+        self._readers.look(self.now_s)
         for peer in self.clients.silent(self.now_s):
             self.scheduler.window.forget_peer(peer)
             self.requests.forget(peer)

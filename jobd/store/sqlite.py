@@ -37,6 +37,7 @@ from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import WIDTH, Event, State
 from jobd.scheduler.batch import Backlog, Batch, Change
 from jobd.store import files
+from jobd.store.ahead import WriteAheadLog
 
 
 class Detail(msgspec.Struct, frozen=True, array_like=True):
@@ -203,6 +204,7 @@ class Store:
             raise ConfigError(
                 f"cannot open {path}: {error}", "is its directory writable?"
             ) from error
+        self.ahead = WriteAheadLog(path, self._writer)
         self._identities = [_identity(path), _identity(f"{path}-wal")]
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ def dask() -> Iterator[Any]:
 def run(bench: Bench) -> Measured:
     """Measure jobs a second, submitting included."""
     if find_spec("distributed") is None:
-        print("chain: Dask is not installed (pip install 'jobd[bench]')", file=sys.stderr)
+        print("chain: Dask is not installed (in a clone: pip install '.[bench]')", file=sys.stderr)
         with harness.daemon(bench) as daemon:
             return _measured(bench, {JOBD: partial(of_jobd, daemon.client)})
     with dask() as other, harness.daemon(bench) as daemon:

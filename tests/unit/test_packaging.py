@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,3 +103,19 @@ def test_the_client_for_threads_does_without_what_only_some_need() -> None:
     heavy = "'zmq', 'asyncio', 'cloudpickle', 'pickle'"
     tell = f"print(*{{{heavy}}} & (set(sys.modules) - before))"
     assert run(f"import sys; before = set(sys.modules); import jobd; jobd.Client; {tell}") == ""
+
+
+def test_nobody_is_told_to_install_another_project() -> None:
+    """On PyPI the name is another's: what is to be installed is a clone, and the README says why."""
+    places = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "systemd").iterdir()]
+    places += [ROOT / path for path in sources()] + [*(ROOT / "tests" / "benchmarks").glob("*.py")]
+    told = {
+        str(path.relative_to(ROOT)): re.findall(
+            r"pip install[^\n`]*\bjobd\b[^\n`]*", path.read_text()
+        )
+        for path in places
+    }
+    assert {path: words for path, words in told.items() if words} == {
+        "README.md": ["pip install jobd"]
+    }
+    assert "is\nanother project: `pip install jobd`" in (ROOT / "README.md").read_text()
