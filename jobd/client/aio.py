@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from jobd import context
 from jobd.client import verbs
-from jobd.client.calls import graph_call, in_bulks, many_calls, one_call, put_call, with_options
+from jobd.client.ahead import Ahead
+from jobd.client.calls import graph_call, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase
 from jobd.client.drafts import Draft
@@ -254,6 +255,7 @@ class AsyncSubmitter:
         iterable: Iterable[Any],
         /,
         timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[T]: ...
     @overload
     def map(
@@ -262,27 +264,40 @@ class AsyncSubmitter:
         iterable: Iterable[Any],
         /,
         timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[T]: ...
     @overload
     def map(
-        self, function: str, iterable: Iterable[Any], /, timeout: float | None = None
+        self,
+        function: str,
+        iterable: Iterable[Any],
+        /,
+        timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[Any]: ...
     def map(
-        self, function: Function, iterable: Iterable[Any], /, timeout: float | None = None
+        self,
+        function: Function,
+        iterable: Iterable[Any],
+        /,
+        timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[Any]:
         """Submit a call for each item and yield the results in order.
 
-        All are submitted before this returns, in messages of up to ten thousand.  ``timeout`` is in
-        seconds, for the whole, from now.
+        If the iterable knows its length (a list, a range) all are submitted before this returns; of any
+        other, which may be endless, 10,000 at most that were not yielded: more are as results are taken.
+        ``buffersize`` is that number for both.  ``timeout`` is in seconds, for the whole, from now.
 
         Raises:
             UsageError: the function or an item cannot travel; what was submitted before goes on.
         """
         deadline = deadline_of(timeout)
-        deferreds: list[AsyncDeferred[Any]] = []
-        for calls in in_bulks(zip(iterable, strict=False)):
-            deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
-        return _results(deferreds, deadline)
+
+        def submit(calls: list[tuple[Any]]) -> list[AsyncDeferred[Any]]:
+            return self._submit(many_calls(function, calls, self._options, self._draft()))
+
+        return _results(Ahead(iterable, submit, buffersize), deadline)
 
     def apply(self, graph: Graph) -> dict[str, AsyncDeferred[Any]]:
         """Submit a graph of jobs, from a TOML file or a dictionary of the same form: all are queued or none.
@@ -831,12 +846,9 @@ class AsyncClient(AsyncSubmitter):
                 timer.cancel()
 
 
-async def _results(
-    deferreds: list[AsyncDeferred[Any]], deadline: float | None
-) -> AsyncIterator[Any]:
-    deferreds.reverse()
-    while deferreds:
-        yield await deferreds.pop().result(left_of(deadline))
+async def _results(ahead: Ahead[AsyncDeferred[Any]], deadline: float | None) -> AsyncIterator[Any]:
+    while ahead.has_more:
+        yield await ahead.take().result(left_of(deadline))  # as with threads
 
 
 def _drop(made: asyncio.Future[tuple[Transport, Welcome]]) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobd import payload
+from jobd.client.ahead import BULK, FIRST_BULK
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input, Reference
 from jobd.model.edges import OPTIONS as AFTER
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from jobd.client.drafts import Draft
     from jobd.client.graphs import Plan
     from jobd.client.options import Options
-
-FIRST_BULK, BULK = 500, 10_000
-"""Calls that ``map`` sends in its first message, and in any: workers begin while the others are encoded."""
 
 T = TypeVar("T")
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from jobd import context
 from jobd.client import verbs
-from jobd.client.calls import graph_call, in_bulks, many_calls, one_call, put_call, with_options
+from jobd.client.ahead import Ahead
+from jobd.client.calls import graph_call, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.functions import Function, Shape
@@ -247,6 +248,7 @@ class Submitter:
         iterable: Iterable[Any],
         /,
         timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[T]: ...
     @overload
     def map(
@@ -255,27 +257,40 @@ class Submitter:
         iterable: Iterable[Any],
         /,
         timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[T]: ...
     @overload
     def map(
-        self, function: str, iterable: Iterable[Any], /, timeout: float | None = None
+        self,
+        function: str,
+        iterable: Iterable[Any],
+        /,
+        timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[Any]: ...
     def map(
-        self, function: Function, iterable: Iterable[Any], /, timeout: float | None = None
+        self,
+        function: Function,
+        iterable: Iterable[Any],
+        /,
+        timeout: float | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[Any]:
         """Submit a call for each item and yield the results in order.
 
-        All are submitted before this returns, in messages of up to ten thousand.  ``timeout`` is in
-        seconds, for the whole, from now.
+        If the iterable knows its length (a list, a range) all are submitted before this returns; of any
+        other, which may be endless, 10,000 at most that were not yielded: more are as results are taken.
+        ``buffersize`` is that number for both.  ``timeout`` is in seconds, for the whole, from now.
 
         Raises:
             UsageError: the function or an item cannot travel; what was submitted before goes on.
         """
         deadline = deadline_of(timeout)
-        deferreds: list[Deferred[Any]] = []
-        for calls in in_bulks(zip(iterable, strict=False)):
-            deferreds += self._submit(many_calls(function, calls, self._options, self._draft()))
-        return _results(deferreds, deadline)
+
+        def submit(calls: list[tuple[Any]]) -> list[Deferred[Any]]:
+            return self._submit(many_calls(function, calls, self._options, self._draft()))
+
+        return _results(Ahead(iterable, submit, buffersize), deadline)
 
     def apply(self, graph: Graph) -> dict[str, Deferred[Any]]:
         """Submit a graph of jobs, from a TOML file or a dictionary of the same form: all are queued or none.
@@ -964,7 +979,6 @@ def _abandon_all() -> None:
 os.register_at_fork(after_in_child=_abandon_all)
 
 
-def _results(deferreds: list[Deferred[Any]], deadline: float | None) -> Iterator[Any]:
-    deferreds.reverse()
-    while deferreds:
-        yield deferreds.pop().result(left_of(deadline))
+def _results(ahead: Ahead[Deferred[Any]], deadline: float | None) -> Iterator[Any]:
+    while ahead.has_more:
+        yield ahead.take().result(left_of(deadline))  # under no name: it would be kept meanwhile

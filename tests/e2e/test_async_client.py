@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def test_a_thousand_tasks_await_their_results_at_once(shared: DaemonUnderTest) -
             values = await asyncio.gather(*(client.submit("work:add", n) for n in range(1000)))
             assert values == list(range(1, 1001))
             assert not client._waiting
+
+    asyncio.run(main())
+
+
+def test_map_of_what_is_endless_looks_ahead_so_far(shared: DaemonUnderTest) -> None:
+    """As with threads."""
+
+    async def main() -> None:
+        source = itertools.count(1)
+        async with AsyncClient(shared.socket) as client:
+            results = client.map("work:add", source, buffersize=3)
+            assert next(source) == 4
+            assert [await anext(results) for _ in range(3)] == [2, 3, 4]
+            assert next(source) == 8
 
     asyncio.run(main())
 

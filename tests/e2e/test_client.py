@@ -24,6 +24,7 @@ from harness import DaemonUnderTest, eventually, is_alive, lines
 
 from jobd import payload
 from jobd.client import Client
+from jobd.client.ahead import ROOM
 from jobd.daemon.requests import decode
 from jobd.model.errors import (
     BadFunction,
@@ -138,6 +139,28 @@ def test_map_gives_the_results_in_order_and_stops_at_the_first_failure(client: C
     assert next(results) == 2
     with pytest.raises(JobFailed, match="TypeError"):
         next(results)
+
+
+def test_map_of_what_is_endless_looks_ahead_so_far_and_no_further(client: Client) -> None:
+    """As far as is said, or as keeps the workers busy; what was not taken goes on."""
+    read = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal read
+        while True:
+            read += 1
+            yield read
+
+    results = client.map("work:add", endless(), buffersize=3)
+    assert read == 3
+    assert [next(results) for _ in range(10)] == list(range(2, 12))
+    assert read == 13
+    client.flush()
+    results = client.map("work:add", endless())
+    assert read == ROOM
+    assert next(results) == 2
+    with pytest.raises(UsageError, match="0 is no buffersize"):
+        client.map("work:add", endless(), buffersize=0)
 
 
 def test_map_has_one_timeout_for_all(client: Client, mark: Path, gate: Path) -> None:

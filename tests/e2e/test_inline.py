@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ def test_a_job_has_run_in_this_process_when_its_submit_returns() -> None:
         assert client.submit(lambda: len(ran)).result() == 0
         assert client.submit(jobs.later, 5).result() == 5
         assert list(client.map(jobs.square, range(4))) == [0, 1, 4, 9]
+        squares = client.map(jobs.square, itertools.count(), buffersize=2)
+        assert list(itertools.islice(squares, 5)) == [0, 1, 4, 9, 16]
         assert client.attach(first.id).result() == 9
         assert [d.result() for d in client.as_completed([first])] == [9]
         assert client.submit(jobs.square, client.put(4)).result() == 16
