@@ -153,7 +153,9 @@ def said(value: object, most: int = MOST) -> Any:
     return json.loads(text)
 
 
-@pytest.mark.parametrize(("value", "expected"), VALUES, ids=repr)
+@pytest.mark.parametrize(
+    ("value", "expected"), VALUES, ids=[type(value).__name__ for value, _ in VALUES]
+)
 def test_each_kind_has_a_value(value: object, expected: object) -> None:
     """By itself, and in a list, a dictionary and a tuple."""
     found = said(value)
@@ -220,6 +222,24 @@ def test_the_scalars_of_pandas_have_values() -> None:
             "month": "2026-12",
         }
     ]
+
+
+def test_classes_of_attrs_have_their_fields() -> None:
+    """As dataclasses have, slots or not."""
+    attrs = pytest.importorskip("attrs")
+    kind = attrs.make_class("Order", {"number": attrs.field(), "placed": attrs.field()})
+    assert said([kind(1, NOON)]) == [{"number": 1, "placed": "2026-12-24T12:00:00"}]
+
+
+def test_models_of_pydantic_have_their_fields() -> None:
+    """Nested ones too."""
+    pydantic = pytest.importorskip("pydantic")
+    line = pydantic.create_model("Line", price=(decimal.Decimal, ...))
+    order = pydantic.create_model(
+        "Order", placed=(dt.datetime, ...), lines=(types.GenericAlias(list, (line,)), ...)
+    )
+    value = order(placed=NOON, lines=[line(price="1.50")])
+    assert said(value) == {"placed": "2026-12-24T12:00:00", "lines": [{"price": "1.50"}]}
 
 
 def a_loop() -> list[Any]:
