@@ -156,6 +156,7 @@ def test_map_of_what_is_endless_looks_ahead_so_far_and_no_further(client: Client
     assert [next(results) for _ in range(10)] == list(range(2, 12))
     assert read == 13
     client.flush()
+    read = 0
     results = client.map("work:add", endless())
     assert read == ROOM
     assert next(results) == 2

@@ -81,10 +81,19 @@ class Commit(NamedTuple):
     ended_parcels: list[ParcelRow]
 
 
+class NoLog:
+    """A write-ahead log that is always folded in."""
+
+    def size(self) -> int:
+        """Be empty."""
+        return 0
+
+
 class FakeStore:
     """The durable state; it outlives the daemons."""
 
     def __init__(self) -> None:
+        self.ahead = NoLog()
         self.rows: dict[int, Job] = {}
         self.live: dict[int, Job] = {}
         """Those of the rows that have not ended."""

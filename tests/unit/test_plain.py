@@ -304,14 +304,16 @@ def test_what_is_looked_at_is_bounded() -> None:
     assert looks <= MOST
 
 
-PLAIN = st.recursive(
+SCALARS = (
     st.none()
     | st.booleans()
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=12,
+    | st.text(max_size=8)
+)
+FLAT = st.lists(SCALARS, max_size=4) | st.dictionaries(st.text(max_size=4), SCALARS, max_size=4)
+PLAIN = st.lists(FLAT | SCALARS, max_size=4) | st.dictionaries(
+    st.text(max_size=4), FLAT, max_size=4
 )
 
 
