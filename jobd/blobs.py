@@ -1,4 +1,4 @@
-"""Files of large payloads: written once, mapped read-only by everybody who reads them.
+"""Files of large payloads: written once, mapped by everybody who reads them, and never changed.
 
 A file holds an encoded payload (``jobd.payload`` knows what it says) and its
 *buffers*, the large blocks of memory that a pickle was told to leave out::
@@ -17,12 +17,17 @@ is cleared before it is overwritten), ``fallocate`` and then writing 53 ms, two
 threads no faster than one.  Writing over the pages of an old file takes 18 ms, but
 nobody can tell whether a reader still maps it.
 
-A reader maps it, in 0.02 ms whatever its size, and gets views of the mapping.  They
-are read-only, and keep the mapping for as long as they live, though the file may be
-gone by then.  No ``MAP_POPULATE``: it takes 8 ms for 100 MB before anything is
-read, and saves no more than that later.  Small files are read instead: a mapping costs
-a file descriptor.  A file that has not the size that it tells is refused, for to read
-beyond the end of a mapped file is a SIGBUS.
+A reader maps it, in 0.02 ms whatever its size, and gets views of the mapping, which
+keep it for as long as they live, though the file may be gone by then.  The mapping is
+private and writable: a page that the reader writes to becomes a copy of his own, and
+neither the file nor another reader sees it.  Read-only views would be no cheaper, and
+much code writes to its arguments; in C it often does so without asking, and dies of it.
+Only pages that are written to take memory, but some kernels (``vm.overcommit_memory=2``)
+and limits (RLIMIT_DATA) count all of them.  Where that is refused, the mapping is
+read-only, as most arguments are only read.  No ``MAP_POPULATE``: it takes 8 ms for 100 MB
+before anything is read, and saves no more than that later.  Small files are read
+instead: a mapping costs a file descriptor.  A file that has not the size that it tells is
+refused, for to read beyond the end of a mapped file is a SIGBUS.
 """
 
 from __future__ import annotations
@@ -73,6 +78,10 @@ RESERVE = 20
 
 LARGE_BYTES = 1024 * 1024
 """A file under this size is not worth a look at how much memory there is."""
+
+make_room: Callable[[int], None] | None = None
+"""Set while this process's private memory is limited: called with the size of each file before it is
+mapped, as the kernel counts all of a mapping that may be written to, though hardly any of it is."""
 
 
 class Head(msgspec.Struct, array_like=True):
@@ -149,7 +158,7 @@ class Blobs:
     # -- reading --
 
     def read(self, reference: bytes) -> Content:
-        """Return what a reference refers to, as read-only views.
+        """Return what a reference refers to, as views that belong to the caller alone.
 
         Raises:
             PayloadLost: there is no such file any more.
@@ -426,10 +435,15 @@ def _load(path: str, size: int) -> Content:
             raise _Damaged("it is not a file")
         if found.st_size != size:
             raise _Damaged(f"it has {found.st_size} bytes, and should have {size}")
-        data = _mapped(fd, size) if size >= MAP_BYTES else memoryview(os.read(fd, size))
+        data = _mapped(fd, size) if size >= MAP_BYTES else _read(fd, size)
     finally:
         os.close(fd)
     return _parse(data, size)
+
+
+def _read(fd: int, size: int) -> memoryview:
+    data = bytearray(size)
+    return memoryview(data)[: os.readv(fd, [data])]
 
 
 def _mapped(fd: int, size: int) -> memoryview:
@@ -437,7 +451,17 @@ def _mapped(fd: int, size: int) -> memoryview:
 
     # Where Python lets us, without the file descriptor that a mapping would keep.
     options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-    return memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ, **options))
+    if make_room is not None:
+        make_room(size)
+    # Where Python knows it: a file may be larger than all memory.
+    flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+    try:
+        found = mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE, **options)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        found = mmap.mmap(fd, size, flags, mmap.PROT_READ, **options)
+    return memoryview(found)
 
 
 def _parse(data: memoryview, size: int) -> Content:

@@ -240,8 +240,8 @@ def shown(data: bytes) -> tuple[str, bool]:
 def decode(data: bytes, blobs: Blobs | None = None) -> Any:
     """Return the value; runs whatever a pickle asks for, so only where user code may run.
 
-    What comes out of a file is read-only where it is large: an array that is to be changed has
-    to be copied.
+    Large blocks of memory are views of a private mapping of their file: the value may be changed in
+    place, and nobody else sees it.
 
     Raises:
         PayloadLost: its file is gone.

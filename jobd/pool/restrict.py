@@ -3,6 +3,8 @@
 =======  ==================================================================================
 mem      RLIMIT_DATA, for each process of the job: private writable memory.  Not RLIMIT_AS,
          which counts address space that is only reserved and files that are only mapped.
+         Large arguments, which are mapped so that they can be changed, are not counted: the
+         limit rises by the size of each, so what is changed in them comes on top.
 cpus     affinity to as many cores, rounded up; others may use them too.
 nproc    RLIMIT_NPROC; the kernel counts all that the user has, so what there is comes on top,
          and it does not bind root.
@@ -21,6 +23,7 @@ import resource
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
+from jobd import blobs
 from jobd.model.options import Policy
 from jobd.model.orders import Limits
 from jobd.pool.cgroup import Group
@@ -63,8 +66,10 @@ def restricted(limits: Limits, held: Container[str] = ()) -> Iterator[None]:
             _lower(resource.RLIMIT_NPROC, count_tasks(os.getuid()) + limits.nproc)
         if limits.mem_bytes and "mem" not in held:
             _lower(resource.RLIMIT_DATA, limits.mem_bytes)
+            blobs.make_room = _raise_memory
         yield
     finally:
+        blobs.make_room = None
         for kind, old in before:
             resource.setrlimit(kind, old)
         os.sched_setaffinity(0, cores)
@@ -77,6 +82,14 @@ def _lower(kind: int, wanted: int) -> None:
     soft, hard = resource.getrlimit(kind)
     bounds = [bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY]
     resource.setrlimit(kind, (min([wanted, *bounds]), hard))
+
+
+def _raise_memory(size: int) -> None:
+    """Have the limit not count so many bytes that are about to be mapped."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        bounds = [soft + size] if hard == resource.RLIM_INFINITY else [soft + size, hard]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
 
 
 def _chosen(cores: set[int], count: float) -> set[int]:

@@ -1,10 +1,12 @@
-"""Files of large payloads: whole or not there, read-only, and never trusted blindly."""
+"""Files of large payloads: whole or not there, never changed, and never trusted blindly."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -106,13 +108,37 @@ def test_a_short_write_goes_on_where_it_stopped(
 
 
 @pytest.mark.parametrize("size", [10, MAP_BYTES])
-def test_what_is_read_cannot_be_written_to(place: Place, size: int) -> None:
-    """Mapped or read: nobody changes what others see."""
+def test_what_is_read_is_the_readers_own(place: Place, size: int) -> None:
+    """Mapped or read: he may write to all of it, and neither the file nor another reader sees that."""
     blobs = Blobs(place)
-    content = blobs.read(blobs.write(NAME, [b"p"], [b"x" * size]))
-    assert content.buffers[0].readonly
-    with pytest.raises(TypeError):
-        content.buffers[0][0] = 1
+    reference = blobs.write(NAME, [b"p"], [b"x" * size])
+    stored = Path(place.memory, NAME).read_bytes()
+    one, other = blobs.read(reference), blobs.read(reference)
+    one.buffers[0][:] = b"y" * size
+    one.payload[:] = b"q"
+    assert other.buffers == blobs.read(reference).buffers == [b"x" * size]
+    assert bytes(other.payload) == b"p"
+    assert Path(place.memory, NAME).read_bytes() == stored
+    other.buffers[0][0] = ord("z")
+    assert bytes(one.buffers[0][:2]) == b"yy"
+
+
+def test_where_private_memory_is_short_a_file_is_mapped_all_the_same(place: Place) -> None:
+    """Read-only then: what is only read needs none."""
+    reference = Blobs(place).write(NAME, [b"p"], [b"x" * (64 << 20)])
+    program = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(module.__file__).parents[1])!r})
+from jobd.blobs import Blobs
+from jobd.model.blob import Place
+resource.setrlimit(resource.RLIMIT_DATA, (48 << 20, 48 << 20))
+content = Blobs(Place(*{msgspec.structs.astuple(place)!r})).read({reference!r})
+print(content.buffers[0].readonly, content.buffers[0].nbytes, content.buffers[0][-1:].tobytes())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.stdout == f"True {64 << 20} b'x'\n", done.stderr
 
 
 def test_a_mapping_outlives_its_file(place: Place) -> None:

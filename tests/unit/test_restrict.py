@@ -49,6 +49,26 @@ print(len(bytearray(200 << 20)))
     assert run(program) == f"refused\n{200 << 20}\n"
 
 
+def test_a_large_argument_is_the_jobs_to_change_and_does_not_count(tmp_path: Path) -> None:
+    """What the job adds to it does; and afterwards all is as it was."""
+    program = f"""
+from jobd import blobs
+from jobd.model.blob import Place
+files = blobs.Blobs(Place("", {str(tmp_path)!r}, "disk", False, False, 1 << 30, 1 << 20))
+reference = files.write("r-1-1-ab", [b"p"], [bytes(200 << 20)])
+before = resource.getrlimit(resource.RLIMIT_DATA)
+with under(mem_bytes=100 << 20):
+    (large,) = files.read(reference).buffers
+    large[-1] = 1
+    try:
+        bytearray(200 << 20)
+    except MemoryError:
+        print("refused", large.readonly, large[-1])
+print(before == resource.getrlimit(resource.RLIMIT_DATA), blobs.make_room)
+"""
+    assert run(program) == "refused False 1\nTrue None\n"
+
+
 def test_cores_and_niceness_are_set() -> None:
     """As many cores, rounded up, of those that there are; they come back, the niceness does not."""
     program = """

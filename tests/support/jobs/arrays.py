@@ -24,9 +24,17 @@ def echo(array: Any) -> Any:
     return array
 
 
-def scribble(array: Any) -> None:
-    """Write where others read."""
-    array[0] = 1
+def scribble(array: Any) -> tuple[int, int]:
+    """Change all of it in place; return what its first number was, and the sum of what is there now."""
+    first = int(array[0])
+    np.negative(array, out=array)
+    return first, int(array.sum())
+
+
+def more(array: Any, size: int) -> int:
+    """Use so many bytes beside what was passed."""
+    own = np.ones(size, np.uint8)
+    return int(own[0]) * int(array[0]) * len(own)
 
 
 def doubled(array: Any) -> Any:
