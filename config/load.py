@@ -347,19 +347,22 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
 
 def _expected(kind: Any) -> str:
     """What a value must be, in words."""
+    words = "a text"
     match msgspec.inspect.type_info(kind):
+        case msgspec.inspect.UnionType():
+            words = " or ".join(map(_expected, reversed(get_args(kind))))
         case msgspec.inspect.LiteralType():
-            return "one of " + ", ".join(map(repr, get_args(kind)))
+            several = "one of " if len(get_args(kind)) > 1 else ""
+            words = several + ", ".join(map(repr, get_args(kind)))
         case msgspec.inspect.IntType(ge=lowest, le=highest):
-            return f"a whole number from {lowest} to {highest}"
+            words = f"a whole number from {lowest} to {highest}"
         case msgspec.inspect.FloatType(ge=None, gt=above, le=highest):
-            return f"a number above {above:g}, at most {highest:g}"
+            words = f"a number above {above:g}, at most {highest:g}"
         case msgspec.inspect.FloatType(ge=lowest, le=highest):
-            return f"a number from {lowest:g} to {highest:g}"
+            words = f"a number from {lowest:g} to {highest:g}"
         case msgspec.inspect.VarTupleType():
-            return "a list of texts"
-        case _:
-            return "a text"
+            words = "a list of texts"
+    return words
 
 
 def _shown(raw: object) -> str:

@@ -6,7 +6,9 @@
 [0, 1, 4, 9, 16]
 
 Importing this module registers the backend.  What is passed beside its name goes to
-``JobdBackend``: ``parallel_config(backend="jobd", executor=jobd.Executor(4))``.
+``JobdBackend``: ``parallel_config(backend="jobd", executor=jobd.Executor(4))``.  With
+``inner_max_num_threads`` the libraries that a call uses take so many threads (those that are loaded
+already are told by threadpoolctl, where that is installed).
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class JobdBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """
 
     supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
     uses_threads = False
     supports_sharedmem = False
     default_n_jobs = -1
@@ -78,7 +81,7 @@ class JobdBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
     ) -> JobFuture[Any]:
         """Have a batch of calls made."""
-        future = self._connected().submit(call, func)
+        future = self._connected().submit(call, func, self.inner_max_num_threads or 0)
         self._futures.add(future)
         if callback is not None:
             future.add_done_callback(callback)

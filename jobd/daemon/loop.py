@@ -266,7 +266,7 @@ class Daemon:
     def trouble(self) -> list[str]:
         """Return sentences about what does not work at the moment."""
         places = self.payloads.trouble, self._readers.trouble
-        found = [self._disk_trouble, self.pool.trouble, *places]
+        found = [self._disk_trouble, self.pool.trouble, *self.pool.warnings, *places]
         if self.scheduler.failed_starts > 1 and not self.pool.trouble:
             found.append(
                 f"{self.scheduler.failed_starts} workers in a row have died without having worked"

@@ -35,7 +35,7 @@ from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed,
 from jobd.model.job import Lease
 from jobd.model.messages import refusal
 from jobd.model.queues import DEFAULT, Rule, unknown_queue
-from jobd.pool import cgroup
+from jobd.pool import cgroup, cores
 from jobd.pool.protocol import Settings as PoolSettings
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
@@ -216,6 +216,7 @@ def _pool_settings(
         nofile_soft=nofile_soft,
         allow=list(settings.security.allow),
         umask=umask,
+        threads=cores.each(settings.pool.threads_per_worker, settings.pool.worker_count),
         private=owner is not None,
         initializer=owner.initializer if owner else "",
         cgroup=_cgroup(settings),

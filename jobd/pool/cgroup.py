@@ -180,6 +180,20 @@ def own_group(groups: str, mounts: str) -> str:
     raise NoGroup("no cgroup2 file system is mounted that has this process's cgroup")
 
 
+def quota(own: str, files: Files = KERNEL) -> float | None:
+    """Return how many cores a group may use, by ``cpu.max`` of it and of all above it; None: any."""
+    found: list[float] = []
+    while True:
+        try:
+            limit, period = files.read(f"{own}/cpu.max").split()
+            found.append(int(limit) / int(period))
+        except (OSError, ValueError):
+            pass  # "max", or the kernel's root, which has no such file
+        if own in ("", "/"):
+            return min(found, default=None)
+        own = os.path.dirname(own)
+
+
 def _unescaped(word: str) -> str:
     """Undo what the kernel does to blanks in paths."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)

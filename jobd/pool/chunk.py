@@ -6,6 +6,8 @@ import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from jobd.pool.share import BY_LIBRARY, limited
+
 
 def call_each(function: bytes, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Call a pickled function with each of the tuples of arguments; return the results."""
@@ -13,6 +15,10 @@ def call_each(function: bytes, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
     return [called(*args) for args in calls]
 
 
-def call(function: Callable[[], Any]) -> Any:
-    """Call an object that is more than a function, and came as an argument."""
-    return function()
+def call(function: Callable[[], Any], threads: int = 0) -> Any:
+    """Call an object that is more than a function, and came as an argument.
+
+    Libraries may use so many threads each meanwhile; 0: as many as in any job.
+    """
+    with limited(threads, BY_LIBRARY.values()):
+        return function()

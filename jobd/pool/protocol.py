@@ -26,6 +26,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow: list[str] = []
     """The patterns of ``security.allow``; none: everything may run."""
     umask: int
+    threads: int = 0
+    """How many threads the libraries of a worker may take; 0: as many as they like."""
+    thread_variables: list[str] = []
+    """The environment variables that the zygote has set for that."""
     private: bool = False
     """The daemon belongs to one process: without it, nothing goes on."""
     initializer: str = ""
@@ -73,6 +77,12 @@ class Failed(msgspec.Struct, tag="failed"):
     why: str
 
 
-Word = Spawned | NotSpawned | Exited | Failed
+class Warned(msgspec.Struct, tag="warned"):
+    """What preload modules have done that does not end well in forked workers."""
+
+    sentences: list[str]
+
+
+Word = Spawned | NotSpawned | Exited | Failed | Warned
 
 decode_word = msgspec.msgpack.Decoder(Word).decode

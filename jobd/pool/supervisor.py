@@ -8,6 +8,7 @@ finished must not run again because its worker died right after it.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -23,8 +24,19 @@ from jobd.model.job import Usage
 from jobd.pool import cgroup, linux
 from jobd.pool.cgroup import Leaf
 from jobd.pool.oom import OutOfMemory
-from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, decode_word
+from jobd.pool.protocol import (
+    Exited,
+    Failed,
+    NotSpawned,
+    Settings,
+    Spawn,
+    Spawned,
+    Warned,
+    decode_word,
+)
 from jobd.pool.scoreboard import Now, Scoreboard, log_name
+
+log = logging.getLogger("jobd")
 
 JUDGE_S = 0.25
 """How long a dead worker's last words may take to arrive."""
@@ -77,6 +89,8 @@ class Pool:
         self.settings = settings
         self.processes: dict[str, Process] = {}
         self.trouble = ""
+        self.warnings: list[str] = []
+        """What the preload modules of the present zygote have done; a new one may do better."""
         self._zygote: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._old: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
@@ -111,6 +125,7 @@ class Pool:
             )
         ours.setblocking(False)
         self._channel = ours
+        self.warnings = []
 
     def spawn(self, uid: str, *, checker: bool = False) -> None:
         """Have a worker forked; it reports through its socket."""
@@ -354,9 +369,9 @@ class Pool:
                 return False
             if not packet:
                 return False
-            self._take(decode_word(packet), fds)
+            self._take(decode_word(packet), fds, channel)
 
-    def _take(self, word: object, fds: list[int]) -> None:
+    def _take(self, word: object, fds: list[int], channel: socket.socket) -> None:
         match word:
             case Spawned(uid, pid):
                 self._asked.pop(uid, None)
@@ -370,6 +385,10 @@ class Pool:
                     process.exited = word
             case Failed(why):
                 self.trouble = why
+            case Warned(sentences) if channel is self._channel:
+                self.warnings = sentences
+                for sentence in sentences:
+                    log.warning("%s", sentence)
 
     def _refused(self, uid: str, why: str) -> None:
         self._asked.pop(uid, None)

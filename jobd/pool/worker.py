@@ -24,6 +24,7 @@ which the control thread presents itself (``Alive``).  If none comes within
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub; see _tidy
+import math
 import os
 import signal
 import sys
@@ -85,6 +86,7 @@ from jobd.pool.raised import raised_by
 from jobd.pool.resolve import resolve
 from jobd.pool.restrict import restricted
 from jobd.pool.scoreboard import Scoreboard
+from jobd.pool.share import limited
 from jobd.pool.streams import ConsumerGone, Stream
 from jobd.zmtp import Disconnected
 
@@ -331,7 +333,8 @@ class Worker:
         assert task.limits is not None
         if not task.limits.restricts:
             return self._result(task)
-        with restricted(task.limits, self._enter_leaf(task.limits)):
+        threads = limited(math.ceil(task.limits.cpus), self._settings.thread_variables)
+        with threads, restricted(task.limits, self._enter_leaf(task.limits)):
             return self._result(task)
 
     def _enter_leaf(self, limits: Limits) -> Container[str]:

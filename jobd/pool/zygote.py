@@ -1,8 +1,9 @@
 """The zygote: imports what every worker needs, once, and forks workers from there.
 
-It starts no thread, because only a single-threaded process can fork safely.  It is the
-workers' parent: it reaps them, tells the daemon how they ended, and, as a subreaper,
-inherits and kills whatever they leave behind.
+It starts no thread, because only a single-threaded process can fork safely; of what
+preload modules have started, it tells (``jobd.pool.lingering``).  It is the workers'
+parent: it reaps them, tells the daemon how they ended, and, as a subreaper, inherits and
+kills whatever they leave behind.
 When the daemon dies it forks no more, but goes on until its last worker has ended.
 
 Talk with the daemon: one packet each way, msgpack, over a SOCK_SEQPACKET pair.
@@ -18,12 +19,15 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 
 import msgspec
 
-from jobd.pool import linux
+from jobd.pool import linux, share
 from jobd.pool.cgroup import Leaf, Remains
-from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, Word
+from jobd.pool.forked import differ
+from jobd.pool.lingering import Lingering
+from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, Warned, Word
 
 _decode_spawn = msgspec.msgpack.Decoder(Spawn).decode
 _encode = msgspec.msgpack.encode
@@ -42,6 +46,7 @@ class Zygote:
         self._worker, self._checker = worker, checker
         self._uids: dict[int, str] = {}
         self._checkers: set[int] = set()
+        self._lingering = Lingering()
         self._leaves: list[Leaf] = []
         """Those that could not be removed yet."""
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -62,7 +67,7 @@ class Zygote:
         poll.register(self._wake_read, select.POLLIN)
         has_daemon = True
         while has_daemon or self._uids:
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(self._lingering.wait_ms()):
                 if fd == self._wake_read:
                     os.read(self._wake_read, 4096)
                 elif not self._listen():
@@ -70,8 +75,12 @@ class Zygote:
                     poll.unregister(self._channel)
                     self._end_useless()
             self._reap()
+            if found := self._lingering.sentences():
+                self._say(Warned(found))
 
     def _preload(self) -> bool:
+        names = share.set_variables(self._settings.threads)
+        self._settings = msgspec.structs.replace(self._settings, thread_variables=names)
         sys.path[0:0] = self._settings.path
         for name in self._settings.preload:
             try:
@@ -80,6 +89,7 @@ class Zygote:
                 why = traceback.format_exception_only(error)[-1].strip()
                 self._say(Failed(f"cannot import the preload module {name}: {why}"))
                 return False
+            self._lingering.imported(name)
         return True
 
     def _say(self, word: Word, fds: tuple[int, ...] = ()) -> bool:
@@ -102,12 +112,16 @@ class Zygote:
 
     def _fork(self, order: Spawn) -> None:
         try:
-            pid = os.fork()
+            with warnings.catch_warnings():
+                # From 3.12 on, Python warns of any thread; we do so of those that do harm.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
         except OSError as error:
             self._say(NotSpawned(order.uid, f"cannot fork a worker: {error.strerror}"))
             return
         if pid == 0:
             self._become(order)
+        self._lingering.forked()
         self._uids[pid] = order.uid
         if order.checker:
             self._checkers.add(pid)
@@ -138,6 +152,7 @@ class Zygote:
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             linux.become_subreaper()
+            differ()
             if order.checker:
                 self._checker.run(order.uid, self._settings)
             else:

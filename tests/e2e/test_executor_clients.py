@@ -80,6 +80,21 @@ def test_a_loop_may_have_an_executor_of_its_own(executor: Executor) -> None:
     assert executor.submit(jobs.square, 3).result(20) == 9, "it is not the loop's to end"
 
 
+def test_a_loop_says_how_many_threads_its_libraries_take(backend: Daemon) -> None:
+    """Its calls only: what the worker has loaded for them goes back to what it had."""
+    most = len(os.sched_getaffinity(0))
+    with joblib.parallel_config(backend="jobd", inner_max_num_threads=1):
+        found = joblib.Parallel()(joblib.delayed(jobs.threads)() for _ in range(8))
+    assert set(found) == {("1", 1)}
+    with joblib.parallel_config(backend="jobd", inner_max_num_threads=2):
+        found = joblib.Parallel()(joblib.delayed(jobs.threads)() for _ in range(8))
+    # When it is loaded, OpenBLAS takes no more than there are cores; later it does.
+    assert set(found) <= {("2", 2), ("2", min(2, most))}
+    with backend.client() as client:
+        before = client.submit(jobs.threads).result(20)
+        assert before == (before[0], min(int(before[0]), most))
+
+
 def test_scikit_learn_runs_on_it(backend: Daemon) -> None:
     """`n_jobs` makes jobs, with the same scores as without."""
     from sklearn.datasets import make_classification  # noqa: PLC0415  # takes a second

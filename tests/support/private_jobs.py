@@ -146,3 +146,13 @@ def count_and_fail(number: int) -> Iterator[int]:
     """Produce numbers, then fail."""
     yield from range(number)
     raise ValueError("enough")
+
+
+def threads() -> tuple[str, int]:
+    """Return how many threads OpenBLAS is told to take, and takes; it may be loaded by this."""
+    import numpy as np  # noqa: PLC0415  # few of these jobs need it
+    from threadpoolctl import threadpool_info  # noqa: PLC0415  # as above
+
+    assert np.__version__
+    (taken,) = {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+    return os.environ["OPENBLAS_NUM_THREADS"], taken
