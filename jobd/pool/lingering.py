@@ -18,6 +18,7 @@ import bisect
 import os
 import re
 import struct
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -62,29 +63,32 @@ class Lingering:
 
     def __init__(self) -> None:
         self._module_of: dict[int, str] = {}
+        self._numba = ""
         self._last = ""
         self._look_at_s = 0.0
 
     def imported(self, module: str) -> None:
-        """Take note of the threads that this module has brought."""
+        """Take note of what this module has brought."""
         self._last = module
         for tid in _others():
             self._module_of.setdefault(tid, module)
+        if not self._numba and _has_numba_begun():
+            self._numba = module
 
     def forked(self) -> None:
         """Look in a moment, if this was the first time and there is something to look at."""
-        if self._module_of and not self._look_at_s:
+        if (self._module_of or self._numba) and not self._look_at_s:
             self._look_at_s = time.monotonic() + SETTLE_S
 
     def wait_ms(self) -> int | None:
         """Return when to ask for ``sentences``, or None."""
-        if not self._module_of or not self._look_at_s:
+        if not self._look_at_s:
             return None
         return max(0, round((self._look_at_s - time.monotonic()) * 1000) + 1)
 
     def sentences(self) -> list[str]:
-        """Return, once, what is to be said of the threads that are left."""
-        if not self._module_of or not self._look_at_s or time.monotonic() < self._look_at_s:
+        """Return, once, what is to be said of what is left."""
+        if not self._look_at_s or time.monotonic() < self._look_at_s:
             return []
         left: dict[str, list[str]] = defaultdict(list)
         memory = _memory()
@@ -92,8 +96,22 @@ class Lingering:
             name = _name_if_dangerous(tid, memory)
             if name:  # of a thread that is new: it belongs to one that was there
                 left[self._module_of.get(tid, self._last)].append(name)
-        self._module_of.clear()
-        return [_sentence(module, names) for module, names in left.items()]
+        found = [_sentence(module, names) for module, names in left.items()]
+        if self._numba:
+            found.append(_NUMBA.format(self._numba))
+        self.__init__()  # type: ignore[misc]  # nobody derives from it
+        return found
+
+
+_NUMBA = (
+    "the preload module {0} has run a parallel function of numba: in workers numba ends the process "
+    "that runs one (SIGTERM); let {0} only import it, and run it in jobs"
+)
+
+
+def _has_numba_begun() -> bool:
+    """Whether numba has what it refuses to use in a forked process, even without other threads."""
+    return getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False) is True
 
 
 def _sentence(module: str, names: list[str]) -> str:

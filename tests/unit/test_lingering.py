@@ -143,6 +143,41 @@ print(said())
     assert library in said if library else said == "[]\n"
 
 
+NUMBA = """
+import numba, numpy
+@numba.njit(parallel=True)
+def total(a):
+    found = 0.0
+    for n in numba.prange(len(a)):
+        found += a[n]
+    return found
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "is_told"),
+    [
+        (NUMBA, False),
+        (NUMBA + "total(numpy.ones(9))\n", True),
+        (
+            "_is_initialized = True; sys.modules['numba.np.ufunc.parallel'] = sys.modules['__main__']\n",
+            True,
+        ),
+    ],
+    ids=["defined", "run", "played"],
+)
+def test_numba_is_told_also_if_it_has_no_other_thread(program: str, is_told: bool) -> None:  # noqa: FBT001  # as above
+    """It looks at the process that it has begun in, and ends any other."""
+    if "import numba" in program:
+        pytest.importorskip("numba")
+    said = run(
+        "os.environ['NUMBA_NUM_THREADS'] = os.environ['OMP_NUM_THREADS'] = '1'\n"
+        f"{program}seen.imported('mine')\nseen.imported('other')\nprint(said(), said())"
+    )
+    assert ("module mine has run a parallel function of numba" in said) is is_told
+    assert said.endswith(" []\n")
+
+
 def test_many_threads_are_counted_and_not_all_named() -> None:
     """The most frequent first."""
     names = ["a", "b", "b", "c", "c", "c", "d"]

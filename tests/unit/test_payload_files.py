@@ -123,6 +123,20 @@ def test_a_frame_may_be_changed_in_place(spot: Spot) -> None:
     assert [one.iloc[0, 0], other.iloc[0, 0]] == [1, 0]
 
 
+def test_a_compiled_function_with_a_signature_takes_it(spot: Spot) -> None:
+    """Numba's plain array types are those that may be written to."""
+    numba = pytest.importorskip("numba")
+
+    @numba.njit("void(float64[::1])")  # type: ignore[untyped-decorator]  # numba has no types
+    def doubled(array: Any) -> None:
+        for n in range(len(array)):
+            array[n] *= 2
+
+    array = payload.decode(payload.encode(np.ones(100_000), spot=spot), spot.blobs)
+    doubled(array)
+    assert (array == 2).all()
+
+
 def test_a_small_array_stays_in_the_row_and_is_the_consumers_own(spot: Spot) -> None:
     """As large ones are."""
     data = payload.encode(np.zeros(1000), spot=spot)
