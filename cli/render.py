@@ -19,6 +19,7 @@ from jobd.cli.durations import show_duration, spell_duration
 from jobd.cli.text import counted, first_line, harmless, one_line
 from jobd.model import edges
 from jobd.model.edges import When
+from jobd.model.environment import decoded
 from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, Progress, Usage
 from jobd.model.messages import Ended, StatusInfo
 from jobd.model.options import BUILT_IN, OPTIONS, Policy
@@ -28,6 +29,7 @@ from jobd.model.states import NAMES, State
 Row = tuple[str, ...]
 
 SHOWN_CALL_CHARACTERS = 300
+MOST_VARIABLES = 30
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -150,7 +152,8 @@ def _policy_of(policy: Policy | None) -> Iterator[tuple[str, Any, str]]:
     for field in msgspec.structs.fields(Policy):
         if field.name != "origins":
             name = field.encode_name
-            yield name, getattr(held, field.name), held.origins.get(name, "built in")
+            value = decoded(held.env) if name == "env" else getattr(held, field.name)
+            yield name, value, held.origins.get(name, "built in")
 
 
 def _kind_of(name: str) -> str:
@@ -376,8 +379,9 @@ def job_details(info: JobInfo) -> list[Row]:
         rows += [
             (name.replace("_", "-"), _option_text(name, value, origin, info.enforced.get(name, "")))
             for name, value, origin in _policy_of(info.policy)
-            if origin != "built in"
+            if origin != "built in" and name != "env"
         ]
+        rows += variable_rows(decoded(info.policy.env), inherits=bool(info.policy.inherit_env))
     for earlier in info.earlier:
         rows.append((f"attempt {earlier.number}", _attempt_text(earlier)))
         rows += [("note", one_line(note)) for note in earlier.notes]
@@ -392,6 +396,18 @@ def after_rows(info: JobInfo) -> list[Row]:
         lines[when].append(f"{number} (value)" if number in inputs else str(number))
     words = {when: word.replace("_", " ") for word, when in edges.OPTIONS.items()}
     return [(words[when], ", ".join(texts)) for when, texts in lines.items() if texts]
+
+
+def variable_rows(variables: Mapping[str, str], *, inherits: bool) -> list[Row]:
+    """Return a job's variables: a few one by one, of many the names; secrets are masked already."""
+    if not variables:
+        return []
+    if not inherits and len(variables) <= MOST_VARIABLES:
+        return [("env", one_line(f"{name}={value}")) for name, value in variables.items()]
+    names = ", ".join(variables)
+    if len(names) > SHOWN_CALL_CHARACTERS:
+        names = names[: SHOWN_CALL_CHARACTERS - 1] + "…"
+    return [("env", one_line(f"{counted(len(variables), 'variable')} (--json has them): {names}"))]
 
 
 def _option_text(name: str, value: Any, origin: str, means: str) -> str:

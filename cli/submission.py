@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from jobd import payload
 from jobd.cli.arguments import Call, Read
 from jobd.cli.options import Option
 from jobd.cli.selection import newest
+from jobd.client.caller import travelling, with_files
 from jobd.inputs import Input
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import UsageError
 from jobd.model.instants import read_instant
 from jobd.model.options import OPTIONS, Said, parse_options
+from jobd.model.options import Option as Told
 from jobd.model.selector import one
 
 if TYPE_CHECKING:
@@ -37,23 +39,41 @@ class JobOption(Option):
         self.group = group
 
 
+SEVERAL = frozenset({*AFTER, "argv", "env", "env_file"})
+"""Options that may be given several times."""
+
+
 def job_options(function: Any) -> Any:
     """Add all options of jobs, as text: `parse_options` checks them."""
     for name, told in reversed(OPTIONS.items()):
-        flag = "--" + name.replace("_", "-")
-        more: dict[str, Any] = {"metavar": told.metavar}
-        if not told.metavar:
-            more = {"is_flag": True, "default": None}
-        function = click.option(
-            flag,
-            name,
-            cls=JobOption,
-            group=told.group,
-            help=told.help,
-            multiple=name in AFTER,
-            **more,
-        )(function)
+        function = _job_option(name, told)(function)
     return function
+
+
+def command_options(function: Any) -> Any:
+    """Add all options of jobs that are commands, whose words are their ``argv``."""
+    for name, told in reversed(OPTIONS.items()):
+        if name != "argv":
+            function = _job_option(name, told)(function)
+    return function
+
+
+def _job_option(name: str, told: Told) -> Callable[[Any], Any]:
+    flag = "--" + name.replace("_", "-")
+    more: dict[str, Any] = {"metavar": told.metavar}
+    if not told.metavar:
+        more = {"is_flag": True, "default": None}
+    if name == "inherit_env":
+        flag += f"/--no-{flag[2:]}"
+    return click.option(
+        flag,
+        name,
+        cls=JobOption,
+        group=told.group,
+        help=told.help,
+        multiple=name in SEVERAL,
+        **more,
+    )
 
 
 def parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,6 +97,8 @@ def submit(  # what is said on a command line
         UsageError: the arguments cannot travel, or do not fit the function; or an option cannot be used.
     """
     said = said_of(with_ids(client, options))
+    if said.get("inherit_env"):
+        said = travelling(said, session.load().settings.environment.inherit)
     shape = (len(call.args), tuple(call.kwargs))
     data, inputs = encode(call)
     session.submitting = True
@@ -139,7 +161,7 @@ def said_of(options: Mapping[str, object]) -> Said:
         UsageError: a value cannot be used.
     """
     try:
-        return parse_options(options)
+        return with_files(parse_options(options))
     except UsageError as error:
         name, colon, rest = error.message.partition(": ")
         flag = f"--{name.replace('_', '-')}" if colon and name in OPTIONS else name

@@ -42,6 +42,8 @@ SYSTEM_FILE = "/etc/jobd/jobd.toml"
 DEFAULT = "default"
 
 _PATH_KEYS = frozenset({"state_dir", "socket", "path"})
+_WITH_COMMAS = frozenset({"security.allow", "environment.inherit"})
+"""Lists whose items may have a colon, or are separated by commas elsewhere too."""
 _SHOWN_CHARACTERS = 60
 
 
@@ -101,7 +103,7 @@ def load(
     rules: dict[str, dict[str, Any]] = {}
     for given in _sources(config_file, flags, environ, system_file):
         if given.table:
-            found = _checked_rule(given)
+            found = _checked_rule(given, environ)
             rules.setdefault(given.table, {}).update(found)
             origins |= {f"{given.table}.{key}": given.origin for key in found}
             continue
@@ -170,7 +172,7 @@ def _rules_in(file: str, document: dict[str, object]) -> Iterator[_Given]:
             )
 
 
-def _checked_rule(given: _Given) -> dict[str, Any]:
+def _checked_rule(given: _Given, environ: Mapping[str, str]) -> dict[str, Any]:
     """The option by its name; none, where it was only said that there is such a table."""
     from jobd.model import options  # noqa: PLC0415  # most users have no such table
 
@@ -181,7 +183,10 @@ def _checked_rule(given: _Given) -> dict[str, Any]:
             options.check_queue_name(name)
         if given.raw is None:
             return {}
-        return {given.key: options.check_default(given.key, given.raw, of_queue=of_queue)}
+        raw = given.raw
+        if given.key == "cwd" and isinstance(raw, str) and raw:
+            raw = directories.absolute(raw, os.path.dirname(given.origin), environ)
+        return {given.key: options.check_default(given.key, raw, of_queue=of_queue)}
     except UsageError as error:
         raise ConfigError(f"{given.where}: {error.message}", error.hint) from None
 
@@ -269,7 +274,7 @@ def _checked(given: _Given, environ: Mapping[str, str]) -> Any:
     """
     kind, raw = KEYS[given.key], given.raw
     if given.text and isinstance(raw, str) and kind == tuple[str, ...]:
-        separator = "," if given.key == "security.allow" else os.pathsep
+        separator = "," if given.key in _WITH_COMMAS else os.pathsep
         raw = [item for item in raw.split(separator) if item]
     try:
         value = msgspec.convert(raw, kind, strict=not given.text)
@@ -280,7 +285,18 @@ def _checked(given: _Given, environ: Mapping[str, str]) -> Any:
         _check_module_names(given.where, value)
     if given.key == "security.allow":
         _check_patterns(given.where, value)
+    if given.key == "environment.inherit":
+        _check_names(given.where, value)
     return _absolute(given, value, environ) if given.key in _PATH_KEYS else value
+
+
+def _check_names(where: str, patterns: tuple[str, ...]) -> None:
+    from jobd.model.environment import check_patterns  # noqa: PLC0415  # most users have no such setting
+
+    try:
+        check_patterns(patterns)
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error.message}", error.hint) from None
 
 
 def _absolute(

@@ -89,6 +89,16 @@ class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow: tuple[str, ...] = ()
 
 
+class Caller(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What jobs get from the environment of who submits them; as ``[environment]`` in the file."""
+
+    inherit: tuple[str, ...] = (
+        "*",
+        *("!TERM*", "!COLORTERM", "!COLUMNS", "!LINES", "!WINDOWID", "!SSH_TTY", "!GPG_TTY"),
+        *("!TMUX*", "!STY", "!XDG_SESSION_ID"),
+    )
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings.
 
@@ -108,6 +118,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     results: Results = Results()
     limits: Limits = Limits()
     security: Security = Security()
+    environment: Caller = Caller()
     rules: dict[str, dict[str, Any]] = {}
     """Options of jobs, checked, by the table in the file: ``defaults``, ``queues.etl``, ``functions.m:f``.
 

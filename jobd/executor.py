@@ -675,7 +675,7 @@ def _results(engine: _Engine, deferreds: list[Deferred[T]], deadline: float | No
 def _value(deferred: Deferred[T], timeout: float | None) -> T:
     """Return what the job returned, or raise what it raised, as if it had been called here."""
     try:
-        return deferred.result(timeout)
+        value = deferred.result(timeout)
     except JobCrashed as error:
         died = WorkerDied(error.message, error.hint, id=error.id, traceback=error.traceback)
         raise died from None
@@ -683,6 +683,17 @@ def _value(deferred: Deferred[T], timeout: float | None) -> T:
         original = payload.unpickle_exception(error.pickled)
         raised = error if original is None else original
         raise raised from RemoteTraceback(error.traceback)
+    if value is None:
+        _refuse_exit(deferred)
+    return value
+
+
+def _refuse_exit(deferred: Deferred[Any]) -> None:
+    """Raise what the function has raised that exited: here that is no success."""
+    ended = deferred._ended  # noqa: SLF001  # ours
+    for code, value in payload.EXITED.items():
+        if ended is not None and ended.value == value:
+            raise SystemExit(code) if code is not None else SystemExit
 
 
 def _is_durable(deferred: Deferred[Any]) -> bool:

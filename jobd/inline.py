@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,11 +64,14 @@ from jobd.model.messages import (
     encode,
     refusal,
 )
+from jobd.model.options import BUILT_IN, Layers, decode_options
+from jobd.model.orders import Surroundings
 from jobd.model.queues import DEFAULT, QueueInfo
 from jobd.model.selector import Selector
 from jobd.model.states import State
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.resolve import check, resolve
+from jobd.pool.surroundings import Surrounded, set_argv
 
 LARGEST_BYTES = 1 << 30
 
@@ -213,19 +217,27 @@ class Inline:
         """Run the jobs of a submit, or of a graph that begins with this id; return their ids."""
         numbers = []
         after = [(self._number_of(name, first), when) for name, when in call.after]
+        policy = Layers().policy(call.function, decode_options(call.options))
+        around = Surroundings.of(policy or BUILT_IN) or Surroundings()
         for args, jobs in zip(call.args, call.inputs or [[]] * len(call.args), strict=True):
             ids = [self._number_of(name, first) for name in jobs]
             began_at = max(1, time.time_ns() // 1000)
             items: list[bytes] = []
-            ended = self._run(call.function, args, ids, joined(ids, after), items)
+            ended = self._run(call.function, args, ids, joined(ids, after), items, around)
             number = self._keep(call.uid, call.function, ended, began_at)
             numbers.append(number)
             if items:
                 self._items[number] = items[1:]
         return numbers
 
-    def _run(
-        self, function: str, args: bytes, inputs: Sequence[int], edges: Edges, items: list[bytes]
+    def _run(  # what a job is made of
+        self,
+        function: str,
+        args: bytes,
+        inputs: Sequence[int],
+        edges: Edges,
+        items: list[bytes],
+        around: Surroundings,
     ) -> Ended:
         """Run a job; ``items`` gets an empty text if it is a stream, and then what it produces."""
         for number, when in edges.items():
@@ -239,8 +251,10 @@ class Inline:
         try:
             for number, value in zip(inputs, values, strict=True):
                 refuse_gone(value, number)
-            return Ended(0, State.SUCCEEDED, _call(function, args, values, items))
+            return Ended(0, State.SUCCEEDED, _called(function, args, values, items, around))
         except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
+            if value := payload.exited(error):
+                return Ended(0, State.SUCCEEDED, value)
             pickled = payload.pickle_exception(error)
             info = msgspec.structs.replace(describe(error), pickled=pickled)
             return Ended(0, State.FAILED, error=info)
@@ -269,8 +283,26 @@ def _refused(request: Any) -> Refused:
     return Refused(request.rid, "usage", what, "use jobd.testing.daemon()")
 
 
+def _called(
+    reference: str,
+    args: bytes,
+    inputs: Sequence[bytes],
+    items: list[bytes],
+    around: Surroundings,
+) -> bytes:
+    """Do what a worker does with a task, and leave this process as it was."""
+    argv, surrounded = sys.argv, Surrounded(around, reference)
+    try:
+        surrounded.enter()
+        set_argv(reference, around)
+        return _call(reference, args, inputs, items)
+    finally:
+        sys.argv = argv
+        surrounded.leave()
+
+
 def _call(reference: str, args: bytes, inputs: Sequence[bytes], items: list[bytes]) -> bytes:
-    """Do what a worker does with a task."""
+    """Call the function, and encode what it returns."""
     by_value, data = payload.split_by_value(args)
     positional, named, as_json = payload.decode_call(data, inputs)
     function: Callable[..., Any] = payload.unpickle(by_value) if by_value else resolve(reference)

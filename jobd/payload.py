@@ -51,6 +51,9 @@ _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
 NONE = b"jnull"
+EXITED = {None: b"jnull ", 0: b"jnull  "}
+"""The value of a job that has ended by SystemExit without an error, by its code: None to everybody but
+an executor, whose future raises it as the standard library's do."""
 _SCALARS = frozenset((str, int, bool, type(None)))
 _NO_KWARGS: dict[str, object] = {}
 
@@ -232,7 +235,7 @@ def shown(data: bytes) -> tuple[str, bool]:
         reference = blob.unpack(data)
         return reference.text, reference.is_json
     if data[:1] not in _PICKLES:
-        return data[1:].decode(), True
+        return data[1:].decode().rstrip(" "), True  # what has exited has some
     end = 5 + int.from_bytes(data[1:5], "big")
     return data[5:end].decode(), data[:1] == b"P"
 
@@ -383,6 +386,14 @@ def _with_places(call: list[Any], gathering: Gathering, *, json: bool) -> bytes:
 def _without_places(data: bytes) -> tuple[list[Place], list[Any]]:
     end = 5 + int.from_bytes(data[1:5], "big")
     return _decode_json(data[5:end]), _decode_json(memoryview(data)[end:])
+
+
+def exited(error: BaseException) -> bytes:
+    """Return the value of a job that has raised this, if a program that exits so has succeeded; else b""."""
+    if not isinstance(error, SystemExit):
+        return b""
+    code = error.code
+    return EXITED[code] if code is None or (type(code) is int and code == 0) else b""
 
 
 def encode_by_value(function: bytes, call: bytes) -> bytes:

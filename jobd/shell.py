@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 
+environment: dict[str, str] | None = None
+"""What the command of the job at hand has for variables; None: the worker's.  The worker sets it."""
+
 
 class CommandFailed(Exception):
     """The command ended with another exit code than 0, or by a signal."""
@@ -27,7 +30,8 @@ def run(argv: list[str], cwd: str) -> int:
 
 def _run(argv: list[str], cwd: str) -> int:
     """As ``subprocess.run``, which would kill the command at once when the job is stopped."""
-    process = subprocess.Popen(argv, cwd=cwd)
+    env = None if environment is None else environment | {"PWD": cwd}
+    process = subprocess.Popen(argv, cwd=cwd, env=env)
     try:
         return process.wait()
     except Exception:  # the soft limit, of which the command knows nothing

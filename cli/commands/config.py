@@ -8,6 +8,7 @@ from jobd.cli import render
 from jobd.cli.options import Noun, verb
 from jobd.cli.session import Session
 from jobd.cli.text import one_line
+from jobd.model.environment import masked
 
 EXAMPLES = """
 jobd config show
@@ -30,7 +31,10 @@ def show(session: Session) -> int:
     from jobd.config import values  # noqa: PLC0415  # `--help` needs no settings
 
     loaded = session.load()
-    found = values(loaded.settings)
+    found = {
+        key: masked(value) if isinstance(value, dict) else value  # variables of jobs
+        for key, value in values(loaded.settings).items()
+    }
     if session.json:
         settings = {
             key: {"value": value, "origin": loaded.origins[key]} for key, value in found.items()

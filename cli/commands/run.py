@@ -12,7 +12,7 @@ from jobd.cli.arguments import Call
 from jobd.cli.options import option, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.stream import copy
-from jobd.cli.submission import job_options, parted, submit, tell_id
+from jobd.cli.submission import command_options, parted, said_of, submit, tell_id
 from jobd.model.job import COMMAND
 from jobd.model.states import EXIT_CODES
 
@@ -24,6 +24,8 @@ jobd run -- make test                        prints the id
 jobd run -- sh -c 'echo hi; exit 3'          the job fails with exit code 3
 jobd run --wait -- tar czf backup.tgz data   wait, and print what it wrote
 jobd logs -f last                            follow what it writes
+jobd run --cwd /srv/www --env-file .env -- ./deploy.sh
+jobd run --no-inherit-env -- env             what the daemon was started with
 """
 
 
@@ -31,7 +33,7 @@ jobd logs -f last                            follow what it writes
 @click.argument("words", nargs=-1, required=True, metavar="-- COMMAND [ARGUMENT]...")
 @option("--wait", is_flag=True, help="Wait, print what it wrote, and exit as the job did.")
 @timeout_option("Wait no longer than that (and do wait).", "--wait-timeout")
-@job_options
+@command_options
 def command(
     session: Session,
     *,
@@ -42,11 +44,15 @@ def command(
 ) -> int:
     """Queue a shell command, and print the job's id.
 
-    It runs in the current directory. The job succeeds if the command ends with exit
-    code 0, and fails otherwise; what it writes is the job's output.
+    It runs in the current directory, with the variables that are set here. The job
+    succeeds if the command ends with exit code 0, and fails otherwise; what it writes
+    is the job's output.
     """
     options, _ = parted(more)
-    call = Call([], {"argv": list(words), "cwd": os.getcwd()})
+    cwd = said_of({"cwd": options.pop("cwd", None) or os.curdir})["cwd"]
+    if options.get("inherit_env") is None:
+        options["inherit_env"] = True
+    call = Call([], {"argv": list(words), "cwd": cwd})
     with session.connect() as client:
         # No check: the function is our own, and a worker that is busy need not be asked.
         number = submit(session, client, COMMAND, call, options, check=False)

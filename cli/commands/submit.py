@@ -33,6 +33,8 @@ jobd submit mytasks:render a.blend --soft-timeout 50s --timeout 1m --mem 2G --ni
 jobd submit mytasks:reindex --key index --unique waiting,running
 jobd submit mytasks:sync --key sync --if-exists fail
 jobd submit --hold mytasks:deploy v2.0             nothing happens until 'jobd release'
+jobd submit --env-file .env --cwd /srv/data mytasks:load sales.csv
+jobd submit --wait mytasks.cli:main --argv --verbose in.csv out.csv    a program's main
 jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
 """
 
@@ -56,9 +58,11 @@ class Submit(Verb):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words, the negative numbers among them too."""
+        args, argv = self._parted(args)
         rest = super().parse_args(ctx, self._shielded(args))
         words = ctx.params.get("arguments") or ()
         ctx.params["arguments"] = tuple(word.removeprefix(_SHIELD) for word in words)
+        ctx.params["argv"] = (*(ctx.params.get("argv") or ()), *argv)
         return rest
 
     def explain(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,13 +71,28 @@ class Submit(Verb):
             formatter.write_dl(FORMS)
         super().explain(context, formatter)
 
-    def _shielded(self, args: list[str]) -> list[str]:
-        values = {
+    def _with_value(self) -> set[str]:
+        """Return the options that a value follows."""
+        return {
             name
             for param in self.params
             if isinstance(param, click.Option) and not param.is_flag
             for name in param.opts
         }
+
+    def _parted(self, args: list[str]) -> tuple[list[str], list[str]]:
+        """Part the words into jobd's, and those after ``--argv``, which are the program's."""
+        values, before = self._with_value(), ""
+        for index, word in enumerate(args):
+            if word == "--" and before not in values:
+                break
+            if word == "--argv" and before not in values:
+                return args[:index], args[index + 1 :]
+            before = word
+        return args, []
+
+    def _shielded(self, args: list[str]) -> list[str]:
+        values = self._with_value()
         shielded, before = [], ""
         for word in args:
             is_argument = looks_negative(word) and before not in values

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobd import payload
 from jobd.client.ahead import BULK, FIRST_BULK
+from jobd.client.caller import travelling, with_files
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input, Reference
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import JobdError, UsageError
 from jobd.model.messages import Apply, Put, Submit
-from jobd.model.options import Said, edges_of, encode_options, parse_options
+from jobd.model.options import Said, edges_of, encode_options, laid_over, parse_options
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
@@ -31,7 +32,7 @@ def with_options(options: Said | None, given: Options) -> Said:
         UsageError: there is no such option, or its value cannot be used.
     """
     named = {name: _named(value) if name in AFTER else value for name, value in given.items()}
-    return {**(options or {}), **parse_options(named)}
+    return laid_over(options or {}, with_files(parse_options(named)))
 
 
 def _named(jobs: object) -> object:
@@ -184,7 +185,7 @@ def _submit_of(  # all that a submit is made of
     key = draft.key if draft else b""
     request = Submit(0, key, name, calls, shapes, check=True, watch=True)
     if options:
-        request.options, request.after = encode_options(options), edges_of(options)
+        request.options, request.after = encode_options(travelling(options)), edges_of(options)
     if any(inputs):
         request.inputs = inputs
     if pickled:

@@ -189,6 +189,9 @@ class _Reader:
         refuse_unknown(table, [*CALL, *OPTIONS, "in_"], self._where)
         function, args, kwargs = self._call(table)
         options = {word: value for word, value in table.items() if word not in CALL}
+        if function is COMMAND:
+            options = {"inherit_env": True} | options
+            options.pop("cwd", None)  # it is among the arguments
         for word in AFTER.keys() & options:
             options[word] = self._after(word, options[word])
         links: dict[str | int, Link] = {}
@@ -220,7 +223,17 @@ class _Reader:
                 f"{self._where}.run is the whole command, as a list of texts",
                 'write run = ["make", "test"]',
             )
-        return COMMAND, [], {"argv": [*argv], "cwd": os.getcwd()}
+        return COMMAND, [], {"argv": [*argv], "cwd": self._directory(table)}
+
+    def _directory(self, table: Mapping[str, Any]) -> str:
+        """Return where a command runs."""
+        if "argv" in table:
+            problem = f"{self._where}: a command has its words in run, and no argv"
+            raise UsageError(problem, "take argv out")
+        try:
+            return str(OPTIONS["cwd"].parse(table.get("cwd", os.curdir)))
+        except UsageError as error:
+            raise UsageError(f"{self._where}.cwd: {error.message}", error.hint) from None
 
     def _with_results(self, value: Any) -> Any:
         """Return arguments with a reference for each text that names a result."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import Any, TypedDict
 
 from jobd.client.deferred import DeferredBase
@@ -56,3 +57,8 @@ class Options(TypedDict, total=False):
     cpus: float
     nproc: int
     nice: int
+    argv: Sequence[str]
+    env: Mapping[str, str | int | PathLike[str]]
+    env_file: str | PathLike[str] | Sequence[str | PathLike[str]]
+    inherit_env: bool
+    cwd: str | PathLike[str]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from jobd import context
 from jobd.client import verbs
 from jobd.client.ahead import Ahead
+from jobd.client.caller import travelling
 from jobd.client.calls import graph_call, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase, value_of
@@ -436,7 +437,7 @@ class Client(Submitter):
         if any(inputs):
             request.inputs = list(inputs)
         if options:
-            request.options, request.after = encode_options(options), edges_of(options)
+            request.options, request.after = encode_options(travelling(options)), edges_of(options)
         return [*self._submit(request)]
 
     def submit_graph(self, request: Apply) -> list[Deferred[Any]]:

@@ -23,6 +23,7 @@ from jobd.daemon import logs
 from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
 from jobd.daemon.dependencies import Dependencies
+from jobd.daemon.environments import Environments
 from jobd.daemon.keys import Keys
 from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
@@ -144,6 +145,7 @@ class Daemon:
         self.streams = StreamService(self)
         self.payloads = payloads
         self.keys = Keys(self)
+        self.environments = Environments(self.scheduler.ledger, self.store)
         self.dependencies = Dependencies(self)
         self.takes = Takes(self)
         self.retention = Retention(self)
@@ -543,6 +545,7 @@ class Daemon:
         for uid, order in effects.orders:
             if type(order) is Run:
                 self.dependencies.feed(order)
+                self.environments.feed(order)
             elif type(order) is Recorded and self._can_do_without(uid):
                 self._workers.put_off(uid.encode() + b"/j", order)
                 continue

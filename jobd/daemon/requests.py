@@ -277,6 +277,7 @@ class Requests:
         else:
             policies = [self.policy(call) for call in request.jobs]
             self._intake.apply(peer, request, policies, sources)
+            self._daemon.environments.record(policies)
 
     def _take_in_jobs(
         self, peer: bytes, request: Submit, policy: Policy | None, sources: Sources | None = None
@@ -286,6 +287,7 @@ class Requests:
             self._take_in_keyed(peer, request, policy, sources)
         else:
             self._intake.submit(peer, request, policy, sources)
+            self._daemon.environments.record([policy])
 
     def _take_in_keyed(
         self, peer: bytes, request: Submit, policy: Policy, sources: Sources | None
@@ -294,6 +296,7 @@ class Requests:
         if replaced is None:
             return
         self._intake.submit(peer, request, policy, sources)
+        self._daemon.environments.record([policy])
         window = self._daemon.scheduler.window
         for job in replaced:
             self._intake.replace(window.load(job), request.uid)
@@ -349,9 +352,12 @@ class Requests:
             self._refuse_name(request)
         else:
             parse_reference(request.function)
-        policy = self._layers.policy(request.function, decode_options(request.options))
-        if len(self._policies) >= MOST_POLICIES:
+        environments = self._daemon.environments
+        if len(self._policies) >= MOST_POLICIES or environments.is_full:
             self._policies.clear()
+            environments.forget()
+        said = decode_options(request.options)
+        policy = self._layers.policy(request.function, said, environments.keep)
         self._policies[key] = policy
         return policy
 
@@ -570,7 +576,8 @@ class Requests:
                 info.earlier = self._attempts(info.id)
                 job = store.job(info.id)
                 if job is not None:
-                    info.args, info.inputs, info.policy = job.args, job.inputs or [], job.policy
+                    info.args, info.inputs = job.args, job.inputs or []
+                    info.policy = self._daemon.environments.shown(job.policy)
                     info.after = job.after or []
                     info.enforced = self._means(job.policy)
                     info.tail = logs.last_lines(self._daemon.logs_dir, job.log)
@@ -879,6 +886,7 @@ def _size(infos: list[JobInfo]) -> int:
     """Return about how many bytes these jobs take in an answer."""
     texts = sum(len(info.error.traceback) for info in infos if info.error)
     texts += sum(len(info.tail) + sum(len(a.tail) for a in info.earlier) for info in infos)
+    texts += sum(len(info.policy.env) for info in infos if info.policy)
     return texts + sum(200 + len(info.args or b"") for info in infos)
 
 

@@ -12,6 +12,7 @@ Units: durations in seconds, sizes in bytes, instants in microseconds since 1970
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -23,6 +24,13 @@ import msgspec
 from jobd.model.durations import LONGEST_S, parse_duration, parse_size
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.edges import When
+from jobd.model.environment import (
+    check_patterns,
+    encoded,
+    is_text,
+    parse_environment,
+    refuse_large,
+)
 from jobd.model.errors import UsageError
 from jobd.model.instants import read_instant
 from jobd.model.queues import DEFAULT, Override, parse_rate
@@ -31,13 +39,14 @@ from jobd.model.selector import MAX_ID
 Name = int | bytes
 """A job: its id, or the key of its submit and 8 bytes that tell which of its jobs."""
 
-Travelling = bool | int | float | str | list[str]
+Travelling = bool | int | float | str | list[str] | dict[str, str]
 Value = Travelling | list[Name]
 Said = dict[str, Value]
 """Options by name, checked, in plain values; what was not said is not in it."""
 
 MOST = 1_000_000
 LONGEST_NAME = 200
+LONGEST_PATH = 4096
 
 HIGHEST = 1000
 """The highest priority; the lowest is as much under 0."""
@@ -97,6 +106,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpus: float = 0.0
     nproc: int = 0
     nice: int = 0
+
+    env: bytes = b""
+    """Its variables, as ``jobd.model.environment`` encodes them; where jobs are stored, their digest."""
+    inherit_env: list[str] = []
+    """The patterns by which variables of its caller are among these; empty: none is."""
+    cwd: str = ""
+    argv: list[str] = []
+    """What follows the function's name in ``sys.argv``."""
 
     origins: dict[str, str] = {}
     """Where each value that is not the built-in one came from."""
@@ -311,12 +328,42 @@ def _rate(said: Any) -> str:
     return text
 
 
+def _inherit(said: Any) -> bool | list[str]:
+    """Read whether the caller's variables are inherited; as it travels it has the patterns."""
+    if isinstance(said, list | tuple):
+        return check_patterns(said)
+    return _flag(said)
+
+
+def _texts(said: Any) -> list[str]:
+    """Read words that are taken as they are."""
+    try:
+        words = [said] if isinstance(said, str | os.PathLike) else [*said]
+    except TypeError:
+        words = [said]
+    found = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in words]
+    if not all(isinstance(word, str) and is_text(word) for word in found):
+        raise UsageError("these are no texts in UTF-8", 'give a list: ["a", "--verbose"]')
+    return found
+
+
+def _directory(said: Any) -> str:
+    """Read the name of a directory; whether it is there is seen when the job starts."""
+    path = os.fspath(said) if isinstance(said, os.PathLike) else said
+    if not isinstance(path, str) or not 0 < len(path) < LONGEST_PATH or not is_text(path):
+        raise UsageError(
+            f"{said!r:.80} is no name of a directory", "give a path, such as /srv/data"
+        )
+    return os.path.abspath(path)
+
+
 _UNIQUE = "Only once"
 _AGAIN = "When it fails"
 _ORDER = "After other jobs"
 _TIME = "Time"
 _TURN = "Order"
 _LIMITS = "Limits"
+_WORLD = "What it is given"
 _JOB = "The job"
 
 OPTIONS: dict[str, Option] = {
@@ -404,6 +451,22 @@ OPTIONS: dict[str, Option] = {
         _LIMITS,
     ),
     "nice": Option(_whole(0, 19), "N", "Niceness, 0 to 19.", _LIMITS),
+    "argv": Option(
+        _texts,
+        "WORD...",
+        "What it has in sys.argv: all that follows, to the end of the line.",
+        _WORLD,
+    ),
+    "env": Option(
+        parse_environment, "NAME=VALUE", "Set a variable for it; again for more.", _WORLD
+    ),
+    "env_file": Option(
+        _texts, "FILE", "Set the variables in a file of NAME=VALUE lines; --env wins.", _WORLD
+    ),
+    "inherit_env": Option(
+        _inherit, "", "Set yours, as environment.inherit in the settings lets them through.", _WORLD
+    ),
+    "cwd": Option(_directory, "DIR", "Run it in that directory.", _WORLD),
 }
 """All options, in the order of the help."""
 
@@ -420,7 +483,13 @@ OF_QUEUE: dict[str, Option] = {
 }
 """What concerns a queue, and not each of its jobs: in ``[queues.NAME]``, and with ``jobd queue set``."""
 
-ONCE = frozenset({"in", "at", "name", "hold", "key", *AFTER})
+MAPPINGS = ("env",)
+"""Options of which each layer adds to those under it, and replaces no more than what it names."""
+
+OF_CALLER = frozenset({"env_file", "inherit_env"})
+"""What only the caller's process can look up (``jobd.client.caller``)."""
+
+ONCE = frozenset({"in", "at", "name", "hold", "key", "argv", *OF_CALLER, *AFTER})
 """Options of one submit, which make no sense as a default."""
 
 
@@ -460,6 +529,15 @@ def parse_options(given: Mapping[str, object]) -> Said:
     if "in" in said and "at" in said:
         raise UsageError("'in' and 'at' exclude each other", "give one of them")
     return said
+
+
+def laid_over(under: Mapping[str, Value], over: Mapping[str, Value]) -> Said:
+    """Return options of which ``over`` wins; of variables, one by one."""
+    found = {**under, **over}
+    for name in MAPPINGS:
+        if name in under and name in over:
+            found[name] = {**under[name], **over[name]}  # type: ignore[dict-item]  # as it is parsed
+    return found
 
 
 def check_queue_name(name: object) -> str:
@@ -519,6 +597,9 @@ def decode_options(data: bytes) -> Said:
     at = given.pop("at", None)
     if not AFTER.keys().isdisjoint(given):
         raise UsageError("edges are no options of a policy", "is the client of another version?")
+    if "env_file" in given or not isinstance(given.get("inherit_env", []), list):
+        problem = "the caller's variables are to come with the submit"
+        raise UsageError(problem, "is the client of another version?")
     said = parse_options(given)
     if "key" not in said:
         for name in ("unique", "if_exists"):
@@ -555,10 +636,13 @@ class Layers(msgspec.Struct, frozen=True):
             found[kind][name] = {key: v for key, v in said.items() if key not in OF_QUEUE}
         return cls(found["defaults"].get("", {}), found["queues"], found["functions"])
 
-    def policy(self, function: str, said: Said | None) -> Policy | None:
+    def policy(
+        self, function: str, said: Said | None, keep: Callable[[bytes], bytes] = bytes
+    ) -> Policy | None:
         """Return what holds for a submit; None: all as built in.
 
         The submit outranks the function, the function its queue, the queue ``[defaults]``.
+        ``keep`` takes the encoded variables, and returns what stands for them.
 
         Raises:
             UsageError: a value is none of the option's.
@@ -577,9 +661,8 @@ class Layers(msgspec.Struct, frozen=True):
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for origin, layer in layers:
-            for name, value in layer.items():
-                values[name] = value
-                origins[name] = origin
+            values = laid_over(values, layer)
+            origins.update(dict.fromkeys(layer, origin))
         if not values:
             return None
         if "concurrency" in said and not values.get("concurrency_key"):
@@ -587,6 +670,9 @@ class Layers(msgspec.Struct, frozen=True):
                 "concurrency: without a concurrency_key it limits nothing",
                 "give both: --concurrency-key db --concurrency 2",
             )
+        if "env" in values:
+            refuse_large(values["env"])
+            values["env"] = keep(encoded(values["env"])) if values["env"] else b""
         try:
             return msgspec.convert({**values, "origins": origins}, Policy)
         except msgspec.ValidationError as error:

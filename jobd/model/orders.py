@@ -4,7 +4,7 @@ import msgspec
 
 from jobd.model.job import Count, Outcome, Progress
 from jobd.model.messages import Message
-from jobd.model.options import BUILT_IN
+from jobd.model.options import BUILT_IN, Policy
 
 
 class Limits(msgspec.Struct, frozen=True, array_like=True):
@@ -23,6 +23,23 @@ class Limits(msgspec.Struct, frozen=True, array_like=True):
         return bool(self.mem_bytes or self.cpus or self.nproc or self.nice)
 
 
+class Surroundings(msgspec.Struct, frozen=True, array_like=True):
+    """What an attempt finds around it that is not as its worker has it; "" and empty: nothing."""
+
+    env: bytes = b""
+    """As ``jobd.model.environment`` encodes it; in an order its digest, and the order has the rest."""
+    inherit_env: list[str] = []
+    cwd: str = ""
+    argv: list[str] = []
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Surroundings | None":
+        """Return what a policy says of them; None: nothing."""
+        if not (policy.env or policy.inherit_env or policy.cwd or policy.argv):
+            return None
+        return cls(policy.env, policy.inherit_env, policy.cwd, policy.argv)
+
+
 class Task(msgspec.Struct, array_like=True, gc=False):
     """An attempt to run."""
 
@@ -34,6 +51,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     """The encoded values of its inputs; the scheduler leaves their ids, which the loop replaces."""
     queue: str = BUILT_IN.queue
     limits: Limits | None = None
+    surroundings: Surroundings | None = None
 
 
 class Run(Message, tag=1):
@@ -43,6 +61,8 @@ class Run(Message, tag=1):
     tasks: list[Task]
     number: int = 0
     """Counts the orders to run that this worker was sent."""
+    environments: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    """The variables of these jobs, each set of them once, by its digest."""
 
 
 class Recorded(Message, tag=2):

@@ -10,6 +10,11 @@ judges a reference at submit; never in the daemon.  What an import may do:
   would answer on one channel;
 * take for ever, or end the process: for the caller's caller to see, from outside.
 
+After the colon stand names of what the module holds, and of what that holds.  A package
+holds its submodules too, whether anybody has imported them yet or not: what it does not
+have by itself is imported.  Else ``pkg:sub.work`` would be right or wrong by what the
+process had imported before, and the checker's history is not the worker's.
+
 `check` judges the shape of a call only (how many arguments, which names), and only
 what the function itself says of it: where there is no signature, the call will tell.
 """
@@ -58,6 +63,9 @@ def resolve(reference: str, allow: Sequence[str] = ()) -> Callable[..., object]:
     found: object = _module(module_name)
     for depth, name in enumerate(names := path.split(".")):
         found = _attribute(found, name, ":".join((module_name, ".".join(names[:depth]))))
+    if isinstance(found, types.ModuleType) and not callable(found):
+        problem = f"{reference} is not callable (it is a module)"
+        raise BadFunction(problem, f"name a function of it: '{found.__name__}:FUNCTION'")
     if not callable(found):
         kind = type_name(found)
         article = "an" if kind[0] in "aeiou" else "a"
@@ -198,17 +206,32 @@ def _attribute(owner: object, name: str, place: str) -> object:
     try:
         return cast("object", getattr(owner, name))
     except AttributeError as exc:
+        submodule = _submodule(owner, name)
+        if submodule is not None:
+            return submodule
         raise _no_attribute(owner, name, place.rstrip(":")) from exc
     except BaseException as exc:  # a property may raise anything
         raise BadFunction(f"cannot read {name} of {place.rstrip(':')}: {_summary(exc)}") from exc
+
+
+def _submodule(owner: object, name: str) -> types.ModuleType | None:
+    """Import what a package does not hold by itself; None if it has no such submodule."""
+    if not isinstance(owner, types.ModuleType) or not hasattr(owner, "__path__"):
+        return None
+    full = f"{owner.__name__}.{name}"
+    try:
+        return _module(full)
+    except BadFunction as refused:
+        cause = refused.__cause__
+        if isinstance(cause, ModuleNotFoundError) and cause.name == full:
+            return None
+        raise
 
 
 def _no_attribute(owner: object, name: str, place: str) -> BadFunction:
     """Say that there is no such function, and name the nearest, or a few that there are."""
     kind = "method" if isinstance(owner, type) else "function"
     problem = f"{place} has no {kind} '{name}'"
-    if name in _modules_in(getattr(owner, "__path__", ())):
-        return BadFunction(problem, f"it is a module: write '{place}.{name}:FUNCTION'")
     functions = _functions(owner)
     near = _did_you_mean(name, functions)
     if near:

@@ -88,6 +88,7 @@ from jobd.pool.restrict import restricted
 from jobd.pool.scoreboard import Scoreboard
 from jobd.pool.share import limited
 from jobd.pool.streams import ConsumerGone, Stream
+from jobd.pool.surroundings import Surrounded, set_argv, spread
 from jobd.zmtp import Disconnected
 
 HOLD_S = 0.001
@@ -235,7 +236,7 @@ class Worker:
                         pass  # given back already, before it was read
                     elif boot == self._boot and not self._leaving:
                         self._read = number
-                        self._pending.extend(tasks)
+                        self._pending.extend(spread(order) if order.environments else tasks)
                     elif boot == self._boot:
                         self._jobs.send(encode([GivenBack([(t.id, t.attempt) for t in tasks])]))
             case Recorded(seqs):
@@ -311,13 +312,16 @@ class Worker:
         try:
             try:
                 self._in_job = True
-                run = self._result if task.limits is None else self._restricted
+                is_plain = task.limits is None and task.surroundings is None
+                run = self._result if is_plain else self._surrounded
                 return Verdict.RETURNED, run(task), None, None
             except (Stopped, ConsumerGone):
                 self._in_job = False
                 return Verdict.STOPPED, None, None, None
             except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
                 self._in_job = False
+                if value := payload.exited(error):
+                    return Verdict.RETURNED, value, None, None
                 return self._verdict(error), None, _told(error), raised_by(error)
             finally:
                 self._in_job = False
@@ -328,10 +332,21 @@ class Worker:
             self._in_job = False
             return self._verdict(error), None, _told(error), raised_by(error)
 
+    def _surrounded(self, task: Task) -> bytes:
+        """As ``_result``, within the job's limits, and in the surroundings that it is given."""
+        if task.surroundings is None:
+            return self._restricted(task)
+        around = Surrounded(task.surroundings, task.function)
+        try:
+            around.enter()
+            return self._restricted(task)
+        finally:
+            self._in_job = False
+            around.leave()
+
     def _restricted(self, task: Task) -> bytes:
         """As ``_result``, within the job's limits, which are lifted before its end is told."""
-        assert task.limits is not None
-        if not task.limits.restricts:
+        if task.limits is None or not task.limits.restricts:
             return self._result(task)
         threads = limited(math.ceil(task.limits.cpus), self._settings.thread_variables)
         with threads, restricted(task.limits, self._enter_leaf(task.limits)):
@@ -356,6 +371,7 @@ class Worker:
         return Verdict.TIMED_OUT if is_limit else Verdict.RAISED
 
     def _result(self, task: Task) -> bytes:
+        set_argv(task.function, task.surroundings)
         allow = self._settings.allow
         if allow:
             refuse_pickles(task, allow)

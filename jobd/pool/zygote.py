@@ -206,6 +206,8 @@ def _print_traceback() -> None:
 
 def main() -> None:
     """Run as ``python -P -m jobd.pool.zygote FD SETTINGS-JSON``."""
+    # click would call every program that runs as a job "python -m jobd.pool.…", which it is not.
+    sys.modules["__main__"].__package__ = None
     Zygote(socket.socket(fileno=int(sys.argv[1])), sys.argv[2].encode()).run()
     sys.stderr.flush()
     os._exit(0)  # without the interpreter's own way out: a preload module's thread would block it

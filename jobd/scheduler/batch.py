@@ -87,7 +87,7 @@ class Change(msgspec.Struct, gc=False):
 class Batch:
     """What is stored together, and what waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915  # what there is
         self.submissions: list[Submission] = []
         self.submitted = 0
         """How many jobs they have."""
@@ -131,6 +131,8 @@ class Batch:
         """The references to files among these; told once, whatever becomes of this batch."""
         self.queues: dict[str, Override | None] = {}
         """What has been said of queues, all of it; None: nothing any more."""
+        self.environments: dict[bytes, bytes] = {}
+        """The variables of these jobs, by their digests; some may be stored already."""
         self.urgent = False
         self.patient_until = 0
         """µs; until then an unurgent batch waits for the outcomes of jobs that are about to end."""

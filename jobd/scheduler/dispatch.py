@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from jobd.model.job import Job, Lease
 from jobd.model.options import BUILT_IN
-from jobd.model.orders import GiveBack, Retire, Run, Task
+from jobd.model.orders import GiveBack, Retire, Run, Surroundings, Task
 from jobd.model.states import ASSIGN, Event, transition
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
@@ -361,5 +361,5 @@ def _task(job: Job) -> Task:
         return Task(job.id, job.attempt, job.function, job.args)
     policy = job.policy or BUILT_IN
     inputs = [*(job.inputs or ())]
-    limits = limits_of(policy)
-    return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits)
+    limits, around = limits_of(policy), Surroundings.of(policy)
+    return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits, around)

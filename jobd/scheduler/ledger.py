@@ -258,6 +258,7 @@ class Ledger:
         batch.spill |= failed.spill
         batch.queues = {**failed.queues, **batch.queues}
         batch.edited = {**failed.edited, **batch.edited}
+        batch.environments = {**failed.environments, **batch.environments}
         batch.settled[:0] = failed.settled
         batch.orders[:0] = failed.orders
         batch.replies[:0] = failed.replies

@@ -14,7 +14,7 @@ from jobd.model.errors import ConfigError, NotFound
 from jobd.store import check
 
 APPLICATION_ID = 0x6A6F6264  # "jobd"
-VERSION = 3
+VERSION = 4
 MOUNTS = Path("/proc/self/mounts")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
 """File systems on which SQLite's locks or shared memory cannot be trusted."""
@@ -37,7 +37,10 @@ SAVED = ".backup-saved-"
 """What the name of a copy begins with, behind the database's, that a daemon makes whose database is deleted."""
 
 TABLES = frozenset(
-    {"parcels", "jobs", "sessions", "attempts", "items", "edges", "leases", "queues", "meta"}
+    {
+        *("parcels", "jobs", "environments", "edges", "sessions", "attempts", "items", "leases"),
+        *("queues", "meta"),
+    }
 )
 
 

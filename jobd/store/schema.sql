@@ -1,4 +1,4 @@
--- jobd's store, version 3.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
+-- jobd's store, version 4.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
 -- States from 10 on are ends (jobd/model/states.py).
 
 -- Submitted jobs as they came: ids that follow on each other, packed into one row.
@@ -59,6 +59,12 @@ CREATE INDEX keys ON jobs (key) WHERE key IS NOT NULL AND state < 10;
 
 -- Whose inputs' values must not be deleted yet.
 CREATE INDEX needy ON jobs (id) WHERE inputs IS NOT NULL AND state < 10;
+
+-- The variables of jobs (msgpack), each set of them once; policies have the digest.
+CREATE TABLE environments (
+    digest BLOB PRIMARY KEY,
+    data   BLOB NOT NULL
+) STRICT;
 
 -- Who comes after whom: a source, and a job that may start once that has succeeded (kind 1), ended (2),
 -- or failed (3).  One that is met for good, as its source has succeeded, is closed some time.

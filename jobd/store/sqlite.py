@@ -288,6 +288,7 @@ class Store:
             for parcel in batch.parcels:
                 if parcel.open:
                     execute("INSERT INTO parcels VALUES (?, ?, ?, ?, ?)", _packed(parcel))
+            many("INSERT OR IGNORE INTO environments VALUES (?, ?)", [*batch.environments.items()])
             many("INSERT INTO edges VALUES (?, ?, ?, ?)", batch.edges)
             many(_CLOSE, [(n,) for n in batch.settled])
             many("DELETE FROM parcels WHERE first = ?", [(n,) for n in batch.ended_parcels])
@@ -584,6 +585,11 @@ class Store:
     def values(self, numbers: list[int]) -> dict[int, bytes | None]:
         """Return what these jobs have returned."""
         return dict(self._all(_VALUES_OF, (_to_json(numbers),)))
+
+    def environment(self, digest: bytes) -> bytes | None:
+        """Return variables of jobs, by their digest."""
+        row = self._one("SELECT data FROM environments WHERE digest = ?", (digest,))
+        return bytes(row[0]) if row else None
 
     def dependants(self, number: int, after: int, limit: int) -> list[tuple[int, When]]:
         """Return jobs with ids above ``after`` that come after this one, in order, and when."""
