@@ -691,9 +691,10 @@ def _value(deferred: Deferred[T], timeout: float | None) -> T:
 def _refuse_exit(deferred: Deferred[Any]) -> None:
     """Raise what the function has raised that exited: here that is no success."""
     ended = deferred._ended  # noqa: SLF001  # ours
-    for code, value in payload.EXITED.items():
-        if ended is not None and ended.value == value:
-            raise SystemExit(code) if code is not None else SystemExit
+    found = payload.exit_of(ended.value) if ended is not None else None
+    if found is not None:
+        pickled, trace = found
+        raise payload.unpickle_exception(pickled) or SystemExit(0) from RemoteTraceback(trace)
 
 
 def _is_durable(deferred: Deferred[Any]) -> bool:

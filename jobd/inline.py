@@ -253,10 +253,10 @@ class Inline:
                 refuse_gone(value, number)
             return Ended(0, State.SUCCEEDED, _called(function, args, values, items, around))
         except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
-            if value := payload.exited(error):
-                return Ended(0, State.SUCCEEDED, value)
             pickled = payload.pickle_exception(error)
             info = msgspec.structs.replace(describe(error), pickled=pickled)
+            if payload.is_success(error):
+                return Ended(0, State.SUCCEEDED, payload.encode_exit(info))
             return Ended(0, State.FAILED, error=info)
 
     def _number_of(self, name: int | bytes, first: int) -> int:

@@ -10,6 +10,9 @@ byte   what follows
 ``R``  the same, of a call whose result is wanted as JSON
 ``v``  a call of a function that travels by value: 4 bytes big-endian length, that
        many bytes of pickle (the function), the call in one of the other codecs
+``x``  ``None``, of a job that has ended by a ``SystemExit`` without an error; for an executor,
+       to which that is one: 4 bytes big-endian length, that many bytes of pickle (the
+       exception), the text of its traceback
 ``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5
 ``P``  the same with JSON in place of the ``repr``: what it says of the value (``jobd.plain``)
 ``F``  a reference to a file (``jobd.blobs``) that holds one of these two, and beside it
@@ -39,7 +42,7 @@ import msgspec
 from jobd.inputs import Feeding, Gathering, Input, Place, put, show_input
 from jobd.model import blob
 from jobd.model.errors import JobdError, PayloadUnreadable
-from jobd.model.job import NO_ARGS
+from jobd.model.job import NO_ARGS, ErrorInfo
 from jobd.model.path import NoSuchPart
 
 if TYPE_CHECKING:
@@ -51,9 +54,9 @@ _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
 NONE = b"jnull"
-EXITED = {None: b"jnull ", 0: b"jnull  "}
-"""The value of a job that has ended by SystemExit without an error, by its code: None to everybody but
-an executor, whose future raises it as the standard library's do."""
+EXITED = b"x"
+EXIT_CHARACTERS = 4_000
+"""What is kept of the traceback of an exit: so short a value is pushed to whoever waits for it."""
 _SCALARS = frozenset((str, int, bool, type(None)))
 _NO_KWARGS: dict[str, object] = {}
 
@@ -234,8 +237,10 @@ def shown(data: bytes) -> tuple[str, bool]:
     if data[:1] == blob.CODEC:
         reference = blob.unpack(data)
         return reference.text, reference.is_json
+    if data[:1] == EXITED:
+        return "null", True
     if data[:1] not in _PICKLES:
-        return data[1:].decode().rstrip(" "), True  # what has exited has some
+        return data[1:].decode(), True
     end = 5 + int.from_bytes(data[1:5], "big")
     return data[5:end].decode(), data[:1] == b"P"
 
@@ -252,6 +257,8 @@ def decode(data: bytes, blobs: Blobs | None = None) -> Any:
     """
     if data[:1] in _PICKLES:
         return _loads(memoryview(data), (), {})
+    if data[:1] == EXITED:
+        return None
     if data[:1] != blob.CODEC:
         return _decode_json(memoryview(data)[1:])
     if blobs is None:
@@ -388,12 +395,26 @@ def _without_places(data: bytes) -> tuple[list[Place], list[Any]]:
     return _decode_json(data[5:end]), _decode_json(memoryview(data)[end:])
 
 
-def exited(error: BaseException) -> bytes:
-    """Return the value of a job that has raised this, if a program that exits so has succeeded; else b""."""
-    if not isinstance(error, SystemExit):
-        return b""
-    code = error.code
-    return EXITED[code] if code is None or (type(code) is int and code == 0) else b""
+def is_success(error: BaseException) -> bool:
+    """Whether a program that ends by this exception has succeeded."""
+    if not issubclass(type(error), SystemExit):
+        return False
+    code = vars(SystemExit)["code"].__get__(error)  # which no property of a subclass stands before
+    return code is None or (type(code) is int and code == 0)
+
+
+def encode_exit(told: ErrorInfo) -> bytes:
+    """Return the value of a job that has ended by such an exception."""
+    trace = told.traceback[-EXIT_CHARACTERS:].encode()
+    return EXITED + len(told.pickled).to_bytes(4, "big") + told.pickled + trace
+
+
+def exit_of(value: bytes | None) -> tuple[bytes, str] | None:
+    """Return the pickle and the traceback of the exception by which a job has succeeded; None: by none."""
+    if value is None or value[:1] != EXITED:
+        return None
+    end = 5 + int.from_bytes(value[1:5], "big")
+    return value[5:end], value[end:].decode(errors="replace")
 
 
 def encode_by_value(function: bytes, call: bytes) -> bytes:

@@ -49,10 +49,11 @@ def command(
     is the job's output.
     """
     options, _ = parted(more)
-    cwd = said_of({"cwd": options.pop("cwd", None) or os.curdir})["cwd"]
+    cwd = options.pop("cwd", None)
+    directory = said_of({"cwd": os.curdir if cwd is None else cwd})["cwd"]
     if options.get("inherit_env") is None:
         options["inherit_env"] = True
-    call = Call([], {"argv": list(words), "cwd": cwd})
+    call = Call([], {"argv": list(words), "cwd": directory})
     with session.connect() as client:
         # No check: the function is our own, and a worker that is busy need not be asked.
         number = submit(session, client, COMMAND, call, options, check=False)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 from jobd import context
 from jobd.client import verbs
 from jobd.client.ahead import Ahead
+from jobd.client.caller import shown
 from jobd.client.calls import graph_call, many_calls, one_call, put_call, with_options
 from jobd.client.core import PING_S, Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase
@@ -335,7 +336,7 @@ class AsyncClientWithOptions(AsyncSubmitter):
         return self._client._draft()  # noqa: SLF001  # a part of it
 
     def __repr__(self) -> str:
-        return f"<{self._client!r} with {self._options}>"
+        return f"<{self._client!r} with {shown(self._options)}>"
 
 
 class AsyncClient(AsyncSubmitter):

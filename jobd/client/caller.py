@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from jobd.model.environment import inherited, parse_file
+from jobd.model.environment import inherited, masked, parse_file
 from jobd.model.errors import UsageError
 from jobd.model.options import Said, laid_over
 
@@ -23,6 +23,11 @@ def with_files(said: Said) -> Said:
     for path in said["env_file"]:  # type: ignore[union-attr]  # as it is parsed
         found |= parse_file(_read(str(path)), str(path))
     return laid_over({"env": found}, rest)
+
+
+def shown(said: Said | None) -> Said:
+    """Return options as people may see them."""
+    return {name: masked(v) if isinstance(v, dict) else v for name, v in (said or {}).items()}
 
 
 def _read(path: str) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from jobd.model.allowed import Match, match
 from jobd.model.errors import NotAllowed
-from jobd.model.job import JSON, PLAIN
+from jobd.model.job import COMMAND, JSON, PLAIN
 from jobd.model.messages import Put, Submit
+from jobd.model.options import Said
 
 
 class AllowList:
@@ -34,6 +35,22 @@ class AllowList:
             )
         if any(call[:1] not in PLAIN for call in request.args if call):
             raise _pickled(f"an argument of {request.function}")
+
+    def refuse_surroundings(self, function: str, said: Said) -> None:
+        """Let the options of a submit pass, or raise.
+
+        Raises:
+            NotAllowed: they have variables or a directory, by which a function that is allowed may
+                be led to run another program (``PATH``, ``LD_PRELOAD``).
+        """
+        if not self._patterns or function == COMMAND:  # which can run everything anyhow
+            return
+        for name in ("env", "inherit_env", "cwd"):
+            if name in said:
+                raise NotAllowed(
+                    f"{name}: security.allow is set, and {function} might run another program by it",
+                    'the settings may have it: [functions."module:function"]',
+                )
 
     def refuse_pickle(self, request: Put) -> None:
         """Let a value pass, or raise.

@@ -357,6 +357,7 @@ class Requests:
             self._policies.clear()
             environments.forget()
         said = decode_options(request.options)
+        self._allowed.refuse_surroundings(request.function, said)
         policy = self._layers.policy(request.function, said, environments.keep)
         self._policies[key] = policy
         return policy

@@ -10,9 +10,9 @@ judges a reference at submit; never in the daemon.  What an import may do:
   would answer on one channel;
 * take for ever, or end the process: for the caller's caller to see, from outside.
 
-After the colon stand names of what the module holds, and of what that holds.  A package
-holds its submodules too, whether anybody has imported them yet or not: what it does not
-have by itself is imported.  Else ``pkg:sub.work`` would be right or wrong by what the
+After the colon stand names of what the module holds, and of what that holds.  On the
+way a package holds its submodules too, whether anybody has imported them yet or not: what
+it does not have by itself is imported.  Else ``pkg:sub.work`` would be right or wrong by what the
 process had imported before, and the checker's history is not the worker's.
 
 `check` judges the shape of a call only (how many arguments, which names), and only
@@ -62,10 +62,10 @@ def resolve(reference: str, allow: Sequence[str] = ()) -> Callable[..., object]:
     module_name, path = parse_reference(reference)
     found: object = _module(module_name)
     for depth, name in enumerate(names := path.split(".")):
-        found = _attribute(found, name, ":".join((module_name, ".".join(names[:depth]))))
+        place = ":".join((module_name, ".".join(names[:depth])))
+        found = _attribute(found, name, place, is_last=depth == len(names) - 1)
     if isinstance(found, types.ModuleType) and not callable(found):
-        problem = f"{reference} is not callable (it is a module)"
-        raise BadFunction(problem, f"name a function of it: '{found.__name__}:FUNCTION'")
+        raise _no_function(reference, found.__name__)
     if not callable(found):
         kind = type_name(found)
         article = "an" if kind[0] in "aeiou" else "a"
@@ -201,17 +201,26 @@ def _modules_in(directories: Iterable[str]) -> list[str]:
 # --- the attribute
 
 
-def _attribute(owner: object, name: str, place: str) -> object:
+def _attribute(owner: object, name: str, place: str, *, is_last: bool) -> object:
     """Read one attribute on the way; `place` is the part of the reference before it."""
     try:
         return cast("object", getattr(owner, name))
     except AttributeError as exc:
-        submodule = _submodule(owner, name)
+        if is_last and name in _modules_in(getattr(owner, "__path__", ())):
+            reference = f"{place}{'.' * (not place.endswith(':'))}{name}"
+            raise _no_function(reference, f"{getattr(owner, '__name__', '')}.{name}") from exc
+        submodule = None if is_last else _submodule(owner, name)
         if submodule is not None:
             return submodule
         raise _no_attribute(owner, name, place.rstrip(":")) from exc
     except BaseException as exc:  # a property may raise anything
         raise BadFunction(f"cannot read {name} of {place.rstrip(':')}: {_summary(exc)}") from exc
+
+
+def _no_function(reference: str, module: str) -> BadFunction:
+    """Say that a reference names a module; the same whether it has been imported or not."""
+    problem = f"{reference} is not callable (it is a module)"
+    return BadFunction(problem, f"name a function of it: '{module}:FUNCTION'")
 
 
 def _submodule(owner: object, name: str) -> types.ModuleType | None:

@@ -320,8 +320,8 @@ class Worker:
                 return Verdict.STOPPED, None, None, None
             except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
                 self._in_job = False
-                if value := payload.exited(error):
-                    return Verdict.RETURNED, value, None, None
+                if payload.is_success(error):
+                    return Verdict.RETURNED, payload.encode_exit(_told(error)), None, None
                 return self._verdict(error), None, _told(error), raised_by(error)
             finally:
                 self._in_job = False

@@ -109,7 +109,9 @@ def test_a_future_has_what_the_function_returned(executor: AnyExecutor) -> None:
     assert future.exception() is None
 
 
-@pytest.mark.parametrize("error", [ValueError("bad", 1), KeyError("k"), SystemExit(3)])
+@pytest.mark.parametrize(
+    "error", [ValueError("bad", 1), KeyError("k"), SystemExit(3), SystemExit(0)]
+)
 def test_an_exception_comes_back_as_itself_and_tells_where_it_was_raised(
     executor: AnyExecutor, error: BaseException
 ) -> None:

@@ -106,7 +106,7 @@ def neighbour(client: Client, directory: Path) -> Iterator[None]:
     ("function", "arguments", "kind", "message"),
     [
         ("work:fail", ["wrong"], "ValueError", "wrong"),
-        ("faults:leave", [], "SystemExit", ""),
+        ("faults:leave", [3], "SystemExit", "3"),
         ("faults:leave", ["so long"], "SystemExit", "so long"),
         ("faults:interrupt", [], "KeyboardInterrupt", ""),
         ("faults:close_generator", [], "GeneratorExit", ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.edges import When
+from jobd.model.environment import decoded
 from jobd.model.errors import UsageError
 from jobd.model.options import (
     BUILT_IN,
@@ -50,6 +52,18 @@ from jobd.model.options import (
         ("after", "7, 8", [7, 8]),
         ("after_any", ("7,8", "9"), [7, 8, 9]),
         ("after_fail", [7, b"key"], [7, b"key"]),
+        ("env", ("A=1", "B=x=y", "A="), {"A": "", "B": "x=y"}),
+        ("env", "A=1", {"A": "1"}),
+        ("env", {"A": 1, "B": Path("/b"), "C": "c"}, {"A": "1", "B": "/b", "C": "c"}),
+        ("env_file", (".env", Path("/x")), [".env", "/x"]),
+        ("env_file", ".env", [".env"]),
+        ("inherit_env", True, True),
+        ("inherit_env", ["*", "!A"], ["*", "!A"]),
+        ("cwd", "/usr/../tmp/", "/tmp"),  # noqa: S108  # a name only
+        ("cwd", Path("/srv"), "/srv"),
+        ("cwd", "sub", f"{Path.cwd()}/sub"),
+        ("argv", ("a", "--verbose"), ["a", "--verbose"]),
+        ("argv", [Path("/in"), ""], ["/in", ""]),
     ],
 )
 def test_a_value_means_the_same_however_it_is_given(
@@ -98,6 +112,28 @@ def test_a_value_means_the_same_however_it_is_given(
         ({"after_fail": 1.5}, "after_fail: 1.5 names no jobs"),
         ({"after_fail": True}, "after_fail: 'True' is no id of a job"),
         ({"after_fail": 2**63}, "is no id of a job"),
+        ({"env": "A"}, "env: a variable has a name and a value, with '=' between"),
+        ({"env": ["=x"]}, "env: a variable without a name"),
+        ({"env": {"A=B": "x"}}, "env: a variable without a name"),
+        ({"env": {"A\0": "x"}}, "env: a variable without a name"),
+        ({"env": {1: "x"}}, "env: a variable without a name"),
+        ({"env": {"A": "x\0"}}, "env: the value of 'A' has a NUL, or is not UTF-8"),
+        ({"env": {"A": "\udcff"}}, "env: the value of 'A' has a NUL, or is not UTF-8"),
+        ({"env": {"A": True}}, "env: the value of 'A' is no text"),
+        ({"env": {"A": None}}, "env: the value of 'A' is no text"),
+        ({"env": {"JOBD_SOCKET": "/x"}}, "env: 'JOBD_SOCKET' is jobd's own to set"),
+        ({"env": 5}, "env: these are no variables"),
+        ({"env": {"A": "x" * 131072}}, "env: the variables have 131075 bytes, over the limit"),
+        ({"inherit_env": "yes"}, "inherit_env: 'yes' is neither true nor false"),
+        ({"inherit_env": ["A=B"]}, "inherit_env: 'A=B' is no pattern of names"),
+        ({"inherit_env": ["!"]}, "inherit_env: '!' is no pattern of names"),
+        ({"cwd": ""}, "cwd: '' is no name of a directory"),
+        ({"cwd": "a\0b"}, "is no name of a directory"),
+        ({"cwd": "x" * 5000}, "is no name of a directory"),
+        ({"cwd": 5}, "cwd: 5 is no name of a directory"),
+        ({"argv": 5}, "argv: these are no texts"),
+        ({"argv": ["a", 5]}, "argv: these are no texts"),
+        ({"argv": ["a\0"]}, "argv: these are no texts"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_its_name(
@@ -182,14 +218,60 @@ def test_a_policy_comes_back_from_the_store_with_what_was_said_and_nothing_else(
 def test_every_option_is_a_field_of_the_policy_and_the_other_way_round() -> None:
     """Nothing can be said that is not kept; whom a job comes after is no policy, and kept elsewhere."""
     fields = {field.encode_name for field in msgspec.structs.fields(Policy)} - {"origins"}
-    assert set(OPTIONS) - set(AFTER) == fields
+    assert set(OPTIONS) - set(AFTER) - {"env_file"} == fields  # that becomes a part of env
 
 
-@pytest.mark.parametrize(("name", "of_queue"), [("name", False), ("at", False), ("queue", True)])
+@pytest.mark.parametrize(
+    ("name", "of_queue"),
+    [
+        *(("name", False), ("at", False), ("queue", True), ("argv", False)),
+        *(("env_file", False), ("inherit_env", False)),
+    ],
+)
 def test_what_makes_no_sense_as_a_default_is_refused(name: str, *, of_queue: bool) -> None:
     """A name for every job of a queue tells nothing."""
     with pytest.raises(UsageError):
         check_default(name, "x", of_queue=of_queue)
+
+
+def test_variables_of_a_submit_are_added_to_those_of_its_function_its_queue_and_all() -> None:
+    """One by one: what is nearer wins where both name it, and takes nothing else away."""
+    layers = Layers(
+        {"env": {"A": "all", "B": "all", "C": "all", "D": "all"}, "cwd": "/all"},
+        {"q": {"env": {"B": "queue", "C": "queue", "D": "queue"}}},
+        {"m:f": {"env": {"C": "function", "D": "function"}, "cwd": "/function"}},
+    )
+    kept: list[bytes] = []
+
+    def keep(data: bytes) -> bytes:
+        kept.append(data)
+        return b"#"
+
+    policy = layers.policy("m:f", {"queue": "q", "env": {"D": "submit"}}, keep)
+    assert decoded(kept[0]) == {"A": "all", "B": "queue", "C": "function", "D": "submit"}
+    assert policy is not None
+    assert (policy.env, policy.cwd, policy.origins["env"]) == (b"#", "/function", "submit")
+    other = layers.policy("m:g", None)
+    assert other is not None
+    assert (decoded(other.env), other.cwd) == (
+        {"A": "all", "B": "all", "C": "all", "D": "all"},
+        "/all",
+    )
+
+
+def test_variables_are_bounded_together() -> None:
+    """Each layer may be small enough by itself."""
+    layers = Layers({"env": {"A": "x" * 100_000}})
+    with pytest.raises(UsageError, match="200008 bytes, over the limit of 131072") as caught:
+        layers.policy("m:f", {"env": {"B": "y" * 100_002}})
+    assert "xx" not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", [{"env_file": [".env"]}, {"inherit_env": True}])
+def test_what_only_the_caller_can_look_up_is_no_option_on_the_wire(said: dict[str, Any]) -> None:
+    """The daemon has another environment, and maybe other files."""
+    with pytest.raises(UsageError, match="caller's variables are to come with the submit"):
+        decode_options(encode_options(said))
 
 
 def test_whom_a_job_comes_after_travels_apart_from_its_policy() -> None:

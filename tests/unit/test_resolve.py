@@ -1,5 +1,6 @@
 """References to functions: each way in which one may not be callable has its sentence."""
 
+import importlib
 import math
 import os
 import sys
@@ -329,11 +330,46 @@ def test_a_module_without_functions_says_so(write: Write) -> None:
     assert refused("empty:f").hint == "it has no public functions"
 
 
-def test_a_module_named_as_a_function_is_explained(write: Write) -> None:
-    """A module of a package is not there until it is imported."""
+@pytest.mark.parametrize("history", ["", "shop.billing", "shop.deep.down"])
+def test_what_was_imported_before_changes_no_answer(write: Write, history: str) -> None:
+    """A package holds its submodules: a fresh worker and a checker with a past say the same."""
     write("shop/__init__.py", "")
-    write("shop/billing.py", "")
-    assert refused("shop:billing.f").hint == "it is a module: write 'shop.billing:FUNCTION'"
+    write("shop/billing.py", "def f(x): ...")
+    write("shop/deep/__init__.py", "")
+    write("shop/deep/down.py", "def g(): ...")
+    if history:
+        importlib.import_module(history)
+    assert check("shop:billing.f", 1, ()) is None
+    assert check("shop:deep.down.g", 0, ()) is None
+    assert resolve("shop:billing.f").__module__ == "shop.billing"
+    assert refused("shop:billing") == Refusal(
+        "shop:billing is not callable (it is a module)",
+        "name a function of it: 'shop.billing:FUNCTION'",
+    )
+    assert refused("shop:deep.down").hint == "name a function of it: 'shop.deep.down:FUNCTION'"
+    assert refused("shop:nothing.f").message == "shop has no function 'nothing'"
+    assert refused("shop:billing.f.g").message == "shop:billing.f has no function 'g'"
+
+
+def test_what_a_package_holds_by_itself_goes_before_its_submodules(write: Write) -> None:
+    """As in any program; and nothing is imported for the last name."""
+    write(
+        "shop/__init__.py",
+        "def __getattr__(name):\n  if name == 'late': return print\n  raise AttributeError",
+    )
+    write("shop/late.py", "raise SystemError")
+    write("shop/__main__.py", "raise SystemError")
+    assert resolve("shop:late") is print
+    assert refused("shop:__main__").message == "shop:__main__ is not callable (it is a module)"
+
+
+def test_a_submodule_that_cannot_be_imported_is_told(write: Write) -> None:
+    """With the reason, as if it had been named before the colon."""
+    write("shop/__init__.py", "")
+    write("shop/broken.py", "import panda_bears")
+    assert refused("shop:broken.f").message.startswith(
+        "cannot import shop.broken: it needs 'panda_bears'"
+    )
 
 
 def test_an_attribute_that_raises_is_told(write: Write) -> None:

@@ -55,6 +55,7 @@ OTHER_VALUES: dict[str, Any] = {
     "limits.max_output_bytes": 0,
     "limits.max_clients": 1,
     "security.allow": ("mytasks:*", "reports.*:build"),
+    "environment.inherit": ("PATH", "!A:B", "LC_*"),
 }
 
 
