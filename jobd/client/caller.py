@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 
 from jobd.model.environment import inherited, masked, parse_file
 from jobd.model.errors import UsageError
@@ -58,7 +59,9 @@ def travelling(said: Said, patterns: Sequence[str] | None = None) -> Said:
     return laid_over({"env": inherited(os.environ, chosen), "inherit_env": chosen}, rest)
 
 
+@lru_cache(maxsize=1)
 def _patterns() -> Sequence[str]:
+    """Return what the settings say; read once, as this takes longer than a submit."""
     from jobd.config import load  # noqa: PLC0415  # the command line has loaded them already
 
     return load(config_file=None, flags={}, environ=os.environ).settings.environment.inherit

@@ -9,6 +9,7 @@ its name, or by what it holds.  No error quotes a value.
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -204,6 +205,11 @@ def check_patterns(patterns: Iterable[Any]) -> list[str]:
 
 def lets_through(patterns: Sequence[str]) -> Callable[[str], bool]:
     """Return what tells of a name whether it is inherited: a pattern means it, and none with ``!``."""
+    return _lets_through(tuple(patterns))
+
+
+@lru_cache(maxsize=100)
+def _lets_through(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     from fnmatch import translate  # noqa: PLC0415  # most jobs inherit nothing
 
     def any_of(words: list[str]) -> Callable[[str], object]:

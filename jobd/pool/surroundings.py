@@ -29,10 +29,7 @@ def spread(run: Run) -> list[Task]:
 
 def set_argv(function: str, around: Surroundings | None) -> None:
     """Let ``sys.argv`` be the reference, and what the job was given; whatever the last one has left there."""
-    wanted = [function] if around is None else [function, *around.argv]
-    argv = getattr(sys, "argv", None)
-    if type(argv) is not list or argv != wanted:
-        sys.argv = wanted
+    sys.argv = [function] if around is None else [function, *around.argv]
 
 
 class Surrounded:

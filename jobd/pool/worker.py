@@ -371,7 +371,10 @@ class Worker:
         return Verdict.TIMED_OUT if is_limit else Verdict.RAISED
 
     def _result(self, task: Task) -> bytes:
-        set_argv(task.function, task.surroundings)
+        # Here, not in `set_argv`: it is right for nearly every job, and a call would take longer.
+        argv = getattr(sys, "argv", None)
+        if type(argv) is not list or argv != [task.function] or task.surroundings is not None:
+            set_argv(task.function, task.surroundings)
         allow = self._settings.allow
         if allow:
             refuse_pickles(task, allow)
