@@ -16,7 +16,7 @@ import msgspec
 
 from jobd.model.errors import BY_NAME, BadFunction, JobdError
 from jobd.model.messages import Apply, Submit
-from jobd.model.orders import Check, Checked, Order
+from jobd.model.orders import Check, Checked, Order, Surroundings
 
 MOST_REMEMBERED = 100_000
 
@@ -31,6 +31,7 @@ class Pending(msgspec.Struct):
     function: str
     shapes: list[Shape]
     waiting: list[tuple[bytes, Request]]
+    around: Surroundings | None = None
 
 
 class Checks:
@@ -90,17 +91,27 @@ class Checks:
             request.uid == uid for check in self._pending.values() for _, request in check.waiting
         )
 
-    def ask(self, peer: bytes, request: Request, about: Submit | None = None) -> None:
-        """Have a submit checked, or one of a graph; it is accepted or refused later."""
+    def ask(
+        self,
+        peer: bytes,
+        request: Request,
+        about: Submit | None = None,
+        around: Surroundings | None = None,
+    ) -> None:
+        """Have a submit checked, or one of a graph; it is accepted or refused later.
+
+        ``around`` is what the job is given: a module may need that to be imported.
+        """
         call = about or request
         assert isinstance(call, Submit)
         shapes = [s for s in call.shapes if (call.function, s) not in self._known]
         for pending in self._pending.values():
-            if pending.function == call.function and set(shapes) <= set(pending.shapes):
+            alike = (pending.function, pending.around) == (call.function, around)
+            if alike and set(shapes) <= set(pending.shapes):
                 pending.waiting.append((peer, request))
                 return
         self._number += 1
-        pending = Pending(self._number, call.function, shapes, [(peer, request)])
+        pending = Pending(self._number, call.function, shapes, [(peer, request)], around)
         self._pending[self._number] = pending
         if len(self._pending) == 1:
             self._go_on()
@@ -184,7 +195,7 @@ class Checks:
             self._answered = 0
             self._spawn(self._uid)
         elif self._ready:
-            self._send(self._uid, Check(first.number, first.function, first.shapes))
+            self._send(self._uid, Check(first.number, first.function, first.shapes, first.around))
 
     def _replace(self) -> None:
         """End the checker; the next check has a new one."""

@@ -13,7 +13,7 @@ import msgspec
 from jobd.model.environment import decoded, digest_of, encoded, masked
 from jobd.model.errors import StoreFailed
 from jobd.model.options import Policy
-from jobd.model.orders import Run
+from jobd.model.orders import Run, Surroundings
 from jobd.scheduler.ledger import Ledger
 from jobd.store import Store
 
@@ -85,6 +85,13 @@ class Environments:
             around = task.surroundings
             if around is not None and around.env and around.env not in run.environments:
                 run.environments[around.env] = self.of(around.env)
+
+    def around(self, policy: Policy | None) -> Surroundings | None:
+        """Return what jobs with a policy are given, with the variables themselves."""
+        found = Surroundings.of(policy) if policy is not None else None
+        if found is None or not found.env:
+            return found
+        return msgspec.structs.replace(found, env=self.of(found.env))
 
     def shown(self, policy: Policy | None) -> Policy | None:
         """Return a policy as people may see it, with its variables, but for what looks secret."""

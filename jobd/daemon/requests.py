@@ -211,7 +211,7 @@ class Requests:
         # Not sooner: what came before its queue was removed is known.
         self.queues.refuse_unknown(policy)
         if self._has_to_be_checked(request):
-            self._daemon.checks.ask(peer, request)
+            self._daemon.checks.ask(peer, request, None, self._daemon.environments.around(policy))
         else:
             self._queue(peer, request, policy)
             hit("submit.accepted")
@@ -259,7 +259,8 @@ class Requests:
             function = unchecked[0].function
             shapes = [shape for c in unchecked if c.function == function for shape in c.shapes]
             shapes = [*dict.fromkeys(shapes)]
-            self._daemon.checks.ask(peer, request, Submit(0, b"", function, [], shapes))
+            around = self._daemon.environments.around(self.policy(unchecked[0]))
+            self._daemon.checks.ask(peer, request, Submit(0, b"", function, [], shapes), around)
         else:
             self._daemon.dependencies.take_in(peer, request)
             hit("submit.accepted")

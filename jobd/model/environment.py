@@ -31,6 +31,8 @@ _NEVER = re.compile(
 )
 """What concerns one process or service, and is never inherited, whatever the patterns say."""
 
+_SHARE = re.compile(r"\w+_(NUM|MAX|MAXIMUM)_THREADS|\w+_THREADS_NUM")
+
 _SECRET_NAME = re.compile(
     r"TOKEN|SECRET|PASS|_PW$|^(?!(OLD)?PWD$).*PWD$|KEY|CRED|AUTH(?!OR(_|$))|COOKIE|PRIVATE|DSN"
     r"|SIGNATURE|JWT|BEARER|WEBHOOK|CONN(ECTION)?_?STR|SESSION_ID|_PIN$|_SALT$",
@@ -233,12 +235,13 @@ def inherited(environ: Mapping[str, str], patterns: Sequence[str]) -> Environmen
 def environment_of(base: Mapping[str, str], given: bytes, patterns: Sequence[str]) -> Environment:
     """Return the environment of a job: what was given, over what its worker has.
 
-    What the job inherits (by ``patterns``) is the caller's, also where he has no such variable.
+    What the job inherits (by ``patterns``) is the caller's, also where he has no such variable; but
+    for what bounds the threads of libraries: a worker is given its share of them.
     """
     found = dict(base)
     if patterns:
         passes = lets_through(patterns)
-        found = {name: value for name, value in base.items() if not passes(name)}
+        found = {k: v for k, v in base.items() if not passes(k) or _SHARE.fullmatch(k)}
     return found | (decoded(given) if given else {})
 
 

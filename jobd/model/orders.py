@@ -103,6 +103,8 @@ class Check(Message, tag=7):
     number: int
     function: str
     shapes: list[tuple[int, tuple[str, ...]]]
+    surroundings: Surroundings | None = None
+    """In which the module is imported, with its variables."""
 
 
 class Lent(Message, tag=8):

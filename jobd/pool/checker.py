@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 
 from jobd.model.messages import encode
-from jobd.model.orders import Check, Checked, Ready, Retire, decode_orders
+from jobd.model.orders import Check, Checked, Ready, Retire, Surroundings, decode_orders
 from jobd.pool.link import Link
 from jobd.pool.protocol import Settings
 from jobd.pool.resolve import check
+from jobd.pool.surroundings import Surrounded, set_argv
 from jobd.zmtp import Disconnected
 
 
@@ -38,9 +39,16 @@ def run(uid: str, settings: Settings) -> None:
 
 
 def _answer(order: Check, allow: list[str]) -> Checked:
-    """Do one check."""
-    for nargs, names in order.shapes:
-        refusal = check(order.function, nargs, names, allow)
-        if refusal is not None:
-            return Checked(order.number, refusal.message, refusal.hint, refusal.error)
+    """Do one check, with the job's variables; its directory may not be there yet."""
+    given = order.surroundings or Surroundings()
+    around = Surrounded(Surroundings(given.env, given.inherit_env), order.function)
+    around.enter()
+    set_argv(order.function, given)
+    try:
+        for nargs, names in order.shapes:
+            refusal = check(order.function, nargs, names, allow)
+            if refusal is not None:
+                return Checked(order.number, refusal.message, refusal.hint, refusal.error)
+    finally:
+        around.leave()
     return Checked(order.number, "", "")

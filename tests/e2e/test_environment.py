@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,45 @@ def test_nothing_is_left_to_the_next_job(make_daemon: Make) -> None:
     with pytest.raises(jobd.JobTimedOut):
         given.options(soft_timeout=0.05).submit("time:sleep", 60).result()
     assert client.submit("programs:variables", *names).result() == ["daemon", None, None]
+
+
+def test_a_module_may_need_variables_to_be_imported(make_daemon: Make) -> None:
+    """The check has those of the job, and the worker has them before the import too."""
+    daemon = make_daemon(
+        modules={
+            "needy": "import os, sys\nDB, ARGV = os.environ['DB'], sys.argv\ndef db(): return DB, ARGV"
+        }
+    )
+    daemon.start()
+    refused = daemon.cli("submit", "needy:db")
+    assert (refused.returncode, "cannot import needy: KeyError: 'DB'" in refused.stderr) == (
+        2,
+        True,
+    )
+    given = ("submit", "--wait", "--env", "DB=x", "needy:db")
+    assert json.loads(printed(daemon, *given)) == ["x", ["needy:db"]]
+    client = daemon.client()
+    client.reload()
+    graph = {"jobs": {"a": {"function": "needy:db", "env": {"DB": "y"}}}}
+    assert client.apply(graph)["a"].result() == ("y", ["needy:db"])
+
+
+def test_a_coroutine_and_a_generator_may_exit(shared: DaemonUnderTest) -> None:
+    """What a stream has produced is there; its result is null."""
+
+    def produce() -> Iterator[int]:
+        yield 1
+        sys.exit()
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        sys.exit(0)
+
+    with shared.client() as client:
+        assert client.submit(later).result() is None
+        stream = client.submit(produce)
+        assert list(stream) == [1]
+        assert stream.result() is None
 
 
 # -- again, with the same --

@@ -6,9 +6,10 @@ import pytest
 
 from jobd.daemon import checks
 from jobd.daemon.checks import Checks, Shape
+from jobd.model.environment import encoded
 from jobd.model.errors import JobdError
 from jobd.model.messages import Apply, Submit
-from jobd.model.orders import Check, Checked, Order
+from jobd.model.orders import Check, Checked, Order, Surroundings
 
 ONE: Shape = (1, ())
 TWO: Shape = (2, ())
@@ -86,6 +87,18 @@ def test_no_checker_is_started_before_it_is_needed(desk: Desk) -> None:
     assert desk.sent == [(desk.uid, Check(1, "m:f", [ONE]))]
     desk.answer()
     assert desk.accepted == [b"a"]
+
+
+def test_a_job_with_variables_is_checked_with_them(desk: Desk) -> None:
+    """Its module may need them to be imported; who has others waits for another check."""
+    around = Surroundings(encoded({"FOO": "bar"}))
+    for peer, given in ((b"a", None), (b"b", around), (b"c", around)):
+        desk.checks.ask(peer, Submit(1, peer * 16, "m:f", [b"j"], [ONE]), None, given)
+    desk.ready()
+    desk.answer()
+    assert desk.sent[-1] == (desk.uid, Check(2, "m:f", [ONE], around))
+    desk.answer()
+    assert desk.accepted == [b"a", b"b", b"c"]
 
 
 def test_a_yes_is_remembered_for_its_function_and_shape(desk: Desk) -> None:

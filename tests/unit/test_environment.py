@@ -105,12 +105,14 @@ def test_what_is_not_utf8_is_not_inherited() -> None:
 
 def test_what_a_job_inherits_is_as_its_caller_has_it_also_where_he_has_nothing() -> None:
     """All else is the worker's."""
-    base = {"PATH": "/daemon", "FOO": "daemon", "JOBD_SOCKET": "/s", "TERM": "dumb"}
+    share = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+    base = {"PATH": "/daemon", "FOO": "daemon", "JOBD_SOCKET": "/s", "TERM": "dumb", **share}
     given = encoded({"PATH": "/caller"})
     assert environment_of(base, given, ["*", "!TERM"]) == {
         "PATH": "/caller",
         "JOBD_SOCKET": "/s",
         "TERM": "dumb",
+        **share,
     }
     assert environment_of(base, given, []) == base | {"PATH": "/caller"}
     assert environment_of(base, b"", []) == base
