@@ -209,6 +209,8 @@ class Inline:
         numbers = []
         for call in calls:
             call.uid = request.uid
+            if isinstance(request, Apply):
+                call.environment = request.environment
             numbers += self._submit(call, first)
         ends = [self._ends[number] for number in numbers] if request.watch else []
         return [Submitted(request.rid, first, len(numbers)), *ends]
@@ -217,7 +219,7 @@ class Inline:
         """Run the jobs of a submit, or of a graph that begins with this id; return their ids."""
         numbers = []
         after = [(self._number_of(name, first), when) for name, when in call.after]
-        policy = Layers().policy(call.function, decode_options(call.options))
+        policy = Layers().policy(call.function, decode_options(call.options, call.environment))
         around = Surroundings.of(policy or BUILT_IN) or Surroundings()
         for args, jobs in zip(call.args, call.inputs or [[]] * len(call.args), strict=True):
             ids = [self._number_of(name, first) for name in jobs]

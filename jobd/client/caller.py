@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 
-from jobd.model.environment import inherited, masked, parse_file
+from jobd.model.environment import encoded, inherited, masked, parse_file
 from jobd.model.errors import UsageError
 from jobd.model.options import Said, laid_over
 
@@ -47,16 +47,27 @@ def travelling(said: Said, patterns: Sequence[str] | None = None) -> Said:
         said: the options; others that name a variable win over what is inherited.
         patterns: which variables it inherits, if it does; None: as the settings of this process say.
     """
+    found = with_patterns(said, patterns)
+    if found is said or "inherit_env" not in found:
+        return found
+    chosen: list[str] = found["inherit_env"]  # type: ignore[assignment]  # as it is made
+    return laid_over({"env": inherited(os.environ, chosen)}, found)
+
+
+def with_patterns(said: Said, patterns: Sequence[str] | None = None) -> Said:
+    """As ``travelling``, without the variables, which a graph has once for all of its jobs."""
     wanted = said.get("inherit_env")
     if not isinstance(wanted, bool):
         return said
     rest = {name: value for name, value in said.items() if name != "inherit_env"}
-    if not wanted:
-        return rest
-    chosen = [*(_patterns() if patterns is None else patterns)]
-    if not chosen:
-        return rest
-    return laid_over({"env": inherited(os.environ, chosen), "inherit_env": chosen}, rest)
+    chosen = [*(_patterns() if patterns is None else patterns)] if wanted else []
+    return rest | {"inherit_env": chosen} if chosen else rest
+
+
+def variables_of(said: Said) -> bytes:
+    """Return the variables that jobs inherit which are sent with these options (``with_patterns``)."""
+    chosen: list[str] = said["inherit_env"]  # type: ignore[assignment]  # as it is made
+    return encoded(inherited(os.environ, chosen))
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobd import payload
 from jobd.client.ahead import BULK, FIRST_BULK
-from jobd.client.caller import travelling, with_files
+from jobd.client.caller import travelling, variables_of, with_files, with_patterns
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input, Reference
 from jobd.model.edges import OPTIONS as AFTER
@@ -19,7 +19,7 @@ from jobd.model.options import Said, edges_of, encode_options, laid_over, parse_
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
-    from jobd.client.graphs import Plan
+    from jobd.client.graphs import Node, Plan
     from jobd.client.options import Options
 
 T = TypeVar("T")
@@ -115,7 +115,10 @@ def graph_call(
     try:
         for place, node in enumerate(plan.nodes):
             with _about(node.name):
-                call = _node_call(plan, place, options, draft, json=json)
+                said = with_patterns(_said_of(node, options))
+                call = _node_call(plan, place, said, draft, json=json)
+            if "inherit_env" in said and not request.environment:
+                request.environment = variables_of(said)
             call.check = check and node.check
             request.jobs.append(call)
     except BaseException:
@@ -125,21 +128,23 @@ def graph_call(
     return request
 
 
-def _node_call(
-    plan: Plan, place: int, options: Said | None, draft: Draft | None, *, json: bool
-) -> Submit:
+def _node_call(plan: Plan, place: int, said: Said, draft: Draft | None, *, json: bool) -> Submit:
     node = plan.nodes[place]
     data, inputs = _encode(tuple(node.args), node.kwargs, draft, place, json=json)
     if json and data[:1] == b"p":
         raise UsageError(
             "an argument is nothing that JSON can say", "dates, inf and nan can be passed as texts"
         )
+    shapes: list[Shape] = [(len(node.args), tuple(node.kwargs))]
+    return _submit_of(node.function, [data], shapes, [inputs], said, draft)
+
+
+def _said_of(node: Node, options: Said | None) -> Said:
+    """Return the options of a job of a graph."""
     given: dict[str, Any] = {"name": node.name, **node.options}
     for word in AFTER.keys() & given:
         given[word] = [*(options or {}).get(word, ()), *given[word]]  # type: ignore[misc]  # a list of names
-    said = with_options(options, given)  # type: ignore[arg-type]  # checked there
-    shapes: list[Shape] = [(len(node.args), tuple(node.kwargs))]
-    return _submit_of(node.function, [data], shapes, [inputs], said, draft)
+    return with_options(options, given)  # type: ignore[arg-type]  # checked there
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from jobd.scheduler.ledger import Ledger
 from jobd.store import Store
 
 MOST_BYTES = 8 * 1024 * 1024
-"""What is kept in memory of them."""
+"""What is kept in memory of them, and as much of those that were read."""
 
 
 class Environments:
@@ -48,8 +48,11 @@ class Environments:
         """Keep what a submit says; return its digest."""
         digest = digest_of(data)
         self._said[digest] = data
-        self._said_bytes += len(data)  # also if they are here: the words are remembered as well
         return digest
+
+    def count(self, size: int) -> None:
+        """Take note that the words of one more submit are remembered, with what they say of variables."""
+        self._said_bytes += size
 
     def record(self, policies: Iterable[Policy | None]) -> None:
         """Have the variables stored with the jobs with these policies, that were just taken in."""

@@ -124,7 +124,7 @@ class Requests:
         self._sessions: dict[bytes, bytes] = {}
         self._allowed = AllowList(daemon.settings.security.allow)
         self._layers = Layers.of(daemon.settings.rules)
-        self._policies: dict[tuple[str, bytes, bool], Policy | None] = {}
+        self._policies: dict[tuple[str, bytes, bool, bytes], Policy | None] = {}
         """By function, options, and whether the function travels by value: none of them is wrong."""
         self.queues = QueueDesk(daemon)
         self._max_payload_bytes = daemon.settings.limits.max_payload_bytes
@@ -240,7 +240,7 @@ class Requests:
         if not request.jobs:
             raise UsageError("a graph of no jobs", "give at least one")
         for call in request.jobs:
-            call.uid = request.uid
+            call.uid, call.environment = request.uid, request.environment
             with self._about(call):
                 self._refuse_wrong(call)
                 if len(call.args) != 1:
@@ -344,7 +344,7 @@ class Requests:
         Raises:
             UsageError: that is no name of a function; an option is unknown, or its value cannot be used.
         """
-        key = (request.function, request.options, request.by_value)
+        key = (request.function, request.options, request.by_value, request.environment)
         try:
             return self._policies[key]
         except KeyError:
@@ -357,9 +357,10 @@ class Requests:
         if len(self._policies) >= MOST_POLICIES or environments.is_full:
             self._policies.clear()
             environments.forget()
-        said = decode_options(request.options)
+        said = decode_options(request.options, request.environment)
         self._allowed.refuse_surroundings(request.function, said)
         policy = self._layers.policy(request.function, said, environments.keep)
+        environments.count(len(request.options) + len(request.environment))
         self._policies[key] = policy
         return policy
 

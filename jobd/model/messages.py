@@ -77,6 +77,8 @@ class Submit(Message, tag=2):
     inputs: list[list[Number | bytes]] = []
     by_value: bool = False
     after: list[tuple[Number | bytes, When]] = []
+    environment: bytes = b""
+    """Within an ``Apply``, on arrival: that one's."""
 
 
 class Watch(Message, tag=3):
@@ -298,6 +300,8 @@ class Apply(Message, tag=23):
     jobs: list[Submit]
     watch: bool = False
     dry_run: bool = False
+    environment: bytes = b""
+    """The variables that those of its jobs inherit that do, once for all (``jobd.model.environment``)."""
 
 
 class Graph(Message, tag=24):

@@ -25,7 +25,9 @@ from jobd.model.durations import LONGEST_S, parse_duration, parse_size
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.edges import When
 from jobd.model.environment import (
+    MOST_BYTES,
     check_patterns,
+    decoded,
     encoded,
     is_text,
     parse_environment,
@@ -344,6 +346,8 @@ def _texts(said: Any) -> list[str]:
     found = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in words]
     if not all(isinstance(word, str) and is_text(word) for word in found):
         raise UsageError("these are no texts in UTF-8", 'give a list: ["a", "--verbose"]')
+    if sum(map(len, found)) > MOST_BYTES:
+        raise UsageError(f"the words have more than {MOST_BYTES} characters", "pass a file's name")
     return found
 
 
@@ -583,14 +587,17 @@ def edges_of(said: Said) -> list[tuple[Name, When]]:
     return [(name, when) for word, when in AFTER.items() for name in said.get(word, ())]  # type: ignore[misc, union-attr]  # as `_jobs` makes them
 
 
-def decode_options(data: bytes) -> Said:
+def decode_options(data: bytes, environment: bytes = b"") -> Said:
     """Return what a client says; clients are not trusted to have checked it.
+
+    ``environment`` has the variables that are inherited, if the options have not got them.
 
     Raises:
         UsageError: it is not what ``parse_options`` makes.
     """
     try:
         given = _decode(data) if data else {}
+        variables = decoded(environment) if given.get("inherit_env") else {}
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         problem = f"the options of a submit cannot be read: {error}"
         raise UsageError(problem, "is the client of another version?") from error
@@ -607,7 +614,7 @@ def decode_options(data: bytes) -> Said:
                 raise UsageError(f"{name}: it is about jobs with one key", "give a key, too")
     if at is not None:
         said["at"] = _at(at)
-    return said
+    return laid_over({"env": parse_environment(variables)}, said) if variables else said
 
 
 def _nearest(name: str) -> str:

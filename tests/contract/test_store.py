@@ -642,6 +642,19 @@ class TestWriting:
         writer.commit()
         assert store.next_id() == 10_001
 
+    def test_variables_come_back_by_their_digest_and_are_kept_once(
+        self, store: Store, writer: Writer
+    ) -> None:
+        """Jobs that have the same are submitted again and again."""
+        for more in ({b"1": b"one"}, {b"1": b"one", b"2": b"two"}):
+            writer.batch.environments.update(more)
+            writer.commit()
+        assert [store.environment(digest) for digest in (b"1", b"2", b"3")] == [
+            b"one",
+            b"two",
+            None,
+        ]
+
     def test_a_policy_comes_back_from_a_parcel_and_from_a_row(
         self, store: Store, writer: Writer
     ) -> None:

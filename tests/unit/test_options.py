@@ -134,6 +134,7 @@ def test_a_value_means_the_same_however_it_is_given(
         ({"argv": 5}, "argv: these are no texts"),
         ({"argv": ["a", 5]}, "argv: these are no texts"),
         ({"argv": ["a\0"]}, "argv: these are no texts"),
+        ({"argv": ["x" * 100_000] * 2}, "argv: the words have more than 131072 characters"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_its_name(
