@@ -89,6 +89,7 @@ def test_threads_that_a_preload_module_has_left_are_trouble_with_its_name(
     assert sentence.startswith("the preload module pooled has left 1 thread running")
     assert "(Python's mine_0)" in sentence
     assert f"WARNING {sentence}" in daemon.log
+    assert "DeprecationWarning" not in daemon.log, "Python's own, of any thread and any fork"
     client.options(mem="4G").submit("pooled:ask").exception(20)  # it needs a worker of its own
     assert client.submit("os:getpid").result(20)
     assert client.status().trouble == [sentence]
