@@ -129,7 +129,10 @@ def _sentence(module: str, names: list[str]) -> str:
 def _others() -> list[int]:
     """Return the threads of this process but the one that runs here."""
     own = threading.get_native_id()
-    return [tid for tid in map(int, os.listdir("/proc/self/task")) if tid != own]
+    try:
+        return [tid for tid in map(int, os.listdir("/proc/self/task")) if tid != own]
+    except OSError:  # no /proc: then nothing is told, and the workers are forked all the same
+        return []
 
 
 def _name_if_dangerous(tid: int, memory: _Memory) -> str:
@@ -176,12 +179,16 @@ def _stack(tid: int, memory: _Memory) -> list[int]:
 def _memory() -> _Memory:
     """Read what is where; the kernel tells it in order of the addresses."""
     found = _Memory([], [], [])
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            place, rights, *rest = line.split(maxsplit=5)
-            start, end = (int(word, 16) for word in place.split("-"))
-            is_code = "x" in rights and len(rest) == 4  # it has a name
-            found.starts.append(start)
-            found.ends.append(end)
-            found.code.append(os.path.basename(rest[3].strip()) if is_code else "")
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+    except OSError:
+        return found
+    for line in lines:
+        place, rights, *rest = line.split(maxsplit=5)
+        start, end = (int(word, 16) for word in place.split("-"))
+        is_code = "x" in rights and len(rest) == 4  # it has a name
+        found.starts.append(start)
+        found.ends.append(end)
+        found.code.append(os.path.basename(rest[3].strip()) if is_code else "")
     return found

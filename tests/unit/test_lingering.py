@@ -193,3 +193,10 @@ def test_a_kernel_that_does_not_tell_is_no_error(monkeypatch: pytest.MonkeyPatch
     assert memory.find(1) == (0, "")
     monkeypatch.setattr(lingering, "_stack", lambda *_: [])
     assert lingering._library(1, memory) == ""
+    program = """
+def nothing(*_, **__): raise FileNotFoundError
+os.listdir = lingering.open = nothing
+seen.imported("mine")
+print(said(), lingering._memory().starts)
+"""
+    assert run(program) == "[] []\n"
