@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +325,7 @@ def test_variables_are_stored_once(make_daemon: Make) -> None:
     for _ in range(2):
         printed(daemon, "run", "--wait", "--", "true")
     daemon.terminate()
-    with sqlite3.connect(daemon.state_dir / "jobd.db") as store:
+    with closing(sqlite3.connect(daemon.state_dir / "jobd.db")) as store:
         sizes = [row[0] for row in store.execute("SELECT length(data) FROM environments")]
         policies = [row[0] for row in store.execute("SELECT max(length(policy)) FROM jobs")]
     assert len(sizes) == 2
