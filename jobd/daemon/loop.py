@@ -502,6 +502,7 @@ class Daemon:
             self.stop(0.0)  # nobody is left who would want what runs
         if not self._pool_fds.isdisjoint(ready):
             self.pool.look()
+        self.pool.insist()
         for dead in self.pool.judge(self._received):
             hit("worker.dead")
             self._bury(dead)
@@ -549,6 +550,8 @@ class Daemon:
             elif type(order) is Recorded and self._can_do_without(uid):
                 self._workers.put_off(uid.encode() + b"/j", order)
                 continue
+            elif type(order) is StopJob:
+                self.pool.unheard.ordered(uid, order.id, order.attempt)
             self._order(uid, order)
             if type(order) is Run:
                 self._workers.flush()  # the job starts while we write

@@ -124,6 +124,14 @@ def ignores(pid: int, number: int) -> bool:
     return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
 
 
+def end_processes(leader: int) -> None:
+    """Send SIGTERM to a process group, and to what its leader has started that has left it."""
+    strays = [pid for pid in descendants(leader) if process_group(pid) != leader]
+    signal_group(leader, signal.SIGTERM)
+    for pid in strays:
+        signal_quietly(pid, signal.SIGTERM)
+
+
 def has_children() -> bool:
     """Whether this process has any child, dead or alive; one system call."""
     return bool(_waitid(os.P_ALL, 0, None, _EXITED) == 0)

@@ -4,6 +4,9 @@ The worker writes with one copy to memory for each job; the daemon reads when th
 worker has died (which attempt is to blame?), before it kills it (is it still in
 the attempt that is to be stopped?), for ``status``, and after its own crash
 (which workers of my predecessor live, and what did the dead ones run?).
+
+One entry both may write: which attempt was sent SIGTERM by order.  It tells the worker's handler
+whom a signal is meant for, whoever has sent it, and the other one that it was sent.
 """
 
 from __future__ import annotations
@@ -25,7 +28,12 @@ _RUNS_AT = _NOW_AT + _NOW.size
 _SEQ_AT = _RUNS_AT + _RUNS.size
 _CPU = struct.Struct("<Q")  # µs of processor time that was used before the attempt at hand
 _CPU_AT = _SEQ_AT + _SEQ.size
-SIZE = _CPU_AT + _CPU.size
+_STOP = struct.Struct("<QQ")  # the attempt that was sent SIGTERM by order
+_STOP_AT = _CPU_AT + _CPU.size
+SIZE = _STOP_AT + _STOP.size
+
+NOBODY = (0, 0)
+"""In place of an attempt."""
 
 
 MOST = 2**53
@@ -44,11 +52,10 @@ class Now(NamedTuple):
 class Scoreboard:
     """One worker's page; made by the worker, read by the daemon."""
 
-    def __init__(self, fd: int, *, writable: bool) -> None:
+    def __init__(self, fd: int) -> None:
         """Map the file behind ``fd`` (and close it); raises ValueError if it is too short."""
         try:
-            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-            self._map = mmap.mmap(fd, SIZE, access=access)
+            self._map = mmap.mmap(fd, SIZE)
         finally:
             os.close(fd)
 
@@ -58,7 +65,7 @@ class Scoreboard:
         fresh = f"{path}.new"
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.posix_fallocate(fd, 0, SIZE)  # a full disk is an error here, and SIGBUS later
-        board = cls(fd, writable=True)
+        board = cls(fd)
         pid = os.getpid()
         _HEAD.pack_into(board._map, 0, pid, linux.start_time(pid), linux.kernel_boot_id())
         os.rename(fresh, path)
@@ -67,7 +74,7 @@ class Scoreboard:
     @classmethod
     def open(cls, path: str) -> Self:
         """Open another process's page; raises OSError or ValueError if there is none."""
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable=False)
+        return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     def close(self) -> None:
         """Unmap the page."""
@@ -94,6 +101,16 @@ class Scoreboard:
     def used(self, cpu_us: int) -> None:
         """Write down the processor time that was used so far."""
         _CPU.pack_into(self._map, _CPU_AT, cpu_us)
+
+    def order_stop(self, job: int, attempt: int) -> None:
+        """Write down that this attempt is sent SIGTERM now, because the daemon wants it to end."""
+        _STOP.pack_into(self._map, _STOP_AT, job, attempt)
+
+    @property
+    def to_stop(self) -> tuple[int, int]:
+        """The attempt that was sent SIGTERM by order; ``NOBODY``: none."""
+        job, attempt = _STOP.unpack_from(self._map, _STOP_AT)
+        return job, attempt
 
     @property
     def cpu_us(self) -> int:

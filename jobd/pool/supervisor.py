@@ -35,6 +35,7 @@ from jobd.pool.protocol import (
     decode_word,
 )
 from jobd.pool.scoreboard import Now, Scoreboard, log_name
+from jobd.pool.unheard import Unheard, insist
 
 log = logging.getLogger("jobd")
 
@@ -99,6 +100,7 @@ class Pool:
         self._not_spawned: list[str] = []
         self._asked: dict[str, socket.socket | None] = {}
         """Processes that were asked for, and the channel to the zygote that was."""
+        self.unheard = Unheard()
         self._memory = OutOfMemory()
         self._is_heir = False
         """A zygote has died before us, and what were its children are ours."""
@@ -188,7 +190,8 @@ class Pool:
     def wake_at_s(self) -> float | None:
         """Return when ``look`` should be called next, on the monotonic clock, or None."""
         times = [p.seen_dead_at + _patience_s(p) for p in self.processes.values() if p.seen_dead_at]
-        return min(times, default=None)
+        insist_at = self.unheard.wake_at_s()
+        return min(times if insist_at is None else [*times, insist_at], default=None)
 
     def look(self) -> None:
         """Take in what zygotes say and which pidfds have fired; called when one of ``fds`` is readable."""
@@ -279,6 +282,14 @@ class Pool:
             signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it died by itself, or by the line above
+
+    def insist(self) -> None:
+        """Stop those attempts whose workers should have heard the order to do so by now."""
+        for uid, *attempt in self.unheard.take():
+            process = self.processes.get(uid)
+            board = self._board_of(process) if process else None
+            if process is not None and board is not None and not process.seen_dead_at:
+                insist(process.pid, process.pidfd, board, (attempt[0], attempt[1]))
 
     def board_path(self, uid: str) -> str:
         """Return where a worker's scoreboard is."""

@@ -49,7 +49,7 @@ from jobd.model.errors import (
     ResultNotStored,
     ResultTooLarge,
 )
-from jobd.model.job import ErrorInfo, LogSpan, Notes, Outcome, Raised, Verdict
+from jobd.model.job import ErrorInfo, LogSpan, Notes, Outcome, Raised, Verdict, Wish
 from jobd.model.messages import Message, encode
 from jobd.model.orders import (
     Adopt,
@@ -73,7 +73,7 @@ from jobd.model.orders import (
     decode_orders,
 )
 from jobd.pool import linux
-from jobd.pool.alarm import Alarm
+from jobd.pool.alarm import Alarm, Overdue, Stopped
 from jobd.pool.cgroup import Leaf
 from jobd.pool.confine import refuse_pickles
 from jobd.pool.failure import describe, one_line, safe_repr
@@ -85,7 +85,7 @@ from jobd.pool.protocol import Settings
 from jobd.pool.raised import raised_by
 from jobd.pool.resolve import resolve
 from jobd.pool.restrict import restricted
-from jobd.pool.scoreboard import Scoreboard
+from jobd.pool.scoreboard import NOBODY, Scoreboard
 from jobd.pool.share import limited
 from jobd.pool.streams import ConsumerGone, Stream
 from jobd.pool.surroundings import Surrounded, set_argv, spread
@@ -112,10 +112,6 @@ RECONNECT_S = 1.0
 
 INITIALIZER_FAILED = 71
 """The exit code of a worker that could not make the call that the pool's owner wants made first."""
-
-
-class Stopped(BaseException):  # not an error, and no user's ``except Exception`` may eat it
-    """Raised in a job by SIGTERM, so that its ``finally`` blocks run."""
 
 
 class Worker:
@@ -160,7 +156,7 @@ class Worker:
         os.umask(self._umask)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._inside = Inside(lambda: self._current, settings.client_socket)
-        self._alarm = Alarm(self._inside.wake, lambda: self._in_job)
+        self._alarm = Alarm(lambda: self._in_job)
         self._began_s = 0.0
         self._meter = Meter()
         self._leaf: Leaf | None = None
@@ -269,6 +265,9 @@ class Worker:
                     self._send_held()  # at once: on the other socket it might overtake the last items
                     self._stream.close()
                     self._stream = None
+            if self._stop_ordered and self._pending:  # our control thread had no turn to do it
+                self._jobs.send(encode([GivenBack([(t.id, t.attempt) for t in self._pending])]))
+                self._pending.clear()
             self._told_to_stop = False  # before anybody can see what runs, and stop it
             task = self._current = self._pending.popleft() if self._pending else None
         if self._held:
@@ -293,8 +292,8 @@ class Worker:
             self._alarm.set(limits.soft_timeout_s)
         verdict, value, error, raised = self._call(task)
         duration_us = int((time.perf_counter() - began) * 1e6)
-        if limits is not None:
-            self._alarm.clear()
+        if self._alarm.is_set:
+            self._clear_alarm(verdict)
         log = self._tidy(duration_us)
         self._board.end()
         hit("job.ended")
@@ -322,15 +321,15 @@ class Worker:
                 self._in_job = False
                 if payload.is_success(error):
                     return Verdict.RETURNED, payload.encode_exit(_told(error)), None, None
-                return self._verdict(error), None, _told(error), raised_by(error)
+                return self._failed(error)
             finally:
                 self._in_job = False
         except Stopped:  # the signal came while the job's own exception was being handled
             self._in_job = False
             return Verdict.STOPPED, None, None, None
-        except context.TimeLimitExceeded as error:  # so did the soft limit
+        except (context.TimeLimitExceeded, Overdue) as error:  # so did the soft limit
             self._in_job = False
-            return self._verdict(error), None, _told(error), raised_by(error)
+            return self._failed(error)
 
     def _surrounded(self, task: Task) -> bytes:
         """As ``_result``, within the job's limits, and in the surroundings that it is given."""
@@ -365,10 +364,19 @@ class Worker:
         self._leaf = leaf
         return held
 
-    def _verdict(self, error: BaseException) -> int:
-        """Tell whether it is the soft limit that ended a job; it may raise the same by itself."""
-        is_limit = self._alarm.has_rung and isinstance(error, context.TimeLimitExceeded)
-        return Verdict.TIMED_OUT if is_limit else Verdict.RAISED
+    def _failed(self, error: BaseException) -> tuple[int, None, ErrorInfo, Raised]:
+        """Tell of a job that has raised, or that its soft limit has ended; it may raise the same by itself."""
+        raised = raised_by(error)
+        limit = self._alarm.ended_by_limit(error) if raised.wish == Wish.NOTHING else None
+        if limit is None:
+            return Verdict.RAISED, None, _told(error), raised
+        return Verdict.TIMED_OUT, None, _told(limit), raised
+
+    def _clear_alarm(self, verdict: int) -> None:
+        note = self._alarm.note()
+        if note and verdict != Verdict.TIMED_OUT:
+            self._notes.append(note)
+        self._alarm.clear()
 
     def _result(self, task: Task) -> bytes:
         # Here, not in `set_argv`: it is right for nearly every job, and a call would take longer.
@@ -476,16 +484,29 @@ class Worker:
             self._repeat()
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
-        """SIGTERM comes from our control thread, or from outside; it ends the job that runs."""
-        self._told_to_stop = True
-        if self._in_job:
-            self._in_job = False
-            if os.getpid() == self._pid and not self._stop_ordered:
+        """SIGTERM comes from our control thread, the daemon, or from outside; it ends the job that runs."""
+        is_worker = os.getpid() == self._pid
+        if is_worker and self._is_late():
+            return
+        was_told, self._told_to_stop = self._told_to_stop, True
+        if self._in_job and not was_told:
+            if is_worker and not self._stop_ordered:
                 os.killpg(self._pid, signal.SIGTERM)  # what the job has started was not told
-            raise Stopped
+            self._alarm.stop()
         if self._idle:
             self._idle = False
             raise Stopped
+
+    def _is_late(self) -> bool:
+        """Whether a SIGTERM was meant for an attempt that has ended; take note of one that was ordered."""
+        ordered, task = self._board.to_stop, self._current
+        if ordered == NOBODY:
+            return False
+        if task is None or (task.id, task.attempt) != ordered:
+            self._board.order_stop(*NOBODY)  # the next one is meant for whoever runs then
+            return True
+        self._leaving = self._stop_ordered = True
+        return False
 
     def _send_held(self) -> None:
         with self._lock:
@@ -557,13 +578,9 @@ class Worker:
         self._control.send(encode([Alive(os.getpid(), self._boot)]))
         while True:
             try:
-                inside, alarm = self._inside, self._alarm
-                now_s = time.monotonic()
-                waits = [inside.patience_s(now_s), alarm.patience_s(now_s)]
-                patience_s = min((wait for wait in waits if wait is not None), default=None)
-                if not self._control.wait(inside.fd, patience_s):
+                inside = self._inside
+                if not self._control.wait(inside.fd, inside.patience_s(time.monotonic())):
                     inside.fd = -1  # the job has closed it, with all the others
-                alarm.ring(time.monotonic())
                 for frame in self._control.receive(0):
                     for order in decode_orders(frame):
                         self._obey_at_once(order)
@@ -628,7 +645,9 @@ class Worker:
             )
             self._stop_ordered = True
             self._give_back()
-            self._end_processes()
+            if self._board.to_stop != (number, attempt):  # else the daemon has not waited for us
+                self._board.order_stop(number, attempt)
+                linux.end_processes(os.getpid())
             return
         for task in self._pending:
             if (task.id, task.attempt) == (number, attempt):
@@ -636,14 +655,6 @@ class Worker:
                 self._control.send(encode([GivenBack([(number, attempt)])]))
                 return
         self._stop_early.append((number, attempt))
-
-    def _end_processes(self) -> None:
-        """Send SIGTERM to our process group, and to what the job has started that has left it."""
-        ours = os.getpgrp()
-        strays = [p for p in linux.descendants(os.getpid()) if linux.process_group(p) != ours]
-        os.killpg(ours, signal.SIGTERM)
-        for pid in strays:
-            linux.signal_quietly(pid, signal.SIGTERM)
 
     def _hand_over(self, boot: str) -> None:
         if boot == self._boot:
