@@ -28,9 +28,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-import cloudpickle
-
-from jobd import context, payload
+from jobd import by_value, context, payload
 from jobd.client import Client, Deferred
 from jobd.client.calls import in_bulks, many_calls, one_call, with_options
 from jobd.client.drafts import Draft
@@ -280,7 +278,7 @@ class Executor(AnyExecutor):
         if max_workers is not None or initializer is not None or state_dir is not None:
             if socket is not None:
                 raise ValueError("either the daemon at a socket, or one of its own: not both")
-            first = b"" if initializer is None else cloudpickle.dumps((initializer, initargs))
+            first = b"" if initializer is None else by_value.dumps((initializer, initargs))
             private = PrivateDaemon(
                 max_workers or 0,
                 initializer=first,
@@ -357,7 +355,7 @@ class Executor(AnyExecutor):
         calls = zip(*iterables, strict=False)
         if chunksize == 1:
             return _results(self._engine, self._submit_all(fn, calls), deadline)
-        pickled = cloudpickle.dumps(fn)
+        pickled = by_value.dumps(fn)
         chunks = ((pickled, chunk) for chunk in _chunks(calls, chunksize))
         lists = _results(self._engine, self._submit_all(call_each, chunks), deadline)
         return _flat(lists)

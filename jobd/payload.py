@@ -13,7 +13,8 @@ byte   what follows
 ``x``  ``None``, of a job that has ended by a ``SystemExit`` without an error; for an executor,
        to which that is one: 4 bytes big-endian length, that many bytes of pickle (the
        exception), the text of its traceback
-``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5
+``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5, the
+       versions of the packages that it names (``jobd.versions``), if there are any
 ``P``  the same with JSON in place of the ``repr``: what it says of the value (``jobd.plain``)
 ``F``  a reference to a file (``jobd.blobs``) that holds one of these two, and beside it
        the large blocks of memory of which it consists: they are read by mapping them
@@ -31,7 +32,6 @@ that people can read it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import isfinite
@@ -39,11 +39,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jobd import by_value
 from jobd.inputs import Feeding, Gathering, Input, Place, put, show_input
 from jobd.model import blob
 from jobd.model.errors import JobdError, PayloadUnreadable
 from jobd.model.job import NO_ARGS, ErrorInfo
 from jobd.model.path import NoSuchPart
+from jobd.versions import skew, versions_after, versions_in, with_versions
 
 if TYPE_CHECKING:
     from pickle import PickleBuffer
@@ -168,15 +170,15 @@ def _pickled(value: object, shown: str, spot: Spot | None, *, is_json: bool = Fa
     text = shown.encode("utf-8", "backslashreplace")
     head = (b"P" if is_json else b"p") + len(text).to_bytes(4, "big") + text
     if spot is None:
-        return head + _dumps(value)
+        return head + with_versions(_dumps(value))
     blocks = _Blocks()
     data = _dumps(value, blocks)
     if len(data) + blocks.size > min(FILE_BYTES, spot.row_bytes - len(head)):
-        versions = blocks.versions
+        versions = versions_in(data)
         return spot.write(
             (head, data), blocks.views, text=shown, is_json=is_json, versions=versions
         )
-    return head + (_dumps(value) if blocks.views else data)
+    return head + with_versions(_dumps(value) if blocks.views else data)
 
 
 class _Blocks:
@@ -185,7 +187,6 @@ class _Blocks:
     def __init__(self) -> None:
         self.views: list[memoryview] = []
         self.size = 0
-        self.versions: dict[str, str] = {}
 
     def clear(self) -> None:
         """Begin again."""
@@ -198,10 +199,6 @@ class _Blocks:
             return True
         self.views.append(view)
         self.size += view.nbytes
-        module = type(view.obj).__module__.partition(".")[0]
-        version = getattr(sys.modules.get(module), "__version__", None)
-        if isinstance(version, str):
-            self.versions[module] = version
         return False
 
 
@@ -221,15 +218,12 @@ def _dumps(value: object, blocks: _Blocks | None = None) -> bytes:
         data = b""
     if data and b"__main__" not in data:
         return data
-    import cloudpickle  # noqa: PLC0415  # 20 ms, and it is ten times slower
-
     if blocks is not None:
         blocks.clear()
     try:
-        by_value: bytes = cloudpickle.dumps(value, 5, callback)
+        return by_value.dumps(value, callback)  # ten times slower
     except Exception as error:
         raise Unencodable(f"{type(error).__name__}: {error}") from error
-    return by_value
 
 
 def shown(data: bytes) -> tuple[str, bool]:
@@ -303,28 +297,20 @@ def _loads(data: memoryview, buffers: Sequence[memoryview], versions: dict[str, 
     except (JobdError, NoSuchPart):
         raise  # an input of the call, and what is wrong with it
     except Exception as error:  # whatever a user's class raises that is made again
-        skew = [
-            f"; it was pickled with {module} {version}, and here is {module} {here}"
-            for module, version in versions.items()
-            if (here := _version_here(module)) != version
-        ]
+        others = skew(versions or versions_after(data))
         raise PayloadUnreadable(
-            f"a value cannot be unpickled here: {type(error).__name__}: {error}{''.join(skew)}",
-            "install the same versions of the modules for the client and for the workers",
+            f"a value cannot be unpickled here: {type(error).__name__}: {error}{others}",
+            _what_to_do(error, others),
         ) from error
 
 
-def _version_here(module: str) -> str:
-    """Return the version of a module that is imported, or that can be."""
-    from importlib import metadata  # noqa: PLC0415  # takes long, and only an error needs it
-
-    version = getattr(sys.modules.get(module), "__version__", None)
-    if version is None:
-        try:
-            version = metadata.version(module)
-        except metadata.PackageNotFoundError:
-            return "nowhere to be found"
-    return str(version)
+def _what_to_do(error: Exception, others: str) -> str:
+    """Return what to do about an error in unpickling; ``others`` are the packages that differ."""
+    if others:
+        return "install the same versions of the modules for the client and for the workers"
+    if isinstance(error, ImportError) or "get attribute" in str(error):
+        return "what it is made of has to be importable here too, in the same version"
+    return "does its class survive pickle.loads(pickle.dumps(value))?"
 
 
 def encode_call(

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from jobd.client.deferred import DeferredBase
 from jobd.client.files import Files
+from jobd.client.pythons import HERE, refuse_code
 from jobd.client.waiting import Farewell, Pending, Submission
 from jobd.model.errors import JobdError, UsageError
 from jobd.model.job import PUT, AtBound, Progress
@@ -69,6 +70,8 @@ class Core(Generic[D]):
         self._received = 0
         self._unacknowledged = 0
         self.welcome: Welcome
+        self._is_foreign = False
+        """The workers have another version of Python."""
         self.farewell: Farewell | None = None
         self.onlooker: Onlooker | None = None
         self.on_stuck: OnStuck | None = None
@@ -82,10 +85,12 @@ class Core(Generic[D]):
         Its deferred results are made behind that (``promise``): the daemon need not wait for them.
 
         Raises:
-            UsageError: it makes too large a message.
+            UsageError: it makes too large a message, or has code for another Python than the workers'.
         """
         request.rid = self.next_rid()
         request.uid = request.uid or self.files.next_key()
+        if self._is_foreign:
+            self._refuse_code(request)
         frame = encode([request])
         size, function = 1, PUT
         if isinstance(request, Submit):
@@ -103,6 +108,13 @@ class Core(Generic[D]):
         submission = Submission(request.rid, frame, request.uid, function, size, request.watch)
         self.pending[request.rid] = submission
         return submission
+
+    def _refuse_code(self, request: Submit | Put | Apply) -> None:
+        try:
+            refuse_code(request, self.welcome.python, self.files.blobs)
+        except UsageError:
+            self.files.settle(request.uid, refused=True)
+            raise
 
     def promise(self, client: object, submission: Submission) -> list[D]:
         """Make the deferred results of a submit, once; the list itself is not the caller's."""
@@ -178,6 +190,7 @@ class Core(Generic[D]):
     def connected(self, welcome: Welcome) -> None:
         """Begin to count what comes over a new connection."""
         self.welcome = welcome
+        self._is_foreign = welcome.python not in ("", HERE)
         self.files.connected(welcome.place)
         self._received = 1  # the frame with the welcome
         self._unacknowledged = 0

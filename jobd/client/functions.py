@@ -2,7 +2,7 @@
 
 By value go functions of the script that runs (``__main__``), lambdas, functions inside
 functions, bound methods, partial functions: whatever its own ``module:qualname`` does not
-lead back to.  cloudpickle makes the pickle; the class of an object that is defined in the
+lead back to.  ``jobd.by_value`` makes the pickle; the class of an object that is defined in the
 script travels with it.
 """
 
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from jobd import by_value
 from jobd.model.errors import BadFunction, UsageError
 from jobd.model.reference import MAX_CHARACTERS
 
@@ -68,16 +69,13 @@ def _check(function: Callable[..., Any], shapes: Iterable[Shape]) -> None:
 
 
 def _pickled(function: Callable[..., Any]) -> bytes:
-    import cloudpickle  # noqa: PLC0415  # 20 ms, and only functions by value need it
-
     try:
-        data: bytes = cloudpickle.dumps(function)
+        return by_value.dumps(function)
     except Exception as error:  # whatever a user's __reduce__ raises
         from jobd.client.blame import blamed  # noqa: PLC0415  # only an error needs it
 
-        culprit = blamed({"the function": function}, cloudpickle.dumps)
+        culprit = blamed({"the function": function}, by_value.dumps)
         raise UsageError(
             f"{culprit} cannot travel to the worker: {type(error).__name__}: {error}",
             "open or make it inside the function",
         ) from error
-    return data

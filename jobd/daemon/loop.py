@@ -791,4 +791,6 @@ def as_death(dead: Dead) -> Death:
         name = log_name(dead.uid, now.log_number)
         span = (name, now.log_start, dead.log_end, dead.log_dropped)
     running = (now.job, now.attempt)
-    return Death(dead.cause, running, dead.unknown, now.started_at, dead.tail, span, dead.usage)
+    death = Death(dead.cause, running, dead.unknown, now.started_at, dead.tail, span, dead.usage)
+    death.by_rlimit = dead.by_rlimit
+    return death

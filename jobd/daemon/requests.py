@@ -7,6 +7,7 @@ jobs to cancel) is a generator: the loop lets it do one page in each turn.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -854,6 +855,7 @@ class Requests:
             limits.max_payload_bytes,
             limits.max_message_bytes,
             daemon.payloads.place,
+            "{}.{}".format(*sys.version_info),
         )
         daemon.clients.reply(peer, reply)
 

@@ -70,3 +70,11 @@ def parse_size(text: str) -> int:
     if not 0 <= size <= LARGEST:
         raise UsageError(f"{text!r} is not a size", "write 512M, 2G or a number of bytes")
     return size
+
+
+def written_size(count: int) -> str:
+    """Return so many bytes as people write them, without loss: ``300M``."""
+    unit, size = max(
+        (pair for pair in SIZES.items() if count % pair[1] == 0), key=lambda pair: pair[1]
+    )
+    return f"{count // size}{unit}" if count else "0"

@@ -362,6 +362,8 @@ class Welcome(Message, tag=1):
     max_message_bytes: int
     place: Place | None = None
     """Where large payloads go."""
+    python: str = ""
+    """The version of Python that runs the workers, as ``3.11``."""
 
 
 class Submitted(Message, tag=2):

@@ -196,7 +196,7 @@ class Alarm:
 
     def _goes_through_loop(self, now: _Ringing, *, is_first: bool) -> bool:
         """Have tasks cancelled if an event loop runs and that is the way; return whether it is."""
-        loop = asyncio._get_running_loop()  # what is public raises where there is none
+        loop = asyncio._get_running_loop()  # noqa: SLF001  # what is public raises where there is none
         if loop is None:
             return False
         main = None if now.is_stop else self._main
@@ -206,7 +206,7 @@ class Alarm:
             return True
         if now.asked_to_cancel:
             return current is None  # else it cannot come to that: a step takes all the time
-        if main is None and is_first or main is not None and current is main:
+        if (main is None and is_first) or (main is not None and current is main):
             return False
         now.asked_to_cancel = True
         loop.call_soon_threadsafe(self._cancel, now, loop)  # wakes it, whatever it waits for
@@ -248,11 +248,12 @@ def _before(error: BaseException) -> Iterator[BaseException]:
 def _links(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions that were being handled when an exception was raised, and so on."""
     context = vars(BaseException)["__context__"].__get__  # a subclass may say otherwise
+    link: BaseException | None = context(error)
     for _ in range(MOST_LINKS):
-        error = context(error)
-        if error is None:
+        if link is None:
             return
-        yield error
+        yield link
+        link = context(link)
 
 
 def _catcher(error: BaseException) -> FrameType | None:

@@ -66,6 +66,8 @@ class Dead(msgspec.Struct):
     unknown: bool = False
     log_dropped: int = 0
     usage: Usage | None = None
+    by_rlimit: bool = False
+    """A limit of memory, if it had one, was enforced by rlimit: nobody has counted what it hit."""
 
 
 class Process(msgspec.Struct):
@@ -173,7 +175,8 @@ class Pool:
             return Dead(uid, "the machine went down", NOTHING, unknown=True)
         tail, end, dropped = self._close_log(uid, now)
         cause = "it ended while no daemon watched" + (OUT_OF_MEMORY if self._end_leaf(uid) else "")
-        return Dead(uid, cause, now, tail, end, log_dropped=dropped)
+        by_rlimit = self._limits_by_rlimit()
+        return Dead(uid, cause, now, tail, end, log_dropped=dropped, by_rlimit=by_rlimit)
 
     # -- what the loop polls --
 
@@ -430,7 +433,12 @@ class Pool:
         if board is not None:
             board.close()
         tail, end, dropped = self._close_log(process.uid, now)
-        return Dead(process.uid, cause, now, tail, end, log_dropped=dropped, usage=usage)
+        by_rlimit = self._limits_by_rlimit()
+        return Dead(process.uid, cause, now, tail, end, False, dropped, usage, by_rlimit)
+
+    def _limits_by_rlimit(self) -> bool:
+        """Whether a job's memory is limited without a cgroup, which would tell that it was too much."""
+        return self.settings.cgroup is None or not self.settings.cgroup.enforces("mem")
 
     def _cause(self, process: Process) -> str:
         if process.exited is not None:

@@ -7,6 +7,7 @@ queues the job again, at once or when its time comes.
 
 from __future__ import annotations
 
+from jobd.model.durations import written_size
 from jobd.model.job import Attempt, ErrorInfo, Job, LogSpan, Outcome, Raised, Verdict
 from jobd.model.states import SUCCEED, Event, State, transition
 from jobd.scheduler import again
@@ -108,7 +109,7 @@ class Aftermath:
         elif job.stop is Event.TIME_OUT:
             self._timed_out(job, soft=False)
         else:
-            self._crashed(job, death.cause, death.tail)
+            self._crashed(job, death_of(job, death), death.tail)
 
     def _crashed(self, job: Job, cause: str, tail: str) -> None:
         job.crashes += 1
@@ -199,6 +200,18 @@ def keep_attempt(job: Job, state: State) -> None:
         notes=job.notes,
     )
     job.earlier = [*(job.earlier or ()), attempt]
+
+
+def death_of(job: Job, death: Death) -> str:
+    """Return the cause of a death, with the limit of memory that may have led to it.
+
+    C code that gets no more memory aborts, exits, or uses what it has not got.  The limit of an
+    rlimit does not send SIGKILL, and a cgroup's is told by who counts.
+    """
+    mem = job.policy.mem if job.policy is not None else 0
+    if not (mem and death.by_rlimit) or death.cause.startswith("SIGKILL"):
+        return death.cause
+    return f"{death.cause}, it had a memory limit of {written_size(mem)}"
 
 
 def stack_of(tail: str) -> str:

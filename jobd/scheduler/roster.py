@@ -69,3 +69,5 @@ class Death(msgspec.Struct):
     log: tuple[str, int, int, int] | None = None
     """Log file, first byte, byte after the last, bytes that were not kept."""
     usage: Usage | None = None
+    by_rlimit: bool = False
+    """A limit of memory was enforced by rlimit, which kills nobody, so that nothing names it."""

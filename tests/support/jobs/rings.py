@@ -70,13 +70,13 @@ class Slow(logging.Handler):
         """Write a record."""
         try:
             time.sleep(600)
-        except Exception:
+        except Exception:  # noqa: BLE001  # as those of logging do
             self.handleError(record)
 
 
 def in_a_log_handler() -> None:
     """Sleep in a handler, and then as a job."""
-    logger = logging.Logger("slow")
+    logger = logging.getLogger("slow")
     logger.addHandler(Slow())
     logger.warning("once")
     time.sleep(600)
@@ -96,7 +96,6 @@ def in_a_finalizer() -> None:
     time.sleep(600)
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 def _compare(_one: int, _other: int) -> int:
     time.sleep(600)
     return 0
@@ -104,8 +103,9 @@ def _compare(_one: int, _other: int) -> int:
 
 def in_a_callback() -> None:
     """Sleep in a function that C code calls, and then as a job."""
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(_compare)
     numbers = (ctypes.c_int * 2)(2, 1)
-    ctypes.CDLL(None).qsort(numbers, 2, ctypes.sizeof(ctypes.c_int), _compare)
+    ctypes.CDLL(None).qsort(numbers, 2, ctypes.sizeof(ctypes.c_int), compare)
     time.sleep(600)
 
 
@@ -120,7 +120,7 @@ def again(times: int) -> Callable[[Callable[[], object]], Callable[[], object]]:
                 attempt += 1
                 try:
                     return function()
-                except Exception:
+                except Exception:  # noqa: BLE001  # as such decorators do
                     if attempt == times:
                         return "gave up"
 
@@ -171,7 +171,7 @@ def in_a_loop_of_its_own() -> None:
             while not self.is_closed():
                 try:
                     super().run_forever()
-                except Exception:
+                except Exception:  # noqa: BLE001, S112  # it goes on, whatever that was
                     continue
                 return
 
@@ -283,13 +283,17 @@ def while_tidying_up(seconds: float, mark: str) -> None:
         note(mark, work(seconds))
 
 
+def _fail() -> None:
+    raise KeyError
+
+
 def tidy_up_after_an_error(seconds: float, mark: str) -> None:
     """Take time for it, with another exception at hand."""
     try:
         time.sleep(600)
     finally:
         try:
-            raise KeyError
+            _fail()
         except KeyError:
             note(mark, work(seconds))
 
