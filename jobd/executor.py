@@ -417,6 +417,7 @@ class _Engine:
 
     def submit(self, request: Submit) -> JobFuture[Any]:
         """Submit one job, and return its future."""
+        self._client._core.refuse_foreign(request)  # noqa: SLF001  # before it counts
         future: JobFuture[Any] = JobFuture(self)
         self._notice_end()
         with self._lock:
@@ -426,6 +427,7 @@ class _Engine:
 
     def submit_many(self, request: Submit) -> list[Deferred[Any]]:
         """Submit jobs that need no future."""
+        self._client._core.refuse_foreign(request)  # noqa: SLF001  # before it counts
         futures = [None] * len(request.args)
         self._notice_end()
         with self._lock:

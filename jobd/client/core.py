@@ -89,8 +89,7 @@ class Core(Generic[D]):
         """
         request.rid = self.next_rid()
         request.uid = request.uid or self.files.next_key()
-        if self._is_foreign:
-            self._refuse_code(request)
+        self.refuse_foreign(request)
         frame = encode([request])
         size, function = 1, PUT
         if isinstance(request, Submit):
@@ -109,7 +108,10 @@ class Core(Generic[D]):
         self.pending[request.rid] = submission
         return submission
 
-    def _refuse_code(self, request: Submit | Put | Apply) -> None:
+    def refuse_foreign(self, request: Submit | Put | Apply) -> None:
+        """Raise UsageError if a submit has code that the workers' Python cannot run."""
+        if not self._is_foreign:
+            return
         try:
             refuse_code(request, self.welcome.python, self.files.blobs)
         except UsageError:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobd.cli.durations import show_duration, spell_duration
-from jobd.model.durations import LONGEST_S, parse_duration
+from jobd.model.durations import LONGEST_S, parse_duration, parse_size, written_size
 from jobd.model.errors import UsageError
 
 
@@ -104,3 +104,18 @@ def test_what_is_spelled_out_means_the_same(seconds: float) -> None:
     """To the microsecond, whatever the units."""
     assert parse_duration(spell_duration(seconds)) == pytest.approx(seconds, abs=1e-6)
     assert spell_duration(0) == "0s"
+
+
+@given(st.integers(0, 2**53))
+def test_a_size_that_is_written_means_the_same(count: int) -> None:
+    """Nothing is rounded."""
+    assert parse_size(written_size(count)) == count
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (300 * 1024**2, "300M"), (2**31, "2G"), (1536, "1536"), (1025, "1025")],
+)
+def test_a_size_is_written_with_the_largest_unit_that_fits(count: int, text: str) -> None:
+    """As people do."""
+    assert written_size(count) == text

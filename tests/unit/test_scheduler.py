@@ -12,6 +12,7 @@ import pytest
 from fake_store import FakeStore
 
 from jobd.daemon import service
+from jobd.model.durations import parse_size
 from jobd.model.errors import DiskFull, QueueFull, Stopping
 from jobd.model.job import ErrorInfo, Job, Outcome, Verdict
 from jobd.model.messages import Accepted, Ended, Put, Refused, Reply, Submit, Submitted
@@ -36,6 +37,7 @@ from jobd.scheduler import (
     stops,
     window,
 )
+from jobd.scheduler.aftermath import death_of
 from jobd.scheduler.queues import Queues
 
 PEER = b"peer"
@@ -885,6 +887,27 @@ def test_a_job_crashes_for_good_when_its_budget_is_spent(budget: int) -> None:
     assert "SIGSEGV" in row.error.message
     earlier = [(a.number, a.state) for a in desk.store.attempts(number)]
     assert earlier == [(n + 1, State.CRASHED) for n in range(budget)]
+
+
+@pytest.mark.parametrize(
+    ("cause", "mem", "means", "told"),
+    [
+        ("SIGABRT", "300M", "rlimit", "SIGABRT, it had a memory limit of 300M"),
+        ("exit code 1", "1G", "rlimit", "exit code 1, it had a memory limit of 1G"),
+        ("SIGABRT", "300M", "cgroup", "SIGABRT"),
+        ("SIGABRT", "0", "rlimit", "SIGABRT"),
+        ("SIGKILL, out of memory", "300M", "rlimit", "SIGKILL, out of memory"),
+        ("SIGKILL", "300M", "rlimit", "SIGKILL"),
+    ],
+)
+def test_a_death_under_a_limit_of_memory_that_nobody_counts_says_so(
+    cause: str, mem: str, means: str, told: str
+) -> None:
+    """A cgroup's is told by the kernel, which kills; an rlimit's makes libraries die in their own ways."""
+    desk = Desk(workers=1)
+    (number,) = desk.submit(policy=Policy(mem=parse_size(mem)))
+    job = desk.job(number)
+    assert death_of(job, Death(cause, by_rlimit=means == "rlimit")) == told
 
 
 def test_a_worker_that_died_in_a_job_is_replaced_at_once(desk: Desk) -> None:
