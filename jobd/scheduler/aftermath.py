@@ -209,7 +209,8 @@ def death_of(job: Job, death: Death) -> str:
     rlimit does not send SIGKILL, and a cgroup's is told by who counts.
     """
     mem = job.policy.mem if job.policy is not None else 0
-    if not (mem and death.by_rlimit) or death.cause.startswith("SIGKILL"):
+    is_named = death.cause.startswith("SIGKILL") or death.cause.endswith("out of memory")
+    if not (mem and death.by_rlimit) or is_named:
         return death.cause
     return f"{death.cause}, it had a memory limit of {written_size(mem)}"
 

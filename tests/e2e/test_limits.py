@@ -300,6 +300,21 @@ def test_a_job_that_wants_more_memory_than_it_may_have_fails(client: Client) -> 
     assert client.options(mem="400M").submit("limits:eat", 200).result(20) == 200 * MIB
 
 
+@pytest.mark.parametrize(
+    ("function", "cause"), [("abort", "SIGABRT"), ("leave_at_once", "exit code 1")]
+)
+def test_a_death_under_a_memory_limit_says_that_there_was_one(
+    client: Client, function: str, cause: str
+) -> None:
+    """Libraries die of it in many ways, none of which names it."""
+    limited = client.options(mem="300M").submit(f"limits:{function}")
+    limited.exception(20)
+    assert info_of(client, limited.id).cause == f"{cause}, it had a memory limit of 300M"
+    free = client.submit(f"limits:{function}")
+    free.exception(20)
+    assert info_of(client, free.id).cause == cause
+
+
 # -- workers that are replaced --
 
 

@@ -99,6 +99,16 @@ def eat(megabytes: int) -> int:
     return len(pages)
 
 
+def abort() -> None:
+    """Die as C code does that gets no memory."""
+    os.abort()
+
+
+def leave_at_once() -> None:
+    """End the process as other C code does."""
+    os._exit(1)
+
+
 def chatter_and_die(lines: int) -> None:
     """Write lines, compute for a while, and die of a signal."""
     for number in range(lines):
