@@ -45,7 +45,7 @@ from jobd.model import blob
 from jobd.model.errors import JobdError, PayloadUnreadable
 from jobd.model.job import NO_ARGS, ErrorInfo
 from jobd.model.path import NoSuchPart
-from jobd.versions import skew, versions_after, versions_in, with_versions
+from jobd.versions import skew, versions_after, versions_in, written
 
 if TYPE_CHECKING:
     from pickle import PickleBuffer
@@ -170,15 +170,17 @@ def _pickled(value: object, shown: str, spot: Spot | None, *, is_json: bool = Fa
     text = shown.encode("utf-8", "backslashreplace")
     head = (b"P" if is_json else b"p") + len(text).to_bytes(4, "big") + text
     if spot is None:
-        return head + with_versions(_dumps(value))
+        data = _dumps(value)
+        return b"".join((head, data, written(versions_in(data))))
     blocks = _Blocks()
     data = _dumps(value, blocks)
-    if len(data) + blocks.size > min(FILE_BYTES, spot.row_bytes - len(head)):
-        versions = versions_in(data)
+    versions = versions_in(data)
+    tail = written(versions)
+    if len(data) + blocks.size > min(FILE_BYTES, spot.row_bytes - len(head) - len(tail)):
         return spot.write(
             (head, data), blocks.views, text=shown, is_json=is_json, versions=versions
         )
-    return head + with_versions(_dumps(value) if blocks.views else data)
+    return b"".join((head, _dumps(value) if blocks.views else data, tail))
 
 
 class _Blocks:

@@ -56,13 +56,12 @@ def _text_start(pickle: bytes, end: int) -> int:
     return 0
 
 
-def with_versions(pickle: bytes) -> bytes:
-    """Return a pickle followed by the versions that it needs, if there are any."""
-    found = versions_in(pickle)
-    if not found:
-        return pickle
-    text = msgspec.json.encode(found)
-    return b"".join((pickle, text, len(text).to_bytes(_LENGTH_BYTES, "big"), MARK))
+def written(versions: dict[str, str]) -> bytes:
+    """Return what follows on a pickle that needs these versions: nothing, if there are none."""
+    if not versions:
+        return b""
+    text = msgspec.json.encode(versions)
+    return b"".join((text, len(text).to_bytes(_LENGTH_BYTES, "big"), MARK))
 
 
 def versions_after(data: bytes | memoryview) -> dict[str, str]:

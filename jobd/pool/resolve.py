@@ -34,8 +34,10 @@ from typing import cast
 
 import msgspec
 
+from jobd.context import TimeLimitExceeded
 from jobd.model.errors import BadFunction, NotAllowed, UsageError
 from jobd.model.reference import parse_reference
+from jobd.pool.alarm import Overdue, Stopped
 from jobd.pool.confine import refuse_foreign
 from jobd.pool.failure import describe, one_line, origin, safe_repr, type_name
 
@@ -106,6 +108,8 @@ def _module(name: str) -> types.ModuleType:
         if name not in sys.modules:
             importlib.invalidate_caches()  # a checker lives on while files come and go
         return importlib.import_module(name)
+    except (Stopped, Overdue, TimeLimitExceeded):
+        raise  # this is not the module's failure
     except BaseException as exc:  # an import may raise anything
         raise _import_failure(name, exc) from exc
     finally:

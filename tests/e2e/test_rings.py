@@ -18,8 +18,8 @@ from jobd.model.states import State
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[DaemonUnderTest]:
-    """Return a daemon that the tests of this module share."""
-    with DaemonUnderTest(pool__workers=1, jobs__max_crashes=0) as daemon:
+    """Return a daemon that the tests of this module share; no import counts for their limits."""
+    with DaemonUnderTest(pool__workers=1, jobs__max_crashes=0, pool__preload="rings") as daemon:
         yield daemon.write_jobs().start()
 
 
@@ -104,6 +104,17 @@ def test_a_limit_needs_no_thread(client: Client) -> None:
     """None that a job could see."""
     bare = client.submit("rings:count_threads").result(20)
     assert client.options(soft_timeout=60).submit("rings:count_threads").result(20) == bare
+
+
+def test_a_limit_that_is_over_in_an_import_is_no_failed_import(shared: DaemonUnderTest) -> None:
+    """It is the limit that has ended the job; and the next import is a new one."""
+    shared.write_module("dawdle", "import time\ntime.sleep(0.5)\ndef f(): return 7\n")
+    client = shared.client()
+    info = ended(client, client.options(soft_timeout=0.1).submit("dawdle:f").id)
+    assert (info.state, info.cause) == (State.TIMED_OUT, "soft, after 0.1 s")
+    assert info.error is not None
+    assert info.error.type == "jobd.TimeLimitExceeded"
+    assert client.submit("dawdle:f").result(20) == 7
 
 
 # -- code that swallows --
