@@ -46,8 +46,8 @@ def halt(pid: int, pidfd: int) -> bool:
         signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
     except ProcessLookupError:
         return False
-    # In the kernel (D) it will stop before it comes back. The limit is for systems whose /proc
-    # does not tell.
+    # In the kernel (D) it will stop before it comes back, and so will one that waits for a processor:
+    # the limit is for that, and for systems whose /proc does not tell.
     until = time.monotonic() + HALTS_WITHIN_S
     while _state(pid) not in (b"T", b"D", b"Z", b"X", b"") and time.monotonic() < until:
         os.sched_yield()
