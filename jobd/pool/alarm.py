@@ -93,6 +93,10 @@ class Alarm:
 
     # -- for the worker --
 
+    def install(self) -> None:
+        """Have the signal handled; a worker does so before its first job, which may look at handlers."""
+        signal.signal(SIGNAL, self._on_signal)
+
     def set(self, limit_s: float) -> None:
         """Watch the job that starts now."""
         if limit_s:
@@ -160,7 +164,7 @@ class Alarm:
 
     def _begin(self, now: _Ringing, after_s: float) -> None:
         self._now = now
-        signal.signal(SIGNAL, self._on_signal)
+        self.install()  # a job may have changed it
         self._timer = self._timer or make_timer()
         self._timer.start(after_s)
 

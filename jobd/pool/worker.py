@@ -169,6 +169,7 @@ class Worker:
     def run(self) -> None:
         """Take orders and run jobs until retired."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._alarm.install()
         context.host = self._inside
         os.environ["JOBD_SOCKET"] = self._settings.client_socket  # where a job's own client goes
         threading.Thread(target=self._watch, name="jobd-control", daemon=True).start()

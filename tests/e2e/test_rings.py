@@ -143,6 +143,13 @@ def test_what_was_swallowed_is_raised_again(client: Client, function: str) -> No
     assert info.error.message == "it took longer than 0.1 s"
 
 
+def test_an_event_loop_that_is_written_in_c_is_ended_too(client: Client) -> None:
+    """It logs what the handler raises, and goes on; its tasks are cancelled then."""
+    pytest.importorskip("uvloop")
+    info = ended(client, client.options(soft_timeout=0.1).submit("rings:in_a_loop_of_c").id)
+    assert (info.state, info.cause) == (State.TIMED_OUT, "soft, after 0.1 s")
+
+
 def test_a_stop_that_was_swallowed_comes_again(client: Client, mark: Path) -> None:
     """Within the grace."""
     job = client.options(kill_grace=600).submit("rings:stopped_in_a_finalizer", str(mark))

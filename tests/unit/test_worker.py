@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from jobd.model.job import Outcome, Verdict
 from jobd.model.orders import GivenBack, Outcomes, Retire, Run, StopJob, Task, decode_reports
 from jobd.pool import worker as module
+from jobd.pool.alarm import Stopped
 from jobd.pool.worker import Worker
 
 CALL = b"j[[],{}]"
@@ -72,3 +74,72 @@ def test_what_is_held_leaves_although_the_last_job_was_stopped_before_it_began(
     assert isinstance(sent, Outcomes)
     assert [outcome.id for outcome in sent.outcomes] == [1]
     assert worker._unrecorded  # it stays until that is recorded
+
+
+# -- a stop that the control thread has no turn for ---------------------------
+
+
+class Board:
+    """The page on which the daemon has written whom its SIGTERM is for."""
+
+    def __init__(self, to_stop: tuple[int, int]) -> None:
+        self.to_stop = to_stop
+
+    def order_stop(self, job: int, attempt: int) -> None:
+        """Write down whom it is for."""
+        self.to_stop = job, attempt
+
+    def sent(self, _seq: int) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def stopped(worker: Any) -> Any:
+    """Give a worker with job 1 at hand, 2 and 3 behind it, that was sent SIGTERM for job 1."""
+    worker._pid, worker._idle, worker._in_job = os.getpid(), False, True
+    worker._board = Board((1, 1))
+    worker._alarm = SimpleNamespace(stop=_stop)
+    worker._obey(Run("boot", [Task(n, 1, "m:f", CALL) for n in (1, 2, 3)], 1))
+    worker._next(None)
+    return worker
+
+
+def _stop() -> NoReturn:
+    raise Stopped
+
+
+def test_a_sigterm_of_the_daemon_is_an_order_to_stop(stopped: Any) -> None:
+    """Nothing else runs here, although the order itself is still unread."""
+    with pytest.raises(Stopped):
+        stopped._on_sigterm(15, None)
+    outcome = Outcome(1, 1, Verdict.STOPPED, None, None, 0, 5, None)
+    assert stopped._next(outcome) is None
+    assert stopped._leaving
+    given_back, sent = reports(stopped)
+    assert given_back == GivenBack([(2, 1), (3, 1)])
+    assert [each.id for each in sent.outcomes] == [1]
+
+
+def test_the_order_that_is_read_later_signals_nobody_again(
+    stopped: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon has done that."""
+    told: list[int] = []
+    monkeypatch.setattr(module.linux, "end_processes", told.append)
+    with pytest.raises(Stopped):
+        stopped._on_sigterm(15, None)
+    stopped._obey_at_once(StopJob(1, 1))
+    assert told == []
+    stopped._board.to_stop = (0, 0)
+    stopped._obey_at_once(StopJob(1, 1))
+    assert (told, stopped._board.to_stop) == ([os.getpid()], (1, 1))
+
+
+def test_a_sigterm_for_an_attempt_that_has_ended_hits_nobody(stopped: Any) -> None:
+    """Only the first one; what comes then is for whoever runs."""
+    stopped._board.to_stop = (1, 0)
+    stopped._on_sigterm(15, None)
+    assert not any((stopped._told_to_stop, stopped._stop_ordered, stopped._leaving))
+    stopped._stop_ordered = True  # so that this process group is not told
+    with pytest.raises(Stopped):
+        stopped._on_sigterm(15, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import importlib
 import logging
 import re
 import signal
@@ -177,6 +178,11 @@ def in_a_loop_of_its_own() -> None:
 
     with asyncio.Runner(loop_factory=Forgiving) as runner:
         runner.run(asyncio.sleep(600))
+
+
+def in_a_loop_of_c() -> None:
+    """Run one of those loops."""
+    importlib.import_module("uvloop").run(asyncio.sleep(600))
 
 
 # -- what came of it ----------------------------------------------------------
