@@ -23,6 +23,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     workers: Annotated[int, Meta(ge=0, le=4096)] = 0
     preload: tuple[str, ...] = ()
+    preload_timeout_s: Annotated[float, Meta(gt=0, le=_DAY_S)] = 600.0
     threads_per_worker: Annotated[int, Meta(ge=0, le=4096)] | Literal["auto"] = "auto"
     kill_grace_s: Seconds = 5.0
     orphan_s: Seconds = 60.0

@@ -260,9 +260,9 @@ class Daemon:
             return  # there will be no new ones, and READY must not follow STOPPING
         log.info("reloading: every worker is replaced when its job is done")
         self._notify.reloading()
-        self.pool.start()
-        self.scheduler.retire_all()
-        self.checks.reload()
+        if self.pool.start():  # else there would be no better ones
+            self.scheduler.retire_all()
+            self.checks.reload()
         self._notify.send(READY=1, STATUS="running")
 
     def trouble(self) -> list[str]:

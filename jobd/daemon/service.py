@@ -210,6 +210,7 @@ def _pool_settings(
         path=list(settings.path),
         preload=list(settings.pool.preload),
         orphan_s=settings.pool.orphan_s,
+        preload_timeout_s=settings.pool.preload_timeout_s,
         max_payload_bytes=settings.limits.max_payload_bytes,
         place=place,
         max_output_bytes=settings.limits.max_output_bytes,

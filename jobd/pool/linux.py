@@ -62,6 +62,11 @@ def go_on(pidfd: int) -> None:
         pass  # somebody has killed it
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal (SIGSTOP, say) has stopped a process."""
+    return _state(pid) == b"T"
+
+
 def _state(pid: int) -> bytes:
     """Return the state of a process's main thread, as in /proc; b"" if there is none."""
     try:

@@ -19,6 +19,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     path: list[str]
     preload: list[str]
     orphan_s: float
+    preload_timeout_s: float = 600.0
     max_payload_bytes: int
     place: Place
     max_output_bytes: int
@@ -83,6 +84,16 @@ class Warned(msgspec.Struct, tag="warned"):
     sentences: list[str]
 
 
-Word = Spawned | NotSpawned | Exited | Failed | Warned
+class Preloading(msgspec.Struct, tag="preloading"):
+    """This preload module is being imported."""
+
+    module: str
+
+
+class Up(msgspec.Struct, tag="up"):
+    """All is imported; whatever is asked for is answered from now on."""
+
+
+Word = Spawned | NotSpawned | Exited | Failed | Preloading | Up | Warned
 
 decode_word = msgspec.msgpack.Decoder(Word).decode

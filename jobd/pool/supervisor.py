@@ -13,8 +13,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -28,14 +26,17 @@ from jobd.pool.protocol import (
     Exited,
     Failed,
     NotSpawned,
+    Preloading,
     Settings,
     Spawn,
     Spawned,
+    Up,
     Warned,
     decode_word,
 )
 from jobd.pool.scoreboard import Now, Scoreboard, log_name
 from jobd.pool.unheard import Unheard, insist
+from jobd.pool.zygotes import ZygoteProcess
 
 log = logging.getLogger("jobd")
 
@@ -50,6 +51,8 @@ TAIL_LINES = 50
 """Enough for the faulthandler's stack, which begins with the place of the crash."""
 
 OUT_OF_MEMORY = ", out of memory"
+
+NO_FILES = "no file descriptors are left to watch a worker with: raise LimitNOFILE, or 'ulimit -n'"
 
 NOTHING = Now(0, 0, 0, 0, 0)
 
@@ -81,8 +84,8 @@ class Process(msgspec.Struct):
     exited: Exited | None = None
     killed: bool = False
     """We have killed it."""
-    ours: bool = True
-    """Our zygote's child, so that the zygote will tell how it ended."""
+    zygote: ZygoteProcess | None = None
+    """Its parent, which will tell how it ended; None: nobody will."""
 
 
 class Pool:
@@ -91,17 +94,15 @@ class Pool:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.processes: dict[str, Process] = {}
-        self.trouble = ""
+        self._trouble = ""
+        self._zygote: ZygoteProcess | None = None
+        self._old: list[ZygoteProcess] = []
+        """Those that fork no more."""
         self.warnings: list[str] = []
         """What the preload modules of the present zygote have done; a new one may do better."""
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._channel: socket.socket | None = None
-        self._old: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
         self._checkers: set[str] = set()
         self._lost_checkers: list[str] = []
         self._not_spawned: list[str] = []
-        self._asked: dict[str, socket.socket | None] = {}
-        """Processes that were asked for, and the channel to the zygote that was."""
         self.unheard = Unheard()
         self._memory = OutOfMemory()
         self._is_heir = False
@@ -111,38 +112,43 @@ class Pool:
 
     # -- starting --
 
-    def start(self) -> None:
-        """Start a zygote; one that is there already forks no more and ends with its workers."""
+    def start(self) -> bool:
+        """Start a zygote; one that is there already forks no more and ends with its workers.
+
+        Returns whether that could be done; if not, all is as before, and ``trouble`` says why.
+        """
         linux.become_subreaper()
-        if self._zygote is not None and self._channel is not None:
-            self._channel.shutdown(socket.SHUT_WR)  # its end is heard of on the other direction
-            self._old.append((self._zygote, self._channel))
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            fd = theirs.fileno()
-            command = [sys.executable, "-P", "-m", "jobd.pool.zygote", str(fd)]
-            self._zygote = subprocess.Popen(
-                [*command, msgspec.json.encode(self.settings).decode()],
-                pass_fds=(fd,),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        ours.setblocking(False)
-        self._channel = ours
+        try:
+            fresh = ZygoteProcess(self.settings, time.monotonic())
+        except OSError as error:
+            self._trouble = f"the zygote cannot be started: {error.strerror}"
+            log.warning("%s", self._trouble)
+            return False
+        if self._zygote is not None:
+            self._zygote.retire()
+            self._old.append(self._zygote)
+        self._zygote = fresh
         self.warnings = []
+        return True
 
     def spawn(self, uid: str, *, checker: bool = False) -> None:
         """Have a worker forked; it reports through its socket."""
-        if self._channel is None:
-            self.start()
         if checker:
             self._checkers.add(uid)
-        self._asked[uid] = self._channel
+        if self._zygote is None and not self.start():
+            self._refused(uid, self._trouble)
+            return
+        assert self._zygote is not None
         try:
-            assert self._channel is not None
-            self._channel.send(msgspec.msgpack.encode(Spawn(uid, checker)))
+            self._zygote.ask(Spawn(uid, checker), time.monotonic())
         except OSError as error:
             self._refused(uid, f"the zygote does not answer: {error.strerror}")
+
+    @property
+    def trouble(self) -> str:
+        """A sentence about what does not work at the moment, or ""."""
+        slow = self._zygote.trouble(time.monotonic()) if self._zygote else ""
+        return slow or self._trouble
 
     def adopt(self, uid: str) -> Process | None:
         """Take over a worker of a dead daemon, if it lives."""
@@ -159,7 +165,7 @@ class Pool:
             os.close(pidfd)
             board.close()
             return None
-        process = Process(uid, board.pid, pidfd, board, ours=False)
+        process = Process(uid, board.pid, pidfd, board)
         self.processes[uid] = process
         return process
 
@@ -173,7 +179,7 @@ class Pool:
         board.close()
         if not same_boot:
             return Dead(uid, "the machine went down", NOTHING, unknown=True)
-        tail, end, dropped = self._close_log(uid, now)
+        tail, end, dropped = _close_log(self.settings, uid, now)
         cause = "it ended while no daemon watched" + (OUT_OF_MEMORY if self._end_leaf(uid) else "")
         by_rlimit = self._limits_by_rlimit()
         return Dead(uid, cause, now, tail, end, log_dropped=dropped, by_rlimit=by_rlimit)
@@ -182,10 +188,8 @@ class Pool:
 
     def fds(self) -> Iterator[int]:
         """Yield the file descriptors to be polled for reading."""
-        if self._channel is not None:
-            yield self._channel.fileno()
-        for _, channel in self._old:
-            yield channel.fileno()
+        for zygote in self._zygotes():
+            yield zygote.channel.fileno()
         for process in self.processes.values():
             if not process.seen_dead_at:
                 yield process.pidfd
@@ -214,13 +218,16 @@ class Pool:
         now = time.monotonic() if dead else 0.0
         for process in dead:
             late = now - process.seen_dead_at > _patience_s(process)
+            if late and process.zygote is not None and process.exited is None:
+                owes = f"the zygote (pid {process.zygote.pid}) did not tell of a worker's end"
+                self._replace(process.zygote, owes)  # then we are told
             board = self._board_of(process)
             told = _is_told(process)
             all_in = board is None or received.get(process.uid, 0) >= board.seq
             if late or (told and all_in):
                 judged.append(self._judge(process, board))
         judged += [
-            Dead(uid, f"it could not be started: {self.trouble}", NOTHING)
+            Dead(uid, f"it could not be started: {self._trouble}", NOTHING)
             for uid in self._not_spawned
         ]
         self._not_spawned.clear()
@@ -254,12 +261,16 @@ class Pool:
             self._leaves = cgroup.sweep(self.settings.cgroup, self.processes)
 
     def sweep(self) -> None:
-        """End what workers have left behind whose zygote is dead: it has come down to us."""
+        """Replace zygotes that are overdue; end what workers have left behind whose zygote is dead.
+
+        That has come down to us.
+        """
+        self._look_after_zygotes()
         self._leaves = [leaf for leaf in self._leaves if not leaf.remove()]
         if not self._is_heir:
             return
         ours = {process.pid for process in self.processes.values()}
-        ours |= {zygote.pid for zygote, _ in self._old} | {self.zygote_pid()}
+        ours |= {zygote.pid for zygote in self._zygotes()}
         for pid in linux.children(os.getpid()):
             if pid not in ours:
                 linux.signal_quietly(pid, signal.SIGKILL)
@@ -271,7 +282,10 @@ class Pool:
         It is stopped before we look: between a look and a kill it might begin the next one.
         """
         process = self.processes.get(uid)
-        if process is None or process.seen_dead_at:
+        if process is None:
+            self._forget_asked(uid)
+            return
+        if process.seen_dead_at:
             return
         if job:
             is_ours = linux.halt(process.pid, process.pidfd)
@@ -313,17 +327,10 @@ class Pool:
         """End the zygotes and the checker; every worker has ended before."""
         for process in self.processes.values():
             linux.signal_group(process.pid, signal.SIGKILL)
-        zygotes = list(self._old)
-        if self._zygote is not None and self._channel is not None:
-            zygotes.append((self._zygote, self._channel))
         deadline = time.monotonic() + timeout_s
-        for zygote, channel in zygotes:
-            channel.close()
-            try:
-                zygote.wait(max(0.01, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                zygote.kill()
-                zygote.wait()
+        for zygote in self._zygotes():
+            if not zygote.end(deadline - time.monotonic()):
+                log.warning("the zygote (pid %d) did not end: it was killed", zygote.pid)
                 self._is_heir = True
         if self._is_heir:
             linux.kill_children()
@@ -334,47 +341,58 @@ class Pool:
         self._memory.close()
         self.processes.clear()
         self.sweep_leaves()
-        self._zygote = self._channel = None
+        self._zygote = None
         self._old.clear()
 
-    # -- inside --
+    # -- zygotes --
+
+    def _zygotes(self) -> list[ZygoteProcess]:
+        return self._old if self._zygote is None else [*self._old, self._zygote]
 
     def _hear_zygotes(self) -> None:
-        if self._channel is not None and not self._hear(self._channel):
-            self._zygote_ended()
-        for pair in list(self._old):
-            if not self._hear(pair[1]):
-                pair[1].close()
-                pair[0].kill()  # it has closed its channel: whatever still keeps it is not ours
-                pair[0].wait()
-                self._old.remove(pair)
-                self._refuse_asked(pair[1], "the zygote ended")
+        for zygote in list(self._zygotes()):
+            if not self._hear(zygote):  # whatever still keeps its channel open is not ours
+                ended = how_it_ended(_as_status(zygote.kill()))
+                self._bury_zygote(zygote, f"the zygote ended ({ended})")
 
-    def _zygote_ended(self) -> None:
-        """The zygote died: its workers are ours now, and the next ``spawn`` starts another."""
-        assert self._zygote is not None
-        assert self._channel is not None
-        self._zygote.kill()  # as above; the daemon waits for nobody
-        status = self._zygote.wait()
-        self._channel.close()
-        if not self.trouble:
-            self.trouble = f"the zygote ended ({how_it_ended(_as_status(status))})"
+    def _look_after_zygotes(self) -> None:
+        """Replace those that do not do what they were asked for in time."""
+        now = time.monotonic()
+        parents = {id(process.zygote) for process in self.processes.values()}
+        for zygote in list(self._zygotes()):
+            why = zygote.overdue(now, has_workers=id(zygote) in parents)
+            if why:
+                self._replace(zygote, why)
+
+    def _replace(self, zygote: ZygoteProcess, why: str) -> None:
+        """End a zygote that is not waited for any longer; the next ``spawn`` starts another."""
+        log.warning("%s: it is replaced, and its workers go on", why)
+        zygote.kill()
         self._is_heir = True
+        self._hear(zygote)  # its last words
+        self._bury_zygote(zygote, f"{why}: it was replaced")
+
+    def _bury_zygote(self, zygote: ZygoteProcess, why: str) -> None:
+        """A zygote is dead: its workers are ours now, and what it has not forked nobody will."""
+        zygote.channel.close()
+        if zygote is self._zygote:
+            self._zygote = None
+            self._trouble = self._trouble or why
+        else:
+            self._old.remove(zygote)
+        self._is_heir |= not zygote.is_retired
         for process in self.processes.values():
-            process.ours = False
-        self._refuse_asked(self._channel, self.trouble)
-        self._zygote = self._channel = None
+            if process.zygote is zygote:
+                process.zygote = None
+                self._is_heir = True
+        for uid in zygote.asked:
+            self._refused(uid, self._trouble or why)
 
-    def _refuse_asked(self, channel: socket.socket, why: str) -> None:
-        """What a zygote was asked for and has not forked before its end, nobody will."""
-        for uid in [uid for uid, asked in self._asked.items() if asked is channel]:
-            self._refused(uid, why)
-
-    def _hear(self, channel: socket.socket) -> bool:
+    def _hear(self, zygote: ZygoteProcess) -> bool:
         """Take all packets of one zygote; return whether it lives."""
         while True:
             try:
-                packet, fds, _, _ = socket.recv_fds(channel, 65536, 4)
+                packet, fds, _, _ = socket.recv_fds(zygote.channel, 65536, 4)
             except BlockingIOError:
                 return True
             except ConnectionResetError:
@@ -383,14 +401,12 @@ class Pool:
                 return False
             if not packet:
                 return False
-            self._take(decode_word(packet), fds, channel)
+            self._take(zygote, decode_word(packet), fds)
 
-    def _take(self, word: object, fds: list[int], channel: socket.socket) -> None:
+    def _take(self, zygote: ZygoteProcess, word: object, fds: list[int]) -> None:
         match word:
             case Spawned(uid, pid):
-                self._asked.pop(uid, None)
-                self.processes[uid] = Process(uid, pid, fds[0])
-                self.trouble = ""
+                self._spawned(zygote, uid, pid, fds)
             case NotSpawned(uid, why):
                 self._refused(uid, why)
             case Exited(uid):
@@ -398,20 +414,49 @@ class Pool:
                 if process is not None:
                     process.exited = word
             case Failed(why):
-                self.trouble = why
-            case Warned(sentences) if channel is self._channel:
+                self._trouble = why
+            case Preloading(module):
+                zygote.imports(module)
+            case Up():
+                zygote.is_up(time.monotonic())
+            case Warned(sentences) if zygote is self._zygote:
                 self.warnings = sentences
                 for sentence in sentences:
                     log.warning("%s", sentence)
 
+    def _spawned(self, zygote: ZygoteProcess, uid: str, pid: int, fds: list[int]) -> None:
+        """A worker was forked: watch it, unless nobody wants it any more, or we cannot."""
+        wanted = zygote.asked.pop(uid, None) is not None
+        if wanted and fds:
+            self.processes[uid] = Process(uid, pid, fds[0], zygote=zygote)
+            self._trouble = ""
+            return
+        linux.signal_quietly(pid, signal.SIGKILL)  # its zygote reaps it
+        for fd in fds:
+            os.close(fd)
+        if wanted:
+            self._refused(uid, NO_FILES)
+
+    def _forget_asked(self, uid: str) -> None:
+        """A worker that is not forked yet is not wanted any more: nobody waits for its zygote."""
+        for zygote in self._zygotes():
+            if zygote.asked.pop(uid, None) is not None:
+                self._not_started(uid, "it was not wanted any more")
+
     def _refused(self, uid: str, why: str) -> None:
-        self._asked.pop(uid, None)
-        self.trouble = why
+        for zygote in self._zygotes():
+            zygote.asked.pop(uid, None)
+        self._trouble = why
+        self._not_started(uid, why)
+
+    def _not_started(self, uid: str, why: str) -> None:
         if uid in self._checkers:
             self._checkers.discard(uid)
             self._lost_checkers.append(f"{uid}\0{why}")
         else:
             self._not_spawned.append(uid)
+
+    # -- the dead --
 
     def _board_of(self, process: Process) -> Scoreboard | None:
         if process.board is None:
@@ -432,7 +477,7 @@ class Pool:
         usage = _usage(process.exited, board.cpu_us if board else 0)
         if board is not None:
             board.close()
-        tail, end, dropped = self._close_log(process.uid, now)
+        tail, end, dropped = _close_log(self.settings, process.uid, now)
         by_rlimit = self._limits_by_rlimit()
         return Dead(process.uid, cause, now, tail, end, False, dropped, usage, by_rlimit)
 
@@ -469,27 +514,10 @@ class Pool:
         self._leaves.append(leaf)
         return leaf.remains().out_of_memory
 
-    def _close_log(self, uid: str, now: Now) -> tuple[str, int, int]:
-        """Do for an attempt's output what its worker cannot do any more: cut it to the limit.
-
-        Returns its last lines, where it ends, and how many bytes were not kept.
-        """
-        if not now.job:
-            return "", 0, 0
-        path = os.path.join(self.settings.logs_dir, log_name(uid, now.log_number))
-        tail, end = tail_of(path, now.log_start)
-        kept = min(end, now.log_start + self.settings.max_output_bytes)
-        if kept < end:
-            try:
-                os.truncate(path, kept)
-            except OSError:
-                pass  # then it takes more room than it should; nobody reads on from there
-        return tail, kept, end - kept
-
 
 def _is_told(process: Process) -> bool:
     """Whether all is known that anybody can tell of how it ended."""
-    return process.exited is not None or not process.ours
+    return process.exited is not None or process.zygote is None
 
 
 def _patience_s(process: Process) -> float:
@@ -500,6 +528,24 @@ def _usage(exited: Exited | None, before_us: int) -> Usage | None:
     if exited is None:
         return None
     return Usage(exited.max_rss_bytes, max(0, int(exited.cpu_s * 1e6) - before_us))
+
+
+def _close_log(settings: Settings, uid: str, now: Now) -> tuple[str, int, int]:
+    """Do for an attempt's output what its worker cannot do any more: cut it to the limit.
+
+    Returns its last lines, where it ends, and how many bytes were not kept.
+    """
+    if not now.job:
+        return "", 0, 0
+    path = os.path.join(settings.logs_dir, log_name(uid, now.log_number))
+    tail, end = tail_of(path, now.log_start)
+    kept = min(end, now.log_start + settings.max_output_bytes)
+    if kept < end:
+        try:
+            os.truncate(path, kept)
+        except OSError:
+            pass  # then it takes more room than it should; nobody reads on from there
+    return tail, kept, end - kept
 
 
 def tail_of(path: str, start: int) -> tuple[str, int]:

@@ -27,7 +27,18 @@ from jobd.pool import linux, share
 from jobd.pool.cgroup import Leaf, Remains
 from jobd.pool.forked import differ
 from jobd.pool.lingering import Lingering
-from jobd.pool.protocol import Exited, Failed, NotSpawned, Settings, Spawn, Spawned, Warned, Word
+from jobd.pool.protocol import (
+    Exited,
+    Failed,
+    NotSpawned,
+    Preloading,
+    Settings,
+    Spawn,
+    Spawned,
+    Up,
+    Warned,
+    Word,
+)
 
 _decode_spawn = msgspec.msgpack.Decoder(Spawn).decode
 _encode = msgspec.msgpack.encode
@@ -83,6 +94,7 @@ class Zygote:
         self._settings = msgspec.structs.replace(self._settings, thread_variables=names)
         sys.path[0:0] = self._settings.path
         for name in self._settings.preload:
+            self._say(Preloading(name))
             try:
                 importlib.import_module(name)
             except BaseException as error:  # noqa: BLE001  # any end of an import is one answer
@@ -90,6 +102,7 @@ class Zygote:
                 self._say(Failed(f"cannot import the preload module {name}: {why}"))
                 return False
             self._lingering.imported(name)
+        self._say(Up())
         return True
 
     def _say(self, word: Word, fds: tuple[int, ...] = ()) -> bool:
@@ -125,7 +138,12 @@ class Zygote:
         self._uids[pid] = order.uid
         if order.checker:
             self._checkers.add(pid)
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            linux.signal_quietly(pid, signal.SIGKILL)  # nobody could watch it
+            self._say(NotSpawned(order.uid, f"cannot watch a worker: {error.strerror}"))
+            return
         if not self._say(Spawned(order.uid, pid), (pidfd,)):
             linux.signal_quietly(pid, signal.SIGKILL)  # nobody has use for it
         os.close(pidfd)

@@ -610,8 +610,9 @@ class FakePool:
         self._not_spawned: list[str] = []
         self._lost_checkers: list[tuple[str, str]] = []
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Start a zygote, which there is none of."""
+        return True
 
     def spawn(self, uid: str, *, checker: bool = False) -> None:
         """Have a worker forked, unless that fails."""

@@ -33,6 +33,7 @@ OTHER_VALUES: dict[str, Any] = {
     "path": ("/srv/code", "/srv/more"),
     "pool.workers": 3,
     "pool.preload": ("json", "os.path"),
+    "pool.preload_timeout_s": 20.0,
     "pool.threads_per_worker": 3,
     "pool.kill_grace_s": 1.5,
     "pool.orphan_s": 0.0,
