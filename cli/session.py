@@ -61,12 +61,13 @@ class Session:
         common = {"socket": self.socket, "state_dir": self.state_dir}
         return load(config_file=self.config, flags=common | dict(flags or {}), environ=os.environ)
 
-    def connect(self) -> Client:
-        """Connect to the daemon.
+    def connect(self, *, errand: bool = False) -> Client:
+        """Connect to the daemon; ``errand``: only to ask how it is, or to end it.
 
         Raises:
             ConfigError: a setting cannot be used.
             DaemonUnreachable, Denied: there is nobody, or it is somebody else's.
+            TooManyClients: it serves no more of them.
         """
         socket = self.load().settings.socket
         from jobd.client import Client  # noqa: PLC0415  # 6 ms, and an error comes before them
@@ -75,7 +76,7 @@ class Session:
         # so the collector need not look at it: see `main`.
         gc.freeze()
         gc.enable()
-        return Client(socket)
+        return Client(socket, errand=errand)
 
     # -- stdout --
 

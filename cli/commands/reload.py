@@ -17,7 +17,7 @@ def command(session: Session) -> int:
 
     Returns at once. No job is stopped for it.
     """
-    with session.connect() as client:
+    with session.connect(errand=True) as client:
         client.reload()
         welcome = client.welcome
     if session.json:

@@ -38,7 +38,7 @@ from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, 
 from jobd.client.streams import StreamReader
 from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
-from jobd.model.errors import DaemonUnreachable, JobdError, JobError
+from jobd.model.errors import DaemonUnreachable, JobdError, JobError, TooManyClients
 from jobd.model.job import JobInfo
 from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said
@@ -627,6 +627,7 @@ class AsyncClient(AsyncSubmitter):
 
         Raises:
             DaemonUnreachable: no daemon answers there.
+            TooManyClients: it serves no more of them.
             Denied: the socket is somebody else's.
         """
         self._loop = asyncio.get_running_loop()
@@ -754,9 +755,9 @@ class AsyncClient(AsyncSubmitter):
             while self._transport is None:
                 try:
                     await self._connect(deadline - self._loop.time())
-                except DaemonUnreachable:
+                except (DaemonUnreachable, TooManyClients) as error:
                     if self._loop.time() >= deadline:
-                        self._hang_up(gone(self.socket, self.timeout_s))
+                        self._hang_up(gone(self.socket, self.timeout_s, error))
                         return
                     await asyncio.sleep(RECONNECT_S)
             for frame in self._core.repeat():

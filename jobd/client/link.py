@@ -6,7 +6,14 @@ import os
 import time
 
 from jobd._version import __version__
-from jobd.model.errors import BY_NAME, ConfigError, DaemonUnreachable, Denied, JobdError
+from jobd.model.errors import (
+    BY_NAME,
+    ConfigError,
+    DaemonUnreachable,
+    Denied,
+    JobdError,
+    TooManyClients,
+)
 from jobd.model.messages import PROTOCOL, Hello, Refused, Welcome, decode_replies, encode
 from jobd.zmtp import Disconnected, ProtocolError, Transport
 
@@ -15,13 +22,14 @@ RECONNECT_S = 0.05
 """Between two attempts to find a daemon that has gone away."""
 
 
-def connect(socket: str, timeout_s: float) -> tuple[Transport, Welcome]:
-    """Connect to the daemon at ``socket`` and greet it, once.
+def connect(socket: str, timeout_s: float, *, errand: bool = False) -> tuple[Transport, Welcome]:
+    """Connect to the daemon at ``socket`` and greet it, once; ``errand`` as in ``Hello``.
 
     Raises:
         DaemonUnreachable: nobody answers there within ``timeout_s``, or it is no jobd.
         Denied: the socket is somebody else's.
         ConfigError: it cannot be a socket.
+        TooManyClients: it serves no more of them.
         ProtocolMismatch: client and daemon do not speak the same version.
     """
     deadline = time.monotonic() + max(0.05, timeout_s)
@@ -32,7 +40,7 @@ def connect(socket: str, timeout_s: float) -> tuple[Transport, Welcome]:
             max_message_bytes=MAX_ANSWER_BYTES,
         )
         try:
-            return transport, _greet(transport, deadline)
+            return transport, _greet(transport, deadline, errand=errand)
         except BaseException:
             transport.close()
             raise
@@ -40,8 +48,8 @@ def connect(socket: str, timeout_s: float) -> tuple[Transport, Welcome]:
         raise _explain(socket, error) from None
 
 
-def _greet(transport: Transport, deadline: float) -> Welcome:
-    transport.send(encode([Hello(0, PROTOCOL, PROTOCOL, __version__)]), deadline)
+def _greet(transport: Transport, deadline: float, *, errand: bool) -> Welcome:
+    transport.send(encode([Hello(0, PROTOCOL, PROTOCOL, __version__, errand)]), deadline)
     while True:
         left = deadline - time.monotonic()
         for frame in transport.receive(max(0.0, left)):
@@ -73,8 +81,10 @@ def _explain(socket: str, error: Exception) -> JobdError:
     return DaemonUnreachable(f"what answers at {socket} is no jobd: {error}", "is the path right?")
 
 
-def gone(socket: str, timeout_s: float) -> DaemonUnreachable:
-    """Return the error that tells that a daemon has not come back in time."""
+def gone(socket: str, timeout_s: float, error: Exception | None = None) -> JobdError:
+    """Return the error that tells that a daemon has not come back in time, or has no room for us since."""
+    if isinstance(error, TooManyClients):
+        return error
     return DaemonUnreachable(
         f"the daemon at {socket} went away and did not come back within {timeout_s:g} s",
         "start it with 'jobd start'",

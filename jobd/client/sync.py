@@ -31,7 +31,7 @@ from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, 
 from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.inputs import Input
-from jobd.model.errors import DaemonUnreachable, JobError, UsageError
+from jobd.model.errors import DaemonUnreachable, JobError, TooManyClients, UsageError
 from jobd.model.job import JobInfo
 from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, edges_of, encode_options
@@ -339,18 +339,27 @@ class Client(Submitter):
         socket: the daemon's socket; None: as the settings say (``JOBD_SOCKET`` …).
         timeout_s: how long to wait for an answer, or for a daemon that restarts.
         reconnects: whether another daemon may come when this one is gone.
+        errand: the client will only ``ping``, ``status``, ``reload`` and ``stop``: then a daemon that
+            has as many clients as it serves answers all the same.
 
     Raises:
         DaemonUnreachable: no daemon answers there.
+        TooManyClients: it serves no more of them.
         Denied: the socket is somebody else's.
     """
 
     def __init__(
-        self, socket: str | None = None, *, timeout_s: float = 30.0, reconnects: bool = True
+        self,
+        socket: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        reconnects: bool = True,
+        errand: bool = False,
     ) -> None:
         self.socket = socket or default_socket()
         self.timeout_s = timeout_s
         self._reconnects = reconnects
+        self._errand = errand
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
         self._core: Core[Deferred[Any]] = Core(Deferred)
@@ -765,7 +774,7 @@ class Client(Submitter):
             raise DaemonUnreachable("this client is closed", "make a new one")
 
     def _connect(self, timeout_s: float) -> None:
-        self._transport, welcome = connect(self.socket, timeout_s)
+        self._transport, welcome = connect(self.socket, timeout_s, errand=self._errand)
         self._core.connected(welcome)
         self._poll = select.poll()
         self._poll.register(self._transport.fileno(), select.POLLIN)
@@ -801,11 +810,11 @@ class Client(Submitter):
             try:
                 self._connect(deadline - time.monotonic())
                 self._repeat(self._core.repeat())
-            except (DaemonUnreachable, Disconnected):
+            except (DaemonUnreachable, Disconnected, TooManyClients) as error:
                 left = deadline - time.monotonic() if self._reconnects else 0.0
                 if left <= 0 or self._closed:
                     self._closed = True
-                    raise gone(self.socket, self.timeout_s) from None
+                    raise gone(self.socket, self.timeout_s, error) from None
                 self._condition.wait(min(left, RECONNECT_S))
             else:
                 return

@@ -23,6 +23,7 @@ from jobd.daemon import logs
 from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
 from jobd.daemon.dependencies import Dependencies
+from jobd.daemon.door import Door
 from jobd.daemon.environments import Environments
 from jobd.daemon.keys import Keys
 from jobd.daemon.notify import Notify
@@ -30,10 +31,11 @@ from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
 from jobd.daemon.payloads import Payloads
 from jobd.daemon.readers import Readers
-from jobd.daemon.requests import Requests, Steps
+from jobd.daemon.requests import Requests
 from jobd.daemon.retention import Retention
 from jobd.daemon.streams import StreamService
 from jobd.daemon.takes import Takes
+from jobd.daemon.turns import Steps
 from jobd.failpoints import hit
 from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreBusy, StoreFailed
 from jobd.model.job import Job
@@ -142,6 +144,12 @@ class Daemon:
         self.now_s = time.monotonic()
         self.tasks: deque[Steps] = deque()
         self.clients = Clients(Outbox(client_router))
+        self._door = Door(
+            client_router,
+            settings.limits.max_clients,
+            scheduler.options.workers,
+            scheduler.options.max_lent,
+        )
         self.streams = StreamService(self)
         self.payloads = payloads
         self.keys = Keys(self)
@@ -269,6 +277,7 @@ class Daemon:
         """Return sentences about what does not work at the moment."""
         places = self.payloads.trouble, self._readers.trouble
         found = [self._disk_trouble, self.pool.trouble, *self.pool.warnings, *places]
+        found.append(self._door.trouble(self.now_s))
         if self.scheduler.failed_starts > 1 and not self.pool.trouble:
             found.append(
                 f"{self.scheduler.failed_starts} workers in a row have died without having worked"
@@ -283,13 +292,18 @@ class Daemon:
         self.now_s = time.monotonic()
         scheduler = self.scheduler
         scheduler.begin(round(self.now_s * 1e6), wall_us())
+        self.requests.turns.go_on()
         if self.committer.busy and self.committer.fd in ready:
             self._committed(self.committer.finish())
         if self._client_router.fd in ready:
             self._comes_back = self.now_s - self._told_at < COMES_BACK_S
-            for peer, frame in self._client_router.drain(DRAIN_CLIENTS):
+            frames = self._client_router.drain(DRAIN_CLIENTS)
+            if self._client_router.has_strangers:
+                frames = self._door.let_in(frames, self.now_s)
+            for peer, frame in frames:
                 self.clients.heard(peer, self.now_s)
                 self.requests.take(peer, frame)
+            self._forget_gone()
         if self._worker_router.fd in ready:
             self._take_reports()
         self._go_on()
@@ -351,9 +365,18 @@ class Daemon:
 
     def _flush_clients(self) -> None:
         for peer in self.clients.flush():
-            self.scheduler.window.forget_peer(peer)
-            self.requests.forget(peer)
-            self.streams.check(peer)
+            self._forget(peer)
+
+    def _forget_gone(self) -> None:
+        """Clients have hung up: nothing is kept for them any longer."""
+        for peer in self._client_router.take_gone():
+            self.requests.turns.gone(peer)
+            self._forget(peer)
+
+    def _forget(self, peer: bytes) -> None:
+        self.scheduler.window.forget_peer(peer)
+        self.requests.forget(peer)
+        self.streams.check(peer)
 
     def _poll(self) -> dict[int, int]:
         wanted = set(self.pool.fds())
@@ -384,13 +407,18 @@ class Daemon:
     def _timeout_ms(self) -> int:
         scheduler = self.scheduler
         has_more = self.tasks or self.streams.has_more or self.dependencies.has_more
-        if has_more or scheduler.has_due():
+        if has_more or self.requests.turns.has_more or scheduler.has_due():
             return 0
         times = [self._housekeeping_at]
         wake_us = scheduler.wake_at()
         if wake_us is not None and not (self.committer.busy and wake_us / 1e6 <= self.now_s):
             times.append(wake_us / 1e6)
-        times += [t for t in (self.pool.wake_at_s(), self.checks.deadline_s()) if t is not None]
+        others = (
+            self.pool.wake_at_s(),
+            self.checks.deadline_s(),
+            self._door.wake_at_s(self.now_s),
+        )
+        times += [at for at in others if at is not None]
         if self.requests.followers:
             times.append(self.now_s + FOLLOW_S)
         if self._stop_at:
@@ -655,6 +683,7 @@ class Daemon:
         """Do what the clock asks for."""
         if self.requests.followers:
             self.requests.follow()
+        self._client_router.relieve()
         if self._stop_at:
             self._stop_in_time()
         if self._notify.watchdog_s and self.now_s >= self._ping_at:
@@ -692,6 +721,7 @@ class Daemon:
     def _look_around(self) -> None:
         """Look after what nobody tells us of: deleted files, silent clients, endless output."""
         self._notify.flush()
+        self._door.look(len(self.pool.processes))
         self._client_router.look()
         self._worker_router.look()
         self.store.check_identity()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from jobd.model.messages import Message, encode
@@ -12,8 +11,8 @@ SILENT_S = 60.0
 """A client that has not been heard for so long is forgotten; those that wait send a ping every few seconds."""
 
 
-UNREAD_BYTES = 32 * 1024 * 1024
-"""A client with more large answers than this on their way gets no further one until it has read some."""
+UNREAD_BYTES = 4 * 1024 * 1024
+"""A client with more than this on its way gets no further answers until it has read some of it."""
 
 
 class Outbox:
@@ -21,7 +20,7 @@ class Outbox:
 
     def __init__(self, router: Router, keeps: Callable[[bytes], bool] = lambda _: False) -> None:
         """``keeps`` tells for which peers messages wait until the peer has connected."""
-        self._router = router
+        self.router = router
         self._keeps = keeps
         self._waiting: dict[bytes, list[Message]] = {}
         self._put_off: dict[bytes, list[Message]] = {}
@@ -57,14 +56,14 @@ class Outbox:
         """Return whether the peer is connected, and whether it was sent a frame of nothing for that."""
         if peer in self._waiting:
             return True, False  # the next flush will tell
-        return self._router.reaches(peer, encode([]))
+        return self.router.reaches(peer, encode([]))
 
     def flush(self) -> list[bytes]:
         """Send everything; return the peers that could not be reached."""
         if not self._waiting:
             return []
         waiting, self._waiting = self._waiting, {}
-        send = self._router.send
+        send = self.router.send
         gone = [peer for peer, messages in waiting.items() if not send(peer, encode(messages))]
         if gone:
             self._waiting = {peer: waiting[peer] for peer in gone if self._keeps(peer)}
@@ -80,8 +79,9 @@ class Clients:
         self._sent: dict[bytes, int] = {}
         self._gathered: dict[bytes, int] = {}
         """Bytes of large answers that go out with the next flush."""
-        self._unread: dict[bytes, deque[tuple[int, int]]] = {}
-        """Frames with large answers that were not seen to be read: (number, bytes)."""
+        self._unsent = outbox.router.unsent
+        self.pause, self.resume = outbox.router.pause, outbox.router.resume
+        """Read no more from a client, or again."""
 
     def heard(self, peer: bytes, now_s: float) -> None:
         """A frame of this client has arrived."""
@@ -106,23 +106,12 @@ class Clients:
 
     def is_behind(self, peer: bytes) -> bool:
         """Whether this client has to read before it gets more."""
-        unread = self._gathered.get(peer, 0) + sum(size for _, size in self._unread.get(peer, ()))
-        return unread > UNREAD_BYTES
-
-    def seen(self, peer: bytes, count: int) -> None:
-        """This client has read so many frames."""
-        unread = self._unread.get(peer)
-        while unread and unread[0][0] <= count:
-            unread.popleft()
-        if unread is not None and not unread:
-            del self._unread[peer]
+        return self._unsent(peer) + self._gathered.get(peer, 0) > UNREAD_BYTES
 
     def flush(self) -> list[bytes]:
         """Send everything; return the clients that are gone."""
         for peer in self.outbox._waiting:  # noqa: SLF001  # one class in two halves: sending and counting
             self._sent[peer] = self._sent.get(peer, 0) + 1
-        for peer, size in self._gathered.items():
-            self._unread.setdefault(peer, deque()).append((self._sent[peer], size))
         self._gathered.clear()
         return self.outbox.flush()
 
@@ -132,5 +121,4 @@ class Clients:
         for peer in gone:
             self._heard_at.pop(peer, None)
             self._sent.pop(peer, None)
-            self._unread.pop(peer, None)
         return gone

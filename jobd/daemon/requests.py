@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -21,6 +20,7 @@ from jobd.daemon.allowed import AllowList
 from jobd.daemon.neighbours import MOST as MOST_NEIGHBOURS
 from jobd.daemon.neighbours import Neighbours
 from jobd.daemon.queues import QueueDesk
+from jobd.daemon.turns import QUESTIONS, Steps, Turns
 from jobd.failpoints import hit
 from jobd.model.errors import (
     JobdError,
@@ -93,20 +93,23 @@ from jobd.store.sqlite import walk
 if TYPE_CHECKING:
     from jobd.daemon.loop import Daemon
 
-decode = msgspec.msgpack.Decoder(list[Request]).decode
+MOST_IN_A_FRAME = 10_000
+"""A frame of millions of the smallest requests would be gigabytes once it is decoded."""
+
+decode = msgspec.msgpack.Decoder(
+    Annotated[list[Request], msgspec.Meta(max_length=MOST_IN_A_FRAME)]
+).decode
 
 SLICE = 500
 """Jobs that a long request looks at in one turn of the loop."""
 
 LOG_CHUNK = 256 * 1024
 
-LARGE = frozenset((Fetch, Find, Graph, List, Logs, Take))
-"""Requests whose answers may be large."""
+MOST_FOLLOWED = 1_000
+"""Requests of one client that wait for more output."""
 
 MOST_SESSIONS = 100_000
 MOST_POLICIES = 10_000
-
-Steps = Iterator[None]
 
 
 class Follower(msgspec.Struct):
@@ -134,8 +137,7 @@ class Requests:
         """The latest of each worker."""
         self._onlookers: dict[bytes, set[int]] = {}
         """Jobs whose progress a client wants to be told."""
-        self._postponed: dict[bytes, deque[Any]] = {}
-        """Requests of clients that have not read what they asked for before."""
+        self.turns = Turns(daemon.clients, daemon.tasks, self._handle)
         self.malformed = 0
         self._handlers: dict[type, Callable[[bytes, Any], Steps | None]] = {
             Hello: self._hello,
@@ -177,11 +179,7 @@ class Requests:
                 refused = Refused(rid, "usage", text, "is the client of another version?")
                 self._daemon.clients.reply(peer, refused)
             return
-        for request in requests:
-            if type(request) in LARGE and self._daemon.clients.is_behind(peer):
-                self._postponed.setdefault(peer, deque()).append(request)
-            else:
-                self._handle(peer, request)
+        self.turns.take(peer, requests)
 
     def _handle(self, peer: bytes, request: Any) -> None:
         try:
@@ -192,7 +190,8 @@ class Requests:
             self._daemon.clients.reply(peer, refusal(request.rid, error))
         else:
             if steps is not None:
-                self._daemon.tasks.append(self._guarded(peer, request.rid, steps))
+                guarded = self._guarded(peer, request.rid, steps)
+                self.turns.begin(peer, guarded, is_question=type(request) in QUESTIONS)
 
     def _guarded(self, peer: bytes, rid: int, steps: Steps) -> Steps:
         try:
@@ -431,7 +430,8 @@ class Requests:
 
     def watch_all(self, peer: bytes, first: int, count: int) -> None:
         """Tell a client of the ends of these jobs."""
-        self._daemon.tasks.append(self._watch(peer, Watch(0, list(range(first, first + count)))))
+        steps = self._watch(peer, Watch(0, list(range(first, first + count))))
+        self.turns.begin(peer, steps, is_question=True)
 
     # -- waiting and results --
 
@@ -773,12 +773,17 @@ class Requests:
     # -- output --
 
     def _logs(self, peer: bytes, request: Logs) -> None:
-        if not self._try_logs(peer, request):
-            self.followers.append(Follower(peer, request))
+        if self._try_logs(peer, request):
+            return
+        if sum(follower.peer == peer for follower in self.followers) >= MOST_FOLLOWED:
+            raise UsageError(
+                f"{MOST_FOLLOWED} requests of this client wait for output already",
+                "wait for one of them to be answered",
+            )
+        self.followers.append(Follower(peer, request))
 
     def forget(self, peer: bytes) -> None:
         """The client is gone: nobody waits for answers any more."""
-        self._postponed.pop(peer, None)
         self._daemon.takes.forget(peer)
         self._onlookers.pop(peer, None)
         self.followers = [f for f in self.followers if f.peer != peer]
@@ -870,12 +875,6 @@ class Requests:
     def _ping(self, peer: bytes, request: Ping) -> None:
         clients = self._daemon.clients
         clients.reply(peer, Pong(request.rid, clients.sent(peer)))
-        clients.seen(peer, request.seen)
-        postponed = self._postponed.get(peer)
-        while postponed and not clients.is_behind(peer):
-            self._handle(peer, postponed.popleft())
-        if postponed is not None and not postponed:
-            self._postponed.pop(peer, None)
 
 
 def _is_open(job: Job, attempt: int) -> bool:

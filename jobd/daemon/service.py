@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import os
-import resource
 import secrets
 import shutil
 import sqlite3
@@ -25,6 +24,7 @@ from jobd._version import __version__
 from jobd.blobs import remove_memory
 from jobd.config.settings import Settings
 from jobd.daemon import payloads
+from jobd.daemon.door import raise_limit
 from jobd.daemon.lock import Lock, private_directory
 from jobd.daemon.loop import Daemon, as_death, wall_us
 from jobd.daemon.notify import Notify
@@ -147,7 +147,7 @@ def _as_json(error: JobdError) -> bytes:
 
 def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | None) -> Daemon:
     umask = os.umask(0o077)
-    nofile_soft = _raise_nofile()
+    nofile_soft = raise_limit()
     notify = Notify()
     stack.callback(notify.close)
     for directory in (settings.state_dir, os.path.dirname(settings.socket)):
@@ -159,11 +159,10 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     hit("start.locked")
     store = Store(Path(settings.state_dir) / "jobd.db", settings.store.durability)
     stack.callback(store.close)
-    client_router = Router(settings.socket, settings.limits.max_message_bytes)
+    limits = settings.limits
+    client_router = Router(settings.socket, limits.max_message_bytes, limits.max_clients)
     stack.callback(client_router.close)
-    worker_router = Router(
-        settings.worker_socket, settings.limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
-    )
+    worker_router = Router(settings.worker_socket, limits.max_payload_bytes + SMALL_OUTCOMES_BYTES)
     stack.callback(worker_router.close)
     place = payloads.prepare(settings, stack)
     pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
@@ -189,13 +188,6 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     daemon.buried += dead
     stack.callback(daemon.close)
     return daemon
-
-
-def _raise_nofile() -> int:
-    """Allow as many files as we may, one for each client.  Returns the old limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return soft
 
 
 def _pool_settings(

@@ -193,6 +193,13 @@ class QueueFull(JobdError):
     error = "queue_full"
 
 
+class TooManyClients(JobdError):
+    """So many clients are connected that no further one is served."""
+
+    code = 75
+    error = "too_many_clients"
+
+
 class Deadlock(JobdError):
     """A job would wait for itself, by way of others or at once."""
 

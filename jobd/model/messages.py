@@ -50,6 +50,8 @@ class Hello(Message, tag=1):
     low: int
     high: int
     version: str
+    errand: bool = False
+    """The client only asks how the daemon is, or ends it: then it is heard though there are too many."""
 
 
 class Submit(Message, tag=2):

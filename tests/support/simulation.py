@@ -130,6 +130,28 @@ class Router:
     def look(self) -> None:
         """Hang up on those who do not shake hands: here everybody does."""
 
+    def unsent(self, peer: bytes) -> int:  # noqa: ARG002  # as the real one
+        """Return what waits for a peer to read: here everybody reads at once."""
+        return 0
+
+    def pause(self, peer: bytes) -> None:
+        """Read no more from a peer: nothing more comes than what was read."""
+
+    def resume(self, peer: bytes) -> None:
+        """Read again from a peer."""
+
+    most_files = 0
+    farewell = b""
+    is_pressed = has_strangers = False
+    admitted = 0
+
+    def relieve(self) -> None:
+        """Make room for those who wait: nobody does."""
+
+    def take_gone(self) -> list[bytes]:
+        """Return those who have hung up: nobody is seen to do so here."""
+        return []
+
 
 class NoPayloads(Payloads):
     """The payloads of a machine without files."""
