@@ -37,6 +37,8 @@ FOR_A_WORKER = 4
 FOR_THE_HOUSE = 16 + NEWCOMERS_IN_NEED
 """Files that are opened for a moment: logs, directories, what SQLite sorts; and those who are told."""
 
+MORE_FILES = "raise LimitNOFILE, or 'ulimit -n'"
+
 SAID_FOR_S = 60.0
 """How long it counts as a trouble that somebody was sent away."""
 
@@ -57,7 +59,7 @@ class Door:
         self._workers, self._lent = workers, lent
         self._limit = 0
         self._refused_at = 0.0
-        self._by_files = False
+        self._said = ""
         self.look(0)
 
     def look(self, processes: int) -> None:
@@ -90,10 +92,11 @@ class Door:
 
     def trouble(self, now_s: float) -> str:
         """Return a sentence if somebody was sent away lately, or ""."""
+        if self._router.is_short:
+            return f"no file descriptors are left for clients (the limit is {self._limit}): {MORE_FILES}"
         if not self._refused_at or now_s - self._refused_at > SAID_FOR_S:
             return ""
-        why = self._why()
-        return f"clients were sent away: {why.message} ({why.hint})"
+        return self._said
 
     # -- inside --
 
@@ -103,8 +106,9 @@ class Door:
 
     def _send_away(self, peer: bytes, frame: bytes, now_s: float) -> None:
         why = self._why()
-        if now_s - self._refused_at > SAID_FOR_S:
-            log.warning("clients are sent away: %s (%s)", why.message, why.hint)
+        self._said = f"clients were sent away: {why}"
+        if not self._refused_at or now_s - self._refused_at > SAID_FOR_S:
+            log.warning("%s", self._said)
         self._refused_at = now_s
         answers = [refusal(request.rid, why) for request in _requests_of(frame)]
         self._router.send(peer, encode(answers))
@@ -112,15 +116,16 @@ class Door:
 
     def _why(self) -> TooManyClients:
         admitted = self._router.admitted
+        are = "client is" if admitted == 1 else "clients are"
         if admitted >= self._max_clients:
             return TooManyClients(
-                f"{self._max_clients} clients are connected, as many as this daemon serves",
+                f"{admitted} {are} connected, as many as this daemon serves",
                 "try again later, or raise limits.max_clients",
             )
         return TooManyClients(
-            f"{admitted} clients are connected, as many as this daemon has file descriptors for "
-            f"(its limit is {self._limit})",
-            "try again later, or raise LimitNOFILE ('ulimit -n')",
+            f"{admitted} {are} connected, as many as this daemon has file descriptors for "
+            f"(the limit is {self._limit})",
+            f"try again later, or {MORE_FILES}",
         )
 
 

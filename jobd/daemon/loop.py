@@ -23,8 +23,9 @@ from jobd.daemon import logs
 from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
 from jobd.daemon.dependencies import Dependencies
-from jobd.daemon.door import Door
+from jobd.daemon.door import MORE_FILES, Door
 from jobd.daemon.environments import Environments
+from jobd.daemon.heap import Heap
 from jobd.daemon.keys import Keys
 from jobd.daemon.notify import Notify
 from jobd.daemon.outbox import Clients, Outbox
@@ -37,7 +38,14 @@ from jobd.daemon.streams import StreamService
 from jobd.daemon.takes import Takes
 from jobd.daemon.turns import Steps
 from jobd.failpoints import hit
-from jobd.model.errors import DiskFull, InitializerFailed, JobdError, StoreBusy, StoreFailed
+from jobd.model.errors import (
+    ConfigError,
+    DiskFull,
+    InitializerFailed,
+    JobdError,
+    StoreBusy,
+    StoreFailed,
+)
 from jobd.model.job import Job
 from jobd.model.messages import FrameError
 from jobd.model.orders import (
@@ -189,6 +197,7 @@ class Daemon:
         self._write_began_s = 0.0
         self._housekeeping_at = 0.0
         self._ping_at = 0.0
+        self._heap = Heap()
         self._told_at = 0.0
         """When somebody was told that something is durable."""
         self._comes_back = False
@@ -278,6 +287,8 @@ class Daemon:
         places = self.payloads.trouble, self._readers.trouble
         found = [self._disk_trouble, self.pool.trouble, *self.pool.warnings, *places]
         found.append(self._door.trouble(self.now_s))
+        if self._worker_router.is_short:
+            found.append(f"no file descriptors are left to connect workers with: {MORE_FILES}")
         if self.scheduler.failed_starts > 1 and not self.pool.trouble:
             found.append(
                 f"{self.scheduler.failed_starts} workers in a row have died without having worked"
@@ -370,6 +381,7 @@ class Daemon:
     def _forget_gone(self) -> None:
         """Clients have hung up: nothing is kept for them any longer."""
         for peer in self._client_router.take_gone():
+            self._heap.has_ended()
             self.requests.turns.gone(peer)
             self._forget(peer)
 
@@ -468,12 +480,17 @@ class Daemon:
             case Waiting() | Progressing():
                 self._hear_job(uid, report)
             case Ready(pid):
-                self.checks.ready(uid)
-                scheduler.worker_ready(uid, pid)
+                self._take_on(uid, pid)
             case Handover():
                 self._take_over(uid, report)
             case Checked():
                 self.checks.checked(uid, report)
+
+    def _take_on(self, uid: str, pid: int) -> None:
+        """A worker, or the checker, is ready; one that we cannot look at gets no job."""
+        self.checks.ready(uid)
+        if uid not in self.scheduler.workers or self.pool.takes_on(uid):
+            self.scheduler.worker_ready(uid, pid)
 
     def _take_back(self, uid: str, report: GivenBack | Leaving) -> None:
         if isinstance(report, GivenBack):
@@ -516,7 +533,11 @@ class Daemon:
             if (
                 uid not in self.pool.processes
             ):  # it had no scoreboard yet when we looked, at the start
-                self.pool.adopt(uid)
+                try:
+                    self.pool.adopt(uid)
+                except ConfigError as error:
+                    log.warning("%s", error)
+                    return
             self._order(uid, Adopt(self.boot))
 
     def _order(self, uid: str, order: Order) -> None:
@@ -735,6 +756,7 @@ class Daemon:
             if now.job:
                 logs.punch(self.logs_dir, worker.uid, now, limit)
         self._replace_the_large()
+        self._heap.look()
         self.streams.probe()
         self.takes.probe()
         self._end_the_stuck()
@@ -763,7 +785,7 @@ class Daemon:
             uid, last = worker.uid, self.pool.last(worker.uid)
             if worker.phase is Phase.ORPHAN or not worker.assigned or uid in waiting:
                 continue
-            if self.pool.now(uid).job:
+            if self.pool.now(uid).job or not self.pool.sees(uid):
                 continue
             looks, seen = before.get(uid, (0, last))
             self._still[uid] = (looks + 1 if seen == last else 1, last)

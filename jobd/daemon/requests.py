@@ -611,7 +611,7 @@ class Requests:
         if request.before:
             selector = _below(self._settled(selector), request.before)
         found: list[JobInfo] = []
-        for infos in self._matching(selector, limit + 1):
+        for infos in self._matching(selector, min(limit + 1, SLICE)):
             found += infos
             if len(found) > limit:
                 break

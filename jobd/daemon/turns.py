@@ -41,9 +41,9 @@ Steps = Iterator[None]
 """What may take long, a step for each turn of the loop."""
 
 IN_A_TURN = 64
-"""Questions of one client that are answered in one turn, about as many milliseconds as that is tens of."""
+"""Questions of one client that are answered in one turn: a few milliseconds' worth."""
 
-UNDER_WAY = 8
+UNDER_WAY = 4
 """Long requests of one client at a time."""
 
 QUICK = frozenset((Submit, Put, Apply, More, Ping, Taken, Unfollow))

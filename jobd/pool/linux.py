@@ -85,6 +85,13 @@ def rss_bytes(pid: int) -> int:
         return 0
 
 
+def trim() -> None:
+    """Give memory back to the kernel that was freed and is kept for later; nothing if libc cannot."""
+    give_back = getattr(_libc, "malloc_trim", None)
+    if give_back is not None:
+        give_back(0)
+
+
 def kernel_boot_id() -> bytes:
     """Return the 16 bytes that tell this boot of the machine from any other."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -8,6 +8,7 @@ finished must not run again because its worker died right after it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from jobd.model.errors import ConfigError
 from jobd.model.job import Usage
 from jobd.pool import cgroup, linux
 from jobd.pool.cgroup import Leaf
@@ -151,29 +153,25 @@ class Pool:
         return slow or self._trouble
 
     def adopt(self, uid: str) -> Process | None:
-        """Take over a worker of a dead daemon, if it lives."""
-        try:
-            board = Scoreboard.open(self.board_path(uid))
-        except (OSError, ValueError):
+        """Take over a worker of a dead daemon, if it lives.
+
+        Raises:
+            ConfigError: there are no files to do so with; to take it for dead would run its job twice.
+        """
+        found = _open_living(self.board_path(uid))
+        if found is None:
             return None
-        try:
-            pidfd = os.pidfd_open(board.pid)
-        except (OSError, OverflowError, ValueError):
-            board.close()
-            return None
-        if not board.is_alive:  # looked at after the pidfd was opened: now it is the same process
-            os.close(pidfd)
-            board.close()
-            return None
+        board, pidfd = found
         process = Process(uid, board.pid, pidfd, board)
         self.processes[uid] = process
         return process
 
     def post_mortem(self, uid: str) -> Dead:
-        """Tell what can be known of a worker that died while no daemon watched."""
+        """Tell what can be known of a worker that died while no daemon watched; raises as ``adopt``."""
         try:
             board = Scoreboard.open(self.board_path(uid))
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            _refuse_lack(error)
             return Dead(uid, "it is gone, and so is its record", NOTHING, unknown=True)
         now, same_boot = board.last, board.is_of_this_boot
         board.close()
@@ -242,6 +240,20 @@ class Pool:
         return lost
 
     # -- looking and ending --
+
+    def takes_on(self, uid: str) -> bool:
+        """Whether a worker that is ready can be looked at; else it is ended, before it has a job."""
+        if self.sees(uid):
+            return True
+        self._trouble = NO_FILES
+        log.warning("a worker is ended again: %s", NO_FILES)
+        self.kill(uid, 0, 0)
+        return False
+
+    def sees(self, uid: str) -> bool:
+        """Whether a worker's scoreboard can be read: else nobody knows what it is at."""
+        process = self.processes.get(uid)
+        return process is None or self._board_of(process) is not None
 
     def now(self, uid: str) -> Now:
         """Return what a worker runs at this moment."""
@@ -513,6 +525,35 @@ class Pool:
         leaf.kill()
         self._leaves.append(leaf)
         return leaf.remains().out_of_memory
+
+
+def _open_living(path: str) -> tuple[Scoreboard, int] | None:
+    """Open the scoreboard of a worker that lives, and a pidfd for it; None if there is no such one."""
+    try:
+        board = Scoreboard.open(path)
+    except (OSError, ValueError) as error:
+        _refuse_lack(error)
+        return None
+    try:
+        pidfd = os.pidfd_open(board.pid)
+    except (OSError, OverflowError, ValueError) as error:
+        board.close()
+        _refuse_lack(error)
+        return None
+    if not board.is_alive:  # looked at after the pidfd was opened: now it is the same process
+        os.close(pidfd)
+        board.close()
+        return None
+    return board, pidfd
+
+
+def _refuse_lack(error: Exception) -> None:
+    """Tell a file that is not there from one that cannot be opened now."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise ConfigError(
+            f"the workers of the daemon before cannot be looked at: {error.strerror}",
+            "raise LimitNOFILE, or 'ulimit -n'; until then they go on, and wait",
+        ) from error
 
 
 def _is_told(process: Process) -> bool:

@@ -97,6 +97,7 @@ class Router:
         most_files: peers whose file descriptors have this number, or a higher one, are not admitted
             (the kernel gives the lowest that is free, so a number tells how many are in use).
         farewell: the frame that is sent to who is hung up on because there is no room.
+        is_short: whether there are no files left to accept anybody with.
         is_pressed: whether somebody waits to be accepted until ``relieve`` has made room.
     """
 
@@ -136,7 +137,7 @@ class Router:
         self._nameless = 0
         self._spare = _spare() if most is not None else None
         """A file that can be given up to accept somebody when no others are left."""
-        self._is_short = False
+        self.is_short = False
 
     @property
     def fd(self) -> int:
@@ -292,9 +293,9 @@ class Router:
                     self._spare = None
                     borrowed = True
                     continue
-                if not self._is_short:
+                if not self.is_short:
                     log.warning("nobody can connect for a moment: %s", error.strerror)
-                self._is_short = True
+                self.is_short = True
                 break
             accepted.setblocking(False)
             peer = _Peer(accepted, self._max_message_bytes)
@@ -319,7 +320,7 @@ class Router:
         if self._most is not None and self._spare is None:
             self._spare = _spare()
         if self._is_listening:
-            self._is_short = False
+            self.is_short = False
             return
         self._epoll.register(self._listener, select.EPOLLIN)
         self._is_listening = True

@@ -485,3 +485,230 @@ def test_the_last_frames_are_read_after_its_end(served: Served) -> None:
         reader.join(WAIT_S)
     assert [body[0] for body in got] == list(range(50))
     served.router = Router(served.path, LIMIT)  # for the fixture to close
+
+
+# --- who asks, and does not read
+
+
+def test_who_is_paused_is_read_no_further(served: Served) -> None:
+    """What it sends stays with the kernel, until that has no more room; then it comes whole, in order."""
+    with served.raw(HANDSHAKE + frame(b"I am")) as busy:
+        ((name, _),) = served.hear()
+        served.router.pause(name)
+        busy.settimeout(0)
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent += busy.send(frame(b"again"))
+        assert not select.select([served.router.fd], [], [], 0.05)[0], "the loop could not sleep"
+        served.router.resume(name)
+        whole = sent // len(frame(b"again"))
+        assert served.hear(whole) == [(name, b"again")] * whole
+
+
+def test_who_is_paused_can_be_written_to(served: Served) -> None:
+    """What waits for it goes out as it reads, and it is known how much that is."""
+    with served.raw(HANDSHAKE + frame(b"I am")) as slow:
+        ((name, _),) = served.hear()
+        assert served.router.unsent(name) == 0
+        served.router.pause(name)
+        while not served.router.unsent(name):
+            served.router.send(name, bytes(10_000))
+        before = served.router.unsent(name)
+        served.router.send(name, bytes(10_000))
+        assert served.router.unsent(name) == before + len(frame(bytes(10_000)))
+        slow.settimeout(WAIT_S)
+        while served.router.unsent(name):
+            slow.recv(1 << 20)
+            served.settle()
+        slow.sendall(frame(b"and?"))
+        served.settle()
+        assert served.heard == []
+        served.router.resume(name)
+        assert served.hear() == [(name, b"and?")]
+
+
+def test_the_end_of_who_is_paused_is_seen(served: Served) -> None:
+    """With its last words, of which the kernel has no more than its buffer."""
+    served.router.close()
+    served.router = Router(served.path, LIMIT, 10)
+    with served.raw(HANDSHAKE + frame(b"I am")) as dying:
+        ((name, _),) = served.hear()
+        served.router.pause(name)
+        dying.sendall(frame(b"last"))
+        served.settle()
+        assert served.heard == []
+    assert served.hear() == [(name, b"last")]
+    served.settle()
+    assert served.router.take_gone() == [name]
+    assert served.router.take_gone() == []
+    assert served.router.unsent(name) == 0
+
+
+def test_what_waits_for_a_peer_is_bounded_in_bytes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few large frames are as bad as a thousand small ones."""
+    monkeypatch.setattr(wire, "LINE_BYTES", 5_000_000)
+    with closing(served.transport(b"slow")):
+        served.settle()
+        sent = 0
+        while served.router.send(b"slow", bytes(1_000_000)):
+            sent += 1
+        assert 5 <= sent <= 7
+        assert served.router.reaches(b"slow", b"x") == (True, False)
+
+
+# --- who is one too many
+
+
+@pytest.fixture
+def small(served: Served) -> Served:
+    """Return a router that admits two peers."""
+    served.router.close()
+    served.router = Router(served.path, LIMIT, 2)
+    return served
+
+
+def test_so_many_are_admitted_and_no_more(small: Served) -> None:
+    """The third shakes hands and can be told so; it is admitted once another has gone."""
+    with ExitStack() as stack:
+        stack.enter_context(closing(small.transport(b"one")))
+        other = stack.enter_context(closing(small.transport(b"two")))
+        third = stack.enter_context(closing(small.transport(b"three")))
+        small.settle()
+        assert [small.router.admits(name) for name in (b"one", b"two")] == [True, True]
+        assert not small.router.admits(b"three")
+        assert small.router.send(b"three", b"no room")
+        assert collect(third, 1) == [b"no room"]
+        other.close()
+        small.settle()
+        assert small.router.admits(b"three")
+        assert not small.router.has_strangers
+        assert small.router.admitted == 2
+
+
+def test_who_has_a_high_file_number_is_not_admitted(small: Served) -> None:
+    """The numbers above are for what has to go on."""
+    small.router.most_files = 0
+    with closing(small.transport(b"one")):
+        small.settle()
+        assert not small.router.admits(b"one")
+        small.router.most_files = 1000
+        assert small.router.admits(b"one")
+
+
+def test_a_few_may_stay_who_are_not_admitted(small: Served) -> None:
+    """They do not take the place of others, and do not count."""
+    with ExitStack() as stack:
+        names = [b"%d" % number for number in range(2 + wire.GUESTS + 1)]
+        for name in names:
+            stack.enter_context(closing(small.transport(name)))
+        small.settle()
+        assert [small.router.stays(name) for name in names[2:]] == [True] * wire.GUESTS + [False]
+        for _ in range(3):
+            small.router.look()
+        reached = [small.router.reaches(name, b"")[0] for name in names]
+        assert reached == [True] * (2 + wire.GUESTS) + [False]
+        assert small.router.admitted == 2
+        assert small.router.has_strangers
+
+
+@pytest.mark.parametrize("has_line", [False, True])
+def test_who_is_dismissed_hears_the_last_word(small: Served, *, has_line: bool) -> None:
+    """Whatever was in line before it; what it has still to say is not heard."""
+    with small.raw(HANDSHAKE + frame(b"I am")) as raw:
+        ((name, _),) = small.hear()
+        while has_line and not small.router.unsent(name):
+            small.router.send(name, bytes(10_000))
+        small.router.send(name, b"the last word")
+        small.router.dismiss(name)
+        raw.settimeout(WAIT_S)
+        got = b""
+        while True:
+            small.router.drain(10)
+            try:
+                data = raw.recv(1 << 16)
+            except ConnectionResetError:
+                break
+            if not data:
+                break
+            got += data
+        assert got.endswith(frame(b"the last word"))
+        assert small.router.take_gone() == [name]
+
+
+def test_who_is_in_vain_makes_room_for_those_who_wait(
+    small: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who says nothing, and who is not admitted, which he is told; who is about to shake hands stays."""
+    monkeypatch.setattr(wire, "NEWCOMERS", 4)
+    small.router.farewell = b"no room"
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(closing(small.transport()))
+        mute = stack.enter_context(small.raw(b""))
+        half = stack.enter_context(small.raw(GREETING))
+        shaken = [stack.enter_context(small.raw(HANDSHAKE)) for _ in range(2)]
+        small.settle()
+        outside = stack.enter_context(small.raw(HANDSHAKE + frame(b"at last")))
+        small.until(lambda: small.router.is_pressed)
+        assert not select.select([small.router.fd], [], [], 0.05)[0], "the loop could not sleep"
+        small.router.relieve()
+        monkeypatch.setattr(wire, "HASTE_S", 0.0)
+        small.router.relieve()
+        assert hangs_up(mute)
+        for each in shaken:
+            each.settimeout(WAIT_S)
+            told = b""
+            while data := each.recv(1 << 16):
+                told += data
+            assert told.endswith(frame(b"no room"))
+        assert [body for _, body in small.hear()] == [b"at last"]
+        half.sendall(READY + frame(b"slow, but here"))
+        assert [body for _, body in small.hear()] == [b"slow, but here"]
+        assert outside.fileno() >= 0
+
+
+def test_without_files_one_can_be_told_all_the_same(
+    small: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spare file is given up for him; he is not admitted, and the loop can sleep."""
+    real = small.router._listener
+    spare = small.router._spare
+    assert spare is not None
+
+    class Full:
+        """A listener that has as many files left as were closed."""
+
+        def __init__(self) -> None:
+            self.fileno = real.fileno
+            self.close = real.close
+            self.attempts = 0
+
+        def accept(self) -> object:
+            """Fail as the kernel does, unless the spare file is free."""
+            self.attempts += 1
+            try:
+                os.fstat(cast("int", spare))
+            except OSError:
+                if not any(peer.borrowed for peer in small.router._by_fd.values()):
+                    return real.accept()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    full = Full()
+    monkeypatch.setattr(small.router, "_listener", full)
+    monkeypatch.setattr(wire, "_spare", lambda: None)
+    with small.raw(HANDSHAKE + frame(b"hello?")) as raw, small.raw(b""):
+        ((name, body),) = small.hear()
+        assert body == b"hello?"
+        assert not small.router.admits(name)
+        small.settle()
+        assert small.router.is_short
+        attempts = full.attempts
+        assert not select.select([small.router.fd], [], [], 0.05)[0], "the loop could not sleep"
+        assert full.attempts == attempts
+        small.router.send(name, b"no")
+        small.router.dismiss(name)
+        raw.settimeout(WAIT_S)
+        assert raw.recv(1 << 16).endswith(frame(b"no"))

@@ -670,6 +670,14 @@ class FakePool:
         lost, self._lost_checkers = self._lost_checkers, []
         return lost
 
+    def takes_on(self, uid: str) -> bool:  # noqa: ARG002  # as the real one
+        """Whether a worker that is ready can be looked at: here it can."""
+        return True
+
+    def sees(self, uid: str) -> bool:  # noqa: ARG002  # as the real one
+        """Whether a worker's scoreboard can be read: here it can."""
+        return True
+
     def now(self, uid: str) -> Now:
         """Return what a worker runs."""
         worker = self.processes.get(uid)

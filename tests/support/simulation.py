@@ -142,7 +142,7 @@ class Router:
 
     most_files = 0
     farewell = b""
-    is_pressed = has_strangers = False
+    is_pressed = is_short = has_strangers = False
     admitted = 0
 
     def relieve(self) -> None:
