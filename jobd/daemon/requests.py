@@ -103,6 +103,9 @@ decode = msgspec.msgpack.Decoder(
 SLICE = 500
 """Jobs that a long request looks at in one turn of the loop."""
 
+FIND_SLICE = 100
+"""The same, where for each its attempts and the end of its output are read, too."""
+
 LOG_CHUNK = 256 * 1024
 
 MOST_FOLLOWED = 1_000
@@ -574,7 +577,7 @@ class Requests:
     def _find(self, peer: bytes, request: Find) -> Steps:
         clients, store = self._daemon.clients, self._daemon.store
         seen: set[int] = set()
-        for infos in self._matching(request.selector, SLICE):
+        for infos in self._matching(request.selector, FIND_SLICE):
             for info in infos:
                 seen.add(info.id)
                 info.earlier = self._attempts(info.id)
