@@ -42,7 +42,7 @@ D = TypeVar("D", bound=DeferredBase[Any])
 
 PING_S = 5.0
 ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
-"""After so much the daemon is told that it was read; large answers stop coming for those who never do."""
+"""After so much the daemon is asked whether it had to drop something."""
 
 
 Onlooker = Callable[[int, Progress], object]
@@ -165,13 +165,13 @@ class Core(Generic[D]):
         return deferred
 
     def ping(self) -> bytes:
-        """Return the frame that acknowledges what was received, and asks whether something was dropped."""
+        """Return the frame that tells what was received, and asks whether something was dropped."""
         self._unacknowledged = 0
         return encode([Ping(0, self._received)])
 
     @property
     def owes_ping(self) -> bool:
-        """Whether so much was received that the daemon should be told."""
+        """Whether so much was received that the daemon should be asked."""
         return self._unacknowledged > ACKNOWLEDGE_BYTES
 
     # -- the connection --

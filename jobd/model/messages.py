@@ -175,8 +175,7 @@ class Reload(Message, tag=12):
 class Ping(Message, tag=13):
     """Is somebody there, and has anything been dropped?
 
-    ``seen`` counts the frames that the client has received: a client gets no further large answers
-    until it has read those before.
+    ``seen`` counts the frames that the client has received.
     """
 
     rid: int
