@@ -182,8 +182,7 @@ class Daemon:
         self._workers = Outbox(
             worker_router, lambda peer: peer[:-2].decode("ascii", "replace") in pool.processes
         )
-        self._notify = notify
-        self._owner = owner
+        self._notify, self._owner = notify, owner
         self._received: dict[str, int] = {}
         self._still: dict[str, tuple[int, Now]] = {}
         """Workers that were found to stand still: how often in a row, and what they had run last."""

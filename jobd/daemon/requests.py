@@ -100,6 +100,10 @@ decode = msgspec.msgpack.Decoder(
     Annotated[list[Request], msgspec.Meta(max_length=MOST_IN_A_FRAME)]
 ).decode
 
+_decode_few = msgspec.msgpack.Decoder(
+    Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MOST_IN_A_FRAME)]
+).decode
+
 SLICE = 500
 """Jobs that a long request looks at in one turn of the loop."""
 
@@ -178,7 +182,7 @@ class Requests:
         except FrameError as error:
             self.malformed += 1
             text = f"that is no request of jobd's protocol {PROTOCOL}: {error}"
-            for rid in numbers_in(frame):
+            for rid in numbers_in(frame) if _has_few(frame) else [0]:
                 refused = Refused(rid, "usage", text, "is the client of another version?")
                 self._daemon.clients.reply(peer, refused)
             return
@@ -878,6 +882,15 @@ class Requests:
     def _ping(self, peer: bytes, request: Ping) -> None:
         clients = self._daemon.clients
         clients.reply(peer, Pong(request.rid, clients.sent(peer)))
+
+
+def _has_few(frame: bytes) -> bool:
+    """Whether a frame is a list of no more than may be in it, whatever they are."""
+    try:
+        _decode_few(frame)
+    except FrameError:
+        return False
+    return True
 
 
 def _is_open(job: Job, attempt: int) -> bool:

@@ -169,6 +169,14 @@ def kill_children(spare: frozenset[int] | set[int] = frozenset()) -> int:
                 pass  # somebody else has reaped it
 
 
+def end_strays(spare: set[int]) -> None:
+    """Kill all children but ``spare``, and reap those that are dead; never waits."""
+    for pid in children(os.getpid()):
+        if pid not in spare:
+            signal_quietly(pid, signal.SIGKILL)
+            reap(pid)
+
+
 def await_children() -> None:
     """Wait for the end of all children, which were sent SIGTERM; those that ignore it are killed."""
     while has_children():

@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -28,11 +29,9 @@ from jobd.pool.protocol import (
     Exited,
     Failed,
     NotSpawned,
-    Preloading,
     Settings,
     Spawn,
     Spawned,
-    Up,
     Warned,
     decode_word,
 )
@@ -89,6 +88,15 @@ class Process(msgspec.Struct):
     zygote: ZygoteProcess | None = None
     """Its parent, which will tell how it ended; None: nobody will."""
 
+    def look(self, path: str) -> Scoreboard | None:
+        """Return its scoreboard, if it has made one (the checker does not), and it can be opened."""
+        if self.board is None:
+            try:
+                self.board = Scoreboard.open(path)
+            except (OSError, ValueError):
+                return None
+        return self.board
+
 
 class Pool:
     """All worker processes of one daemon."""
@@ -103,7 +111,7 @@ class Pool:
         self.warnings: list[str] = []
         """What the preload modules of the present zygote have done; a new one may do better."""
         self._checkers: set[str] = set()
-        self._lost_checkers: list[str] = []
+        self._lost_checkers: list[tuple[str, str]] = []
         self._not_spawned: list[str] = []
         self.unheard = Unheard()
         self._memory = OutOfMemory()
@@ -233,10 +241,7 @@ class Pool:
 
     def take_lost_checkers(self) -> list[tuple[str, str]]:
         """Return the checkers that have ended, as (uid, how)."""
-        lost = [
-            (uid, how) for uid, _, how in (text.partition("\0") for text in self._lost_checkers)
-        ]
-        self._lost_checkers.clear()
+        lost, self._lost_checkers = self._lost_checkers, []
         return lost
 
     # -- looking and ending --
@@ -282,11 +287,7 @@ class Pool:
         if not self._is_heir:
             return
         ours = {process.pid for process in self.processes.values()}
-        ours |= {zygote.pid for zygote in self._zygotes()}
-        for pid in linux.children(os.getpid()):
-            if pid not in ours:
-                linux.signal_quietly(pid, signal.SIGKILL)
-                linux.reap(pid)
+        linux.end_strays(ours | {zygote.pid for zygote in self._zygotes()})
 
     def kill(self, uid: str, job: int, attempt: int) -> None:
         """Kill a worker and its process group, but for a job's sake only while it runs that job.
@@ -307,10 +308,8 @@ class Pool:
                 return
         process.killed = True
         linux.signal_group(process.pid, signal.SIGKILL)
-        try:
+        with suppress(ProcessLookupError):  # it died by itself, or by the line above
             signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it died by itself, or by the line above
 
     def insist(self) -> None:
         """Stop those attempts whose workers should have heard the order to do so by now."""
@@ -326,10 +325,8 @@ class Pool:
 
     def forget_board(self, uid: str) -> None:
         """Remove a worker's scoreboard: it is dead, and that is on record."""
-        try:
+        with suppress(FileNotFoundError):  # it never got so far as to make one
             os.unlink(self.board_path(uid))
-        except FileNotFoundError:
-            pass  # it never got so far as to make one
 
     def zygote_pid(self) -> int:
         """Return the pid of the zygote that forks, or 0."""
@@ -427,14 +424,11 @@ class Pool:
                     process.exited = word
             case Failed(why):
                 self._trouble = why
-            case Preloading(module):
-                zygote.imports(module)
-            case Up():
-                zygote.is_up(time.monotonic())
             case Warned(sentences) if zygote is self._zygote:
                 self.warnings = sentences
-                for sentence in sentences:
-                    log.warning("%s", sentence)
+                log.warning("%s", "; ".join(sentences))
+            case _:
+                zygote.hear(word, time.monotonic())
 
     def _spawned(self, zygote: ZygoteProcess, uid: str, pid: int, fds: list[int]) -> None:
         """A worker was forked: watch it, unless nobody wants it any more, or we cannot."""
@@ -464,19 +458,14 @@ class Pool:
     def _not_started(self, uid: str, why: str) -> None:
         if uid in self._checkers:
             self._checkers.discard(uid)
-            self._lost_checkers.append(f"{uid}\0{why}")
+            self._lost_checkers.append((uid, why))
         else:
             self._not_spawned.append(uid)
 
     # -- the dead --
 
     def _board_of(self, process: Process) -> Scoreboard | None:
-        if process.board is None:
-            try:
-                process.board = Scoreboard.open(self.board_path(process.uid))
-            except (OSError, ValueError):
-                return None  # it has not made one yet, or is the checker
-        return process.board
+        return process.look(self.board_path(process.uid))
 
     def _judge(self, process: Process, board: Scoreboard | None) -> Dead:
         del self.processes[process.uid]
@@ -484,7 +473,7 @@ class Pool:
         os.close(process.pidfd)
         if process.uid in self._checkers:
             self._checkers.discard(process.uid)
-            self._lost_checkers.append(f"{process.uid}\0{cause}")
+            self._lost_checkers.append((process.uid, cause))
         now = board.last if board else NOTHING
         usage = _usage(process.exited, board.cpu_us if board else 0)
         if board is not None:

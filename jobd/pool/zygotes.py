@@ -15,7 +15,7 @@ import sys
 import msgspec
 
 from jobd.pool import linux
-from jobd.pool.protocol import Settings, Spawn
+from jobd.pool.protocol import Preloading, Settings, Spawn, Up
 
 ANSWERS_S = 10.0
 """A fork takes milliseconds; on a machine that swaps, or with a preload of many gigabytes, far more."""
@@ -67,13 +67,13 @@ class ZygoteProcess:
         self.channel.send(msgspec.msgpack.encode(spawn))
         self.asked[spawn.uid] = now_s
 
-    def imports(self, module: str) -> None:
-        """It says what it imports now."""
-        self._module = module
-
-    def is_up(self, now_s: float) -> None:
-        """It says that it has imported everything, and forks from now on."""
-        self._up_at = now_s
+    def hear(self, word: object, now_s: float) -> None:
+        """It says what it imports now, or that it has imported everything."""
+        match word:
+            case Preloading(module):
+                self._module = module
+            case Up():
+                self._up_at = now_s
 
     def retire(self) -> None:
         """Have it fork no more, and end with its workers; its last words are heard all the same."""

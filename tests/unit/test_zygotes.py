@@ -9,7 +9,7 @@ import pytest
 
 from jobd.model.blob import Place
 from jobd.pool import linux
-from jobd.pool.protocol import Settings, Spawn
+from jobd.pool.protocol import Preloading, Settings, Spawn, Up
 from jobd.pool.zygotes import ANSWERS_S, LONG_S, STOPPED_S, ZygoteProcess
 
 BEGAN = 100.0
@@ -52,14 +52,14 @@ def overdue(zygote: ZygoteProcess, after_s: float, *, has_workers: bool = False)
 
 def test_one_that_owes_nothing_is_never_overdue(zygote: ZygoteProcess) -> None:
     """It may sleep for days."""
-    zygote.is_up(BEGAN)
+    zygote.hear(Up(), BEGAN)
     assert overdue(zygote, 1e6) == ""
     assert zygote.trouble(BEGAN + 1e6) == ""
 
 
 def test_a_fork_has_its_time(zygote: ZygoteProcess) -> None:
     """It is told of after a while, and given up after a longer one; an answer ends both."""
-    zygote.is_up(BEGAN)
+    zygote.hear(Up(), BEGAN)
     zygote.ask(Spawn("w1"), BEGAN + 50)
     zygote.ask(Spawn("w2"), BEGAN + 58)
     assert zygote.trouble(BEGAN + 50 + LONG_S) == ""
@@ -75,11 +75,11 @@ def test_a_fork_has_its_time(zygote: ZygoteProcess) -> None:
 def test_while_it_imports_that_has_another_time(zygote: ZygoteProcess) -> None:
     """What is asked for meanwhile counts from when it is up."""
     zygote.ask(Spawn("w"), BEGAN)
-    zygote.imports("heavy")
+    zygote.hear(Preloading("heavy"), BEGAN)
     assert overdue(zygote, 60.0) == ""
     assert "the preload module heavy is being imported for 30 s" in zygote.trouble(BEGAN + 30)
     assert overdue(zygote, 60.1) == "the preload module heavy was not imported within 60 s"
-    zygote.is_up(BEGAN + 59)
+    zygote.hear(Up(), BEGAN + 59)
     assert overdue(zygote, 59 + ANSWERS_S) == ""
     assert overdue(zygote, 59.1 + ANSWERS_S)
 
@@ -90,7 +90,7 @@ def test_one_that_is_stopped_is_not_waited_for(
     """Whatever it owes; one that goes on in time is kept."""
     is_stopped = True
     monkeypatch.setattr(linux, "is_stopped", lambda _: is_stopped)
-    zygote.is_up(BEGAN)
+    zygote.hear(Up(), BEGAN)
     assert overdue(zygote, 10.0) == ""
     assert "is stopped by a signal" in zygote.trouble(BEGAN + 10)
     is_stopped = False
@@ -103,7 +103,7 @@ def test_one_that_is_stopped_is_not_waited_for(
 
 def test_one_that_is_retired_ends_with_its_workers(zygote: ZygoteProcess) -> None:
     """As long as they live it is waited for."""
-    zygote.is_up(BEGAN)
+    zygote.hear(Up(), BEGAN)
     zygote.retire()
     assert overdue(zygote, 1000, has_workers=True) == ""
     assert overdue(zygote, 1001) == ""
