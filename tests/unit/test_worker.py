@@ -13,6 +13,7 @@ import pytest
 
 from jobd.model.job import Outcome, Verdict
 from jobd.model.orders import GivenBack, Outcomes, Retire, Run, StopJob, Task, decode_reports
+from jobd.pool import linux
 from jobd.pool import worker as module
 from jobd.pool.alarm import Stopped
 from jobd.pool.worker import Worker
@@ -125,7 +126,7 @@ def test_the_order_that_is_read_later_signals_nobody_again(
 ) -> None:
     """The daemon has done that."""
     told: list[int] = []
-    monkeypatch.setattr(module.linux, "end_processes", told.append)
+    monkeypatch.setattr(linux, "end_processes", told.append)
     with pytest.raises(Stopped):
         stopped._on_sigterm(15, None)
     stopped._obey_at_once(StopJob(1, 1))
