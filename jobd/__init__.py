@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from jobd.again import Cancel, Retry, snooze
     from jobd.client.aio import AsyncClient, AsyncDeferred
     from jobd.client.sync import Client, Deferred
-    from jobd.context import CurrentJob, TimeLimitExceeded, current_job, progress
+    from jobd.context import TimeLimitExceeded, current_job, progress
     from jobd.executor import Executor, JobFuture, PoolBroken, WorkerDied
+    from jobd.kin import CurrentJob
     from jobd.model.errors import (
         AlreadyRunning,
         AlreadyTaken,
@@ -139,7 +140,7 @@ _HOMES = {
     "Deferred": "jobd.client.sync",
     "CommandFailed": "jobd.shell",
     "NoSuchPart": "jobd.model.path",
-    "CurrentJob": "jobd.context",
+    "CurrentJob": "jobd.kin",
     "TimeLimitExceeded": "jobd.context",
     "current_job": "jobd.context",
     "progress": "jobd.context",

@@ -3,7 +3,8 @@
 The worker sets ``host`` once; anywhere else there is none, and everything here is
 harmless.  A job that waits *lends* its slot: the client tells the host, which
 asks the daemon, so that with a single worker jobs may wait for jobs that wait for
-jobs.  A process that a job has forked is not the job: it has no host.
+jobs.  So it is with the processes that a job has started: they knock at their worker's
+door (``kin``).
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
+from jobd.kin import CurrentJob, Kin, Told, inherited
 from jobd.model.errors import Deadlock, JobdError
 from jobd.model.job import Progress
 
@@ -25,28 +25,10 @@ ANSWER_S = 30.0
 TEXT_CHARACTERS = 500
 
 
-Told = Callable[[JobdError | None], None]
-"""Who is told whether a job may wait: None, or why not."""
-
-
 class TimeLimitExceeded(Exception):
     """Raised in a job, in its main thread, when its ``soft_timeout`` is over; one that catches it goes on."""
 
     __module__ = "jobd"
-
-
-class CurrentJob(msgspec.Struct, frozen=True):
-    """The job that runs in this process.
-
-    Attributes:
-        id: the job's id.
-        attempt: the number of this attempt, from 1 on.
-        queue: the queue it came from.
-    """
-
-    id: int
-    attempt: int
-    queue: str
 
 
 class Host(Protocol):
@@ -71,11 +53,11 @@ class Host(Protocol):
         """The job goes on."""
 
 
-host: Host | None = None
+host: Host | Kin | None = inherited()
 
 
 def current_job() -> CurrentJob | None:
-    """Return the job that this code runs in, in any of its threads; None outside of one.
+    """Return the job that this code runs in, in any of its threads and processes; None outside of one.
 
     >>> import jobd
     >>> jobd.current_job() is None
@@ -88,7 +70,7 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
     """Tell how far the job is: ``jobd show``, ``jobd ls`` and those who wait for it see it.
 
     It costs about a microsecond: call it as often as is convenient.  People are shown
-    the latest, up to 20 times a second.  Outside of a job it does nothing.
+    the latest, up to 20 times a second.  Outside of a job, and in its child processes, it does nothing.
 
     Args:
         done: how much is done, in any unit.
@@ -98,7 +80,7 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
     Raises:
         ValueError: ``done`` or ``total`` is no number, or not finite.
     """
-    if host is None:
+    if host is None or isinstance(host, Kin):
         return
     try:
         done, total = float(done), None if total is None else float(total)
@@ -153,6 +135,8 @@ def begin_wait(numbers: Sequence[int], socket: str, told: Told) -> object | None
     Raises:
         Deadlock: the job waits for itself.
     """
+    if isinstance(host, Kin):
+        return host.wait_begins(numbers, socket, told)
     job = current_job()
     if host is None or job is None:
         told(None)

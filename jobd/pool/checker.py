@@ -20,6 +20,7 @@ from jobd.zmtp import Disconnected
 
 def run(uid: str, settings: Settings) -> None:
     """Answer checks until the daemon says so, or is gone."""
+    pid = os.getpid()
     link = Link(settings.socket, uid.encode() + b"/j")
     link.send(encode([Ready(os.getpid(), settings.boot)]))
     going = True
@@ -32,7 +33,10 @@ def run(uid: str, settings: Settings) -> None:
             for order in decode_orders(frame):
                 match order:
                     case Check():
-                        link.send(encode([_answer(order, settings.allow)]))
+                        answer = _answer(order, settings.allow)
+                        if os.getpid() != pid:  # a module has forked as it was imported
+                            os._exit(0)
+                        link.send(encode([answer]))
                     case Retire():
                         going = False
     os._exit(0)  # without the way out that an imported module can block

@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
-from jobd.context import CurrentJob, Told
+from jobd.kin import MOST_AWAITED, CurrentJob, Told
 from jobd.model.errors import BY_NAME, JobdError
 from jobd.model.job import Progress
 from jobd.model.orders import Lent, Progressing, Report, Task, Waiting
@@ -24,11 +24,8 @@ from jobd.model.orders import Lent, Progressing, Report, Task, Waiting
 PROGRESS_S = 0.05
 """The time between two reports of progress; also before the daemon hears that a wait of several is over."""
 
-MOST_AWAITED = 100
-"""Jobs that are named of those that one wait is for ..."""
-
 MOST_NAMED = 200
-"""... and of those that all waits of a job are for."""
+"""Jobs that are named of those that all waits of a job are for."""
 
 
 class Wait:

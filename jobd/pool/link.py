@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Iterable
 
 from jobd.zmtp import Disconnected, Transport
 
@@ -44,17 +45,23 @@ class Link:
         """Wait for frames; raises Disconnected when the daemon has died."""
         return self._transport.receive(timeout_s)
 
-    def wait(self, other_fd: int, timeout_s: float | None) -> bool:
-        """Wait until frames may have come, or the other file can be read, or the time is up.
+    def wait(self, others: Iterable[int], timeout_s: float | None) -> dict[int, bool]:
+        """Wait until frames may have come, or one of the other files can be read, or the time is up.
 
-        Returns whether the other file (-1: there is none) can be waited for.
+        Returns those others with which something is up, and whether that can be waited for at
+        all; one that is -1 is left out.
         """
         poll = select.poll()
-        poll.register(self._transport.fileno(), select.POLLIN)
-        if other_fd >= 0:
-            poll.register(other_fd, select.POLLIN)
+        own = self._transport.fileno()
+        for fd in (own, *others):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         found = poll.poll(None if timeout_s is None else timeout_s * 1000)
-        return (other_fd, select.POLLNVAL) not in found
+        return {fd: event != select.POLLNVAL for fd, event in found if fd != own}
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor."""
+        return self._transport.fileno()
 
     def reconnect(self, patience_s: float) -> None:
         """Connect to the next daemon; raises Gone when none comes within ``patience_s``."""

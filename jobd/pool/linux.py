@@ -40,7 +40,7 @@ def start_time(pid: int) -> int:
 
 def halt(pid: int, pidfd: int) -> bool:
     """Stop a process; return, once its main thread stands still, whether it was running before."""
-    if _state(pid) == b"T":
+    if state(pid) == b"T":
         return False
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
@@ -49,7 +49,7 @@ def halt(pid: int, pidfd: int) -> bool:
     # In the kernel (D) it will stop before it comes back, and so will one that waits for a processor:
     # the limit is for that, and for systems whose /proc does not tell.
     until = time.monotonic() + HALTS_WITHIN_S
-    while _state(pid) not in (b"T", b"D", b"Z", b"X", b"") and time.monotonic() < until:
+    while state(pid) not in (b"T", b"D", b"Z", b"X", b"") and time.monotonic() < until:
         os.sched_yield()
     return True
 
@@ -64,10 +64,10 @@ def go_on(pidfd: int) -> None:
 
 def is_stopped(pid: int) -> bool:
     """Whether a signal (SIGSTOP, say) has stopped a process."""
-    return _state(pid) == b"T"
+    return state(pid) == b"T"
 
 
-def _state(pid: int) -> bytes:
+def state(pid: int) -> bytes:
     """Return the state of a process's main thread, as in /proc; b"" if there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -177,16 +177,14 @@ def end_strays(spare: set[int]) -> None:
             reap(pid)
 
 
-def await_children() -> None:
-    """Wait for the end of all children, which were sent SIGTERM; those that ignore it are killed."""
-    while has_children():
-        for pid in children(os.getpid()):
-            if ignores(pid, signal.SIGTERM):
-                signal_quietly(pid, signal.SIGKILL)
-        try:
-            os.wait()
-        except ChildProcessError:
-            pass  # somebody else has reaped it
+def reap_all() -> bool:
+    """Take note of the end of all children that have ended; return whether others live. Never waits."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def reap(pid: int) -> None:

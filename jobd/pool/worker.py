@@ -40,6 +40,7 @@ import msgspec
 from jobd import context, payload
 from jobd.blobs import Blobs, Spot
 from jobd.failpoints import hit
+from jobd.kin import VARIABLE, Kin
 from jobd.model.blob import item_name, result_name
 from jobd.model.errors import (
     DiskFull,
@@ -72,10 +73,11 @@ from jobd.model.orders import (
     Task,
     decode_orders,
 )
-from jobd.pool import linux
+from jobd.pool import children, forks, linux
 from jobd.pool.alarm import Alarm, Overdue, Stopped
 from jobd.pool.cgroup import Leaf
 from jobd.pool.confine import refuse_pickles
+from jobd.pool.door import Door
 from jobd.pool.failure import describe, one_line, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
@@ -104,6 +106,9 @@ LONG_US = 1_000_000
 FORKS_US = 5
 """No process can be started in less: what was as quick leaves none behind."""
 
+COPIES_US = 50
+"""No fork takes less: where a job was as quick, we are not its child."""
+
 _SIGTERM = int(signal.SIGTERM)
 STOPPED_MEMORY = 1_000
 MOST_NOTES = 20
@@ -119,8 +124,7 @@ class Worker:
 
     def __init__(self, uid: str, settings: Settings) -> None:
         self.uid = uid
-        self._pid = os.getpid()
-        """Who has another one is a fork of ours, with our signal handler."""
+        self._forks = forks.Forks(self._forked)
         self._settings = settings
         self._boot = settings.boot
         self._blobs = Blobs(settings.place)
@@ -156,6 +160,7 @@ class Worker:
         os.umask(self._umask)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._inside = Inside(lambda: self._current, settings.client_socket)
+        self._door = Door()
         self._alarm = Alarm(lambda: self._in_job)
         self._began_s = 0.0
         self._meter = Meter()
@@ -170,8 +175,10 @@ class Worker:
         """Take orders and run jobs until retired."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         self._alarm.install()
+        signal.signal(signal.SIGINT, self._on_sigint)
         context.host = self._inside
         os.environ["JOBD_SOCKET"] = self._settings.client_socket  # where a job's own client goes
+        os.environ[VARIABLE] = self._door.proof
         threading.Thread(target=self._watch, name="jobd-control", daemon=True).start()
         if self._settings.initializer:
             self._initialize(self._settings.initializer)
@@ -182,6 +189,8 @@ class Worker:
                 for order in decode_orders(frame):
                     self._obey(order)
             self._work()
+            if self._leaving and linux.has_children():
+                children.end(self._own_fds())  # now: what they came from has been told
             if self._leaving and not self._unrecorded:
                 self._leave()
 
@@ -191,7 +200,9 @@ class Worker:
             with open(path, "rb") as file:
                 function, args = payload.unpickle(file.read())
             function(*args)
+            self._forks.end_child()
         except BaseException as error:  # noqa: BLE001  # whatever it raises is its failure
+            self._forks.end_child(error)
             print(describe(error).traceback, end="", file=sys.stderr, flush=True)
             os._exit(INITIALIZER_FAILED)
         self._output.settle()
@@ -277,8 +288,8 @@ class Worker:
             # Always before a wait, and before the end: what is held is known to nobody else.
             if task is None or large or time.perf_counter() - self._sent_at > HOLD_S:
                 self._send_held()
-        if task is None:
-            self._end_children()  # of a thread that a job has left behind
+        if task is None and not self._leaving:
+            self._look_for_children()  # of a thread that a job has left behind
         return task
 
     def _attempt(self, task: Task) -> Outcome:
@@ -293,6 +304,8 @@ class Worker:
             self._alarm.set(limits.soft_timeout_s)
         verdict, value, error, raised = self._call(task)
         duration_us = int((time.perf_counter() - began) * 1e6)
+        if duration_us >= COPIES_US and self._forks.look():
+            forks.end(None)
         if self._alarm.is_set:
             self._clear_alarm(verdict)
         log = self._tidy(duration_us)
@@ -317,9 +330,11 @@ class Worker:
                 return Verdict.RETURNED, run(task), None, None
             except (Stopped, ConsumerGone):
                 self._in_job = False
+                self._forks.end_child()
                 return Verdict.STOPPED, None, None, None
             except BaseException as error:  # noqa: BLE001  # whatever a job raises is the job's end
                 self._in_job = False
+                self._forks.end_child(error)
                 if payload.is_success(error):
                     return Verdict.RETURNED, payload.encode_exit(_told(error)), None, None
                 return self._failed(error)
@@ -328,8 +343,9 @@ class Worker:
         except Stopped:  # the signal came while the job's own exception was being handled
             self._in_job = False
             return Verdict.STOPPED, None, None, None
-        except (context.TimeLimitExceeded, Overdue) as error:  # so did the soft limit
+        except (context.TimeLimitExceeded, Overdue, KeyboardInterrupt) as error:  # so did another
             self._in_job = False
+            self._forks.end_child(error)
             return self._failed(error)
 
     def _surrounded(self, task: Task) -> bytes:
@@ -401,6 +417,8 @@ class Worker:
         value = function(*args, **kwargs)
         if type(value) in _TO_RUN:
             value = self._run_on(task, value, as_json=as_json)
+        if self._forks.is_child:
+            forks.end(None)
         self._in_job = False
         if value is None:  # as of all that is run for its effect
             return payload.NONE
@@ -433,7 +451,7 @@ class Worker:
     def _run_on(self, task: Task, value: Any, *, as_json: bool) -> object:
         """Run what the function has only begun: a coroutine, a generator, or an asynchronous one."""
         if type(value) is CoroutineType:
-            return self._alarm.run(value)
+            return self._alarm.run(self._forks.guard(value))
 
         def encode(item: object, seq: int) -> bytes:
             spot = Spot(self._blobs, item_name, task.id, task.attempt, seq)
@@ -452,7 +470,7 @@ class Worker:
             self._stream = stream
         if type(value) is GeneratorType:
             return stream.run(value)
-        self._alarm.run(stream.run_async(value))
+        self._alarm.run(self._forks.guard(stream.run_async(value)))
         return None
 
     def _enter_job(self) -> None:
@@ -464,6 +482,8 @@ class Worker:
         self._alarm.check()
 
     def _leave_job(self) -> None:
+        if self._forks.is_child:
+            forks.end(None)  # an item of its stream is its parent's to send
         self._in_job = False
 
     def _send_produced(self, message: Produced) -> None:
@@ -486,13 +506,14 @@ class Worker:
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM comes from our control thread, the daemon, or from outside; it ends the job that runs."""
-        is_worker = os.getpid() == self._pid
-        if is_worker and self._is_late():
+        if self._forks.look():
+            forks.die(signal.SIGTERM)
+        if self._is_late():
             return
         was_told, self._told_to_stop = self._told_to_stop, True
         if self._in_job and not was_told:
-            if is_worker and not self._stop_ordered:
-                os.killpg(self._pid, signal.SIGTERM)  # what the job has started was not told
+            if not self._stop_ordered:
+                os.killpg(os.getpid(), signal.SIGTERM)  # what the job has started was not told
             self._alarm.stop()
         if self._idle:
             self._idle = False
@@ -508,6 +529,19 @@ class Worker:
             return True
         self._leaving = self._stop_ordered = True
         return False
+
+    def _on_sigint(self, _number: int, _frame: FrameType | None) -> None:
+        """As everywhere in Python, but while no code of a job runs."""
+        if self._in_job:
+            raise KeyboardInterrupt
+
+    def _forked(self) -> None:
+        """This is a child that a job has forked: nothing of the worker is its own but the output."""
+        forks.leave_signals({signal.SIGTERM: self._on_sigterm, signal.SIGINT: self._on_sigint})
+        self._jobs.close()
+        self._control.close()
+        self._door.forked()
+        context.host = Kin(self._door.proof)
 
     def _send_held(self) -> None:
         with self._lock:
@@ -553,7 +587,7 @@ class Worker:
     def _tidy(self, duration_us: int) -> LogSpan | None:
         """Undo what a job may have left behind, and tell what it wrote."""
         if duration_us >= FORKS_US:
-            self._end_children()
+            self._look_for_children()
         self._output.settle()
         # Not signal.getsignal: it looks its answer up in an enum, for 2 µs instead of 0.06.
         if _signal.getsignal(_SIGTERM) != self._on_sigterm:
@@ -566,12 +600,19 @@ class Worker:
             os._exit(FILES_LOST)
         return log
 
-    def _end_children(self) -> None:
-        """See to it that no process is left of those that the job has started."""
-        if linux.has_children():
-            if self._stop_ordered:
-                linux.await_children()
-            linux.kill_children()
+    def _look_for_children(self) -> None:
+        """See to it that the next job meets none of the processes that this one has started."""
+        if not linux.has_children():
+            return
+        if self._stop_ordered:
+            children.end(self._own_fds(), are_told=True, are_awaited=True)
+        elif count := children.left_running():
+            processes = "process" if count == 1 else "processes"
+            self._replace(f"it left {count} {processes} running")
+
+    def _own_fds(self) -> set[int]:
+        """Return our sockets, without which we can end no job."""
+        return {self._jobs.fileno(), self._control.fileno(), *self._door.fds()}
 
     # -- the control thread --
 
@@ -579,9 +620,13 @@ class Worker:
         self._control.send(encode([Alive(os.getpid(), self._boot)]))
         while True:
             try:
-                inside = self._inside
-                if not self._control.wait(inside.fd, inside.patience_s(time.monotonic())):
+                inside, door = self._inside, self._door
+                patience_s = inside.patience_s(time.monotonic())
+                ready = self._control.wait((inside.fd, door.fd), patience_s)
+                if ready.get(inside.fd) is False:
                     inside.fd = -1  # the job has closed it, with all the others
+                if door.fd in ready:
+                    door.serve()
                 for frame in self._control.receive(0):
                     for order in decode_orders(frame):
                         self._obey_at_once(order)

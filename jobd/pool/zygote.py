@@ -93,6 +93,7 @@ class Zygote:
         names = share.set_variables(self._settings.threads)
         self._settings = msgspec.structs.replace(self._settings, thread_variables=names)
         sys.path[0:0] = self._settings.path
+        pid = os.getpid()
         for name in self._settings.preload:
             self._say(Preloading(name))
             try:
@@ -101,6 +102,9 @@ class Zygote:
                 why = traceback.format_exception_only(error)[-1].strip()
                 self._say(Failed(f"cannot import the preload module {name}: {why}"))
                 return False
+            finally:
+                if os.getpid() != pid:  # the module has forked, and this is no zygote
+                    os._exit(0)
             self._lingering.imported(name)
         self._say(Up())
         return True
@@ -167,8 +171,11 @@ class Zygote:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._settings.nofile_soft, hard))
             os.umask(self._settings.umask)
-            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            # What was ignored would be so in every program that a job starts.
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             linux.become_subreaper()
             differ()
             if order.checker:

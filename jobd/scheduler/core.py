@@ -471,6 +471,8 @@ class Scheduler:
         worker = self.workers.get(uid)
         if worker is not None and worker.phase is Phase.READY:
             worker.phase = Phase.RETIRING
+            # It may be a while until it reads what is still on its way to it.
+            self._effects.orders.append((uid, GiveBack(worker.sent)))
 
     def waits(self, uid: str, number: int, attempt: int, awaited: list[int]) -> None:
         """A job waits for others, which go first now, and lends its slot, if it may."""

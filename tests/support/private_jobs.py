@@ -85,9 +85,7 @@ def countdown(number: int) -> list[int]:
     """Return the numbers down to 0, each found out by a job of its own."""
     if number == 0:
         return [0]
-    host = jobd.context.host
-    assert host is not None
-    with jobd.Executor(socket=host.socket) as executor:
+    with jobd.Executor(socket=os.environ["JOBD_SOCKET"]) as executor:
         return [number, *executor.submit(countdown, number - 1).result(20)]
 
 
@@ -95,9 +93,7 @@ def wait_in_turns(how: str, depth: int) -> int:
     """Wait for two jobs that wait for two jobs …, by one of the functions of ``concurrent.futures``."""
     if not depth:
         return 1
-    host = jobd.context.host
-    assert host is not None
-    with jobd.Executor(socket=host.socket) as executor:
+    with jobd.Executor(socket=os.environ["JOBD_SOCKET"]) as executor:
         futures = [executor.submit(wait_in_turns, how, depth - 1) for _ in range(2)]
         if how == "wait":
             done: Iterable[Future[int]] = wait(futures, 20).done

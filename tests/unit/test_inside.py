@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobd import context
+from jobd.kin import CurrentJob
 from jobd.model.errors import Deadlock, JobdError, TooManyWaiting
 from jobd.model.job import Progress
 from jobd.model.orders import Lent, Progressing, Task, Waiting
@@ -47,7 +48,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
 
 def test_a_job_is_known_while_it_runs(worker: Worker) -> None:
     """By id, attempt and queue."""
-    assert context.current_job() == context.CurrentJob(7, 2, "etl")
+    assert context.current_job() == CurrentJob(7, 2, "etl")
     worker.task = None
     assert context.current_job() is None
 

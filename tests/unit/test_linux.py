@@ -38,7 +38,7 @@ def test_a_process_that_was_halted_stands_still_until_it_goes_on(
     pidfd = os.pidfd_open(busy.pid)
     assert linux.halt(busy.pid, pidfd)
     # Where others want the processors, it may have to wait for one before it is seen to stop.
-    eventually(lambda: linux._state(busy.pid) == b"T")
+    eventually(lambda: linux.state(busy.pid) == b"T")
     assert not linux.halt(busy.pid, pidfd)
     before = used(busy.pid)
     linux.go_on(pidfd)

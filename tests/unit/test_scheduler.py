@@ -2503,6 +2503,7 @@ def test_a_worker_that_leaves_gives_back_what_it_had_and_is_replaced() -> None:
     desk.end(numbers[0])
     desk.act()
     assert len(desk.spawned) == 2, "the next one is on its way before this one is dead"
+    assert desk.told_to(uid, GiveBack), "it may be long before it reads what is on its way to it"
     desk.hire()
     assert {desk.holder(number) for number in numbers[1:]} == {desk.spawned[1]}
     desk.die(uid)

@@ -87,7 +87,7 @@ def test_one_that_ends_the_attempt_before_it_is_halted_is_left_alone(
 
     monkeypatch.setattr(linux, "halt", late)
     assert not insist(process.pid, pidfd, board, (7, 2))
-    eventually(lambda: linux._state(process.pid) == b"S")
+    eventually(lambda: linux.state(process.pid) == b"S")
     assert board.to_stop == NOBODY
 
 

@@ -12,8 +12,17 @@ from typing import Any, NoReturn
 import pytest
 
 from jobd.model.job import Outcome, Verdict
-from jobd.model.orders import GivenBack, Outcomes, Retire, Run, StopJob, Task, decode_reports
-from jobd.pool import linux
+from jobd.model.orders import (
+    GivenBack,
+    Leaving,
+    Outcomes,
+    Retire,
+    Run,
+    StopJob,
+    Task,
+    decode_reports,
+)
+from jobd.pool import children, linux
 from jobd.pool import worker as module
 from jobd.pool.alarm import Stopped
 from jobd.pool.worker import Worker
@@ -34,6 +43,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
     made._held, made._unrecorded, made._took_us = [], {}, {"m:f": 5}
     made._current = made._stream = None
     made._leaving = made._stop_ordered = made._told_to_stop = False
+    made._notes = []
     made._boot, made._seq, made._read, made._given_back = "boot", 0, 0, 0
     made._sent_at = time.perf_counter()
     made._attempt = lambda task: Outcome(
@@ -144,3 +154,28 @@ def test_a_sigterm_for_an_attempt_that_has_ended_hits_nobody(stopped: Any) -> No
     stopped._stop_ordered = True  # so that this process group is not told
     with pytest.raises(Stopped):
         stopped._on_sigterm(15, None)
+
+
+def test_a_worker_whose_job_has_left_processes_begins_no_other_one(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so before it tells what came of the job, and gives back what it had been handed."""
+    attempt = worker._attempt
+
+    def leave_two(task: Task) -> Outcome:
+        monkeypatch.setattr(linux, "has_children", lambda: True)
+        monkeypatch.setattr(children, "left_running", lambda: 2)
+        worker._look_for_children()
+        outcome: Outcome = attempt(task)
+        return outcome
+
+    worker._attempt = leave_two
+    worker._obey(Run("boot", [Task(n, 1, "m:f", CALL) for n in (1, 2, 3)], 1))
+    worker._work()
+    worker._obey(Run("boot", [Task(4, 1, "m:f", CALL)], 2))
+    leaving, sent, given_back = reports(worker)
+    assert leaving == Leaving([(2, 1), (3, 1)])
+    assert isinstance(sent, Outcomes)
+    assert [outcome.id for outcome in sent.outcomes] == [1]
+    assert given_back == GivenBack([(4, 1)])
+    assert worker._notes == ["it left 2 processes running: its worker was replaced"]
