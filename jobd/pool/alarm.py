@@ -140,6 +140,7 @@ class Alarm:
         now = self._now
         if now is None or not self.has_rung:
             return None
+        _leave_us_out(error)
         if isinstance(error, TimeLimitExceeded):
             return error
         if isinstance(error, Overdue | asyncio.CancelledError):
@@ -229,6 +230,17 @@ def _throw(now: _Ringing, error: BaseException) -> NoReturn:
         raise error
     finally:
         del error  # its traceback leads to this frame
+
+
+def _leave_us_out(error: BaseException) -> None:
+    """Let a traceback end where the job was: not in this module, which has raised it there."""
+    entry = error.__traceback__
+    while entry is not None:
+        following = entry.tb_next
+        if following is not None and following.tb_frame.f_code.co_filename == __file__:
+            entry.tb_next = None
+            return
+        entry = following
 
 
 def _text(now: _Ringing) -> str:

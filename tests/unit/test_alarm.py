@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -127,8 +128,10 @@ def test_where_the_kernel_has_no_timer_a_thread_is_one(monkeypatch: pytest.Monke
 def test_it_is_raised_in_what_sleeps(alarm: Alarm) -> None:
     """With the limit in its words."""
     alarm.set(0.01)
-    with pytest.raises(TimeLimitExceeded, match=r"it took longer than 0.01 s"):
+    with pytest.raises(TimeLimitExceeded, match=r"it took longer than 0.01 s") as ended:
         wait()
+    assert alarm.ended_by_limit(ended.value) is ended.value
+    assert traceback.extract_tb(ended.value.__traceback__)[-1].name == "wait"
     assert alarm.note() == "its soft time limit of 0.01 s had passed"
 
 
