@@ -54,10 +54,20 @@ class Output:
         """What was written so far is no job's."""
         self.start = os.fstat(self._fd).st_size
 
-    def span(self) -> LogSpan | None:
-        """Tell what the job that has ended wrote; see to it that the next one writes there too."""
+    def take_crashes(self) -> None:
+        """Have crashes written here, whatever a job has told the faulthandler."""
+        # Not to 2: the job may have put something else there.
+        faulthandler.enable(self._fd, all_threads=False)
+
+    def span(self, *, sure: bool = True) -> LogSpan | None:
+        """Tell what the job that has ended wrote; see to it that the next one writes there too.
+
+        Not ``sure``: only if it has written anything.
+        """
         try:
             end = os.lseek(self._fd, 0, os.SEEK_END)
+            if end == self.start and not sure:
+                return None
             if os.lseek(1, 0, os.SEEK_END) != end or os.lseek(2, 0, os.SEEK_END) != end:
                 end = self._repair()
         except OSError:
@@ -102,9 +112,8 @@ class Output:
             os.close(self._fd)
         else:
             self._open_streams()
-        # Not 2: the job may have put something else there.
-        faulthandler.enable(fd, all_threads=False)
         self._fd, self._inode = fd, os.fstat(fd).st_ino
+        self.take_crashes()
 
     def _open_streams(self) -> None:
         """Make sys.stdout and sys.stderr; they write line by line, and whatever they are given."""

@@ -23,7 +23,6 @@ which the control thread presents itself (``Alive``).  If none comes within
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # typeshed has no stub; see _tidy
 import math
 import os
 import signal
@@ -82,7 +81,9 @@ from jobd.pool.failure import describe, one_line, safe_repr
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.meter import MEASURED_US, Meter
-from jobd.pool.output import FILES_LOST, Output
+from jobd.pool.output import Output
+from jobd.pool.pristine import TRIES, Pristine
+from jobd.pool.process_state import stop_timers
 from jobd.pool.protocol import Settings
 from jobd.pool.raised import raised_by
 from jobd.pool.resolve import resolve
@@ -91,6 +92,7 @@ from jobd.pool.scoreboard import NOBODY, Scoreboard
 from jobd.pool.share import limited
 from jobd.pool.streams import ConsumerGone, Stream
 from jobd.pool.surroundings import Surrounded, set_argv, spread
+from jobd.pool.timer import SIGNAL
 from jobd.zmtp import Disconnected
 
 HOLD_S = 0.001
@@ -109,7 +111,6 @@ FORKS_US = 5
 COPIES_US = 50
 """No fork takes less: where a job was as quick, we are not its child."""
 
-_SIGTERM = int(signal.SIGTERM)
 STOPPED_MEMORY = 1_000
 MOST_NOTES = 20
 RECONNECT_S = 1.0
@@ -117,6 +118,10 @@ RECONNECT_S = 1.0
 
 INITIALIZER_FAILED = 71
 """The exit code of a worker that could not make the call that the pool's owner wants made first."""
+
+
+Ended = tuple[int, bytes | None, ErrorInfo | None, Raised | None]
+"""How an attempt has ended: the verdict, the value or the error, and what follows on that."""
 
 
 class Worker:
@@ -156,9 +161,6 @@ class Worker:
         self._took_us: dict[str, int] = {}
         self._board = Scoreboard.create(os.path.join(settings.boards_dir, uid))
         self._output = Output(uid, settings.logs_dir, settings.max_output_bytes)
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
-        self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._inside = Inside(lambda: self._current, settings.client_socket)
         self._door = Door()
         self._alarm = Alarm(lambda: self._in_job)
@@ -182,6 +184,9 @@ class Worker:
         threading.Thread(target=self._watch, name="jobd-control", daemon=True).start()
         if self._settings.initializer:
             self._initialize(self._settings.initializer)
+        self._pristine = Pristine(
+            (signal.SIGTERM, signal.SIGINT, SIGNAL), self._output.take_crashes
+        )
         hit("worker.started")
         self._jobs.send(encode([Ready(os.getpid(), self._boot)]))
         while True:
@@ -212,10 +217,15 @@ class Worker:
         """Wait for orders; a SIGTERM from outside ends an idle worker."""
         frames: list[bytes] = []
         self._board.used(self._meter.begin())
+        patience_s = self._pristine.patience_s()
+        if patience_s == 0.0:
+            if not self._look_ahead():
+                return frames
+            patience_s = None
         try:
             self._idle = True
             try:
-                frames = self._jobs.receive()
+                frames = self._jobs.receive(patience_s)
             except Disconnected:
                 self._jobs.reconnect(self._settings.orphan_s)
                 self._repeat()
@@ -223,6 +233,14 @@ class Worker:
         except (Stopped, Gone):
             self._leave()
         return frames
+
+    def _look_ahead(self) -> bool:
+        """Before a wait, or a job that may be long: whether it can begin here, after all that was short."""
+        losses = self._pristine.look_ahead()
+        if losses:
+            self._replace("")
+            self._notes.clear()  # nobody knows which job it was
+        return not losses
 
     def _repeat(self) -> None:
         """Send again what is not recorded: the last frame may have gone to a daemon that was dead."""
@@ -258,9 +276,12 @@ class Worker:
         """Run what is pending, one job after the other."""
         task = self._next(None)
         while task is not None:
-            if self._held and self._took_us.get(task.function, LONG_US) > MAY_BE_LONG_US:
-                self._send_held()
-            if self._stop_early and (task.id, task.attempt) in self._stop_early:
+            refused = bool(self._stop_early) and (task.id, task.attempt) in self._stop_early
+            if self._took_us.get(task.function, LONG_US) > MAY_BE_LONG_US:
+                if self._held:
+                    self._send_held()
+                refused = not self._look_ahead() or refused
+            if refused:
                 self._jobs.send(encode([GivenBack([(task.id, task.attempt)])]))
                 task = self._next(None)
                 continue
@@ -302,10 +323,7 @@ class Worker:
         limits = task.limits
         if limits is not None:
             self._alarm.set(limits.soft_timeout_s)
-        verdict, value, error, raised = self._call(task)
-        duration_us = int((time.perf_counter() - began) * 1e6)
-        if duration_us >= COPIES_US and self._forks.look():
-            forks.end(None)
+        (verdict, value, error, raised), duration_us = self._call_cleanly(task, began)
         if self._alarm.is_set:
             self._clear_alarm(verdict)
         log = self._tidy(duration_us)
@@ -321,13 +339,13 @@ class Worker:
             self._board.used(self._meter.cpu_us)
         return outcome
 
-    def _call(self, task: Task) -> tuple[int, bytes | None, ErrorInfo | None, Raised | None]:
+    def _call(self, task: Task) -> Ended:
         try:
             try:
                 self._in_job = True
                 is_plain = task.limits is None and task.surroundings is None
                 run = self._result if is_plain else self._surrounded
-                return Verdict.RETURNED, run(task), None, None
+                return Verdict.RETURNED, self._pristine.context().run(run, task), None, None
             except (Stopped, ConsumerGone):
                 self._in_job = False
                 self._forks.end_child()
@@ -400,7 +418,7 @@ class Worker:
         argv = getattr(sys, "argv", None)
         if type(argv) is not list or argv != [task.function] or task.surroundings is not None:
             set_argv(task.function, task.surroundings)
-        allow = self._settings.allow
+        allow, modules = self._settings.allow, len(sys.modules)
         if allow:
             refuse_pickles(task, allow)
         by_value, data = payload.split_by_value(task.args)
@@ -409,9 +427,10 @@ class Worker:
             task.inputs,  # type: ignore[arg-type]  # no id is left once it is sent
             self._blobs,
         )
-        function = payload.unpickle(by_value) if by_value else self._functions.get(task.function)
-        if function is None:
-            function = self._functions[task.function] = resolve(task.function, allow)
+        function = payload.unpickle(by_value) if by_value else self._function(task.function)
+        if len(sys.modules) != modules:
+            # What a module has set by being imported stays, as it does; but not what it finds around it.
+            self._pristine.adopt(is_surrounded=task.surroundings is not None)
         if self._told_to_stop:
             raise Stopped
         value = function(*args, **kwargs)
@@ -424,6 +443,13 @@ class Worker:
             return payload.NONE
         spot = Spot(self._blobs, result_name, task.id, task.attempt, self._boot)
         return self._encode(value, as_json=as_json, spot=spot)
+
+    def _function(self, reference: str) -> Callable[..., object]:
+        """Return a function, which is looked up once."""
+        function = self._functions.get(reference)
+        if function is None:
+            function = self._functions[reference] = resolve(reference, self._settings.allow)
+        return function
 
     def _encode(
         self,
@@ -584,21 +610,52 @@ class Worker:
 
     # -- between two jobs --
 
+    def _call_cleanly(self, task: Task, began: float) -> tuple[Ended, int]:
+        """Call a job's function, and undo what it has changed in this process; return how long it took, too."""
+        try:
+            ended_as: Ended = self._call(task)
+            ended = time.perf_counter()
+            duration_us = int((ended - began) * 1e6)
+            if duration_us >= COPIES_US and self._forks.look():
+                forks.end(None)
+            if task.limits is None and ended_as[0] == Verdict.RETURNED:
+                losses = self._pristine.after(task.function, ended)
+            else:
+                losses = self._put_back(task, ended)
+        except BaseException as late:  # noqa: BLE001  # of a handler of signals that the job has left
+            ended_as, losses = self._rung(task, late)
+            duration_us = int((time.perf_counter() - began) * 1e6)
+        if losses:
+            self._replace(", and ".join(losses))
+        return ended_as, duration_us
+
+    def _rung(self, task: Task, late: BaseException) -> tuple[Ended, list[str]]:
+        """A job's own signal has raised as the job ended: that is how it ended, if anybody is to blame."""
+        if self._forks.look():
+            forks.end(late)
+        for _ in range(TRIES):
+            try:
+                stop_timers()
+                losses = self._put_back(task, time.perf_counter())
+                return (Verdict.RAISED, None, _told(late), raised_by(late)), losses
+            except BaseException:  # noqa: BLE001, S112  # again
+                continue
+        raise late
+
+    def _put_back(self, task: Task, ended: float) -> list[str]:
+        """Undo what a job has changed that was limited, or has failed; return what cannot be undone."""
+        if self._stop_ordered:
+            return []  # nothing else runs here
+        if task.limits is not None and task.limits.restricts:
+            return self._pristine.threads_left()
+        return self._pristine.after(task.function, ended, sure=True)
+
     def _tidy(self, duration_us: int) -> LogSpan | None:
         """Undo what a job may have left behind, and tell what it wrote."""
         if duration_us >= FORKS_US:
             self._look_for_children()
         self._output.settle()
-        # Not signal.getsignal: it looks its answer up in an enum, for 2 µs instead of 0.06.
-        if _signal.getsignal(_SIGTERM) != self._on_sigterm:
-            signal.signal(signal.SIGTERM, self._on_sigterm)
-        log = self._output.span()
-        try:
-            os.fchdir(self._home)
-            os.umask(self._umask)
-        except OSError:
-            os._exit(FILES_LOST)
-        return log
+        return self._output.span(sure=self._pristine.is_fresh)
 
     def _look_for_children(self) -> None:
         """See to it that the next job meets none of the processes that this one has started."""

@@ -32,6 +32,15 @@ def executor(jobd_daemon: Daemon) -> Iterator[Executor]:
         yield executor
 
 
+def test_what_an_initializer_sets_is_what_every_job_finds() -> None:
+    """In the same worker; what a job sets is not."""
+    with Executor(1, initializer=jobs.settle) as executor:
+        found = {executor.submit(jobs.unsettle).result(TIMEOUT_S) for _ in range(5)}
+    assert len(found) == 1
+    ((_, *rest),) = found
+    assert rest == ["1", 5, 3]  # with the thread of the worker's own
+
+
 def test_without_arguments_it_is_the_daemon_that_runs(jobd_daemon: Daemon) -> None:
     """Its futures are jobs that anybody can ask for; the daemon goes on without the executor."""
     with Executor() as executor:

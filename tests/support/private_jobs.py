@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future, as_completed, wait
@@ -21,6 +23,21 @@ def remember(*values: object) -> None:
 def remembered() -> tuple[int, list[object]]:
     """Return this process's pid and what it was told to remember."""
     return os.getpid(), REMEMBERED
+
+
+def settle() -> None:
+    """Set what jobs are to find: an initializer."""
+    os.environ["SETTLED"] = "1"
+    decimal.getcontext().prec = 5
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def unsettle() -> tuple[int, str | None, int, int]:
+    """Return the pid and what is set, and set something else."""
+    found = os.getpid(), os.environ.get("SETTLED"), decimal.getcontext().prec
+    os.environ["SETTLED"] = "2"
+    decimal.getcontext().prec = 9
+    return *found, threading.active_count()
 
 
 def fail(text: str) -> None:

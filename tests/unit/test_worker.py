@@ -46,6 +46,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
     made._notes = []
     made._boot, made._seq, made._read, made._given_back = "boot", 0, 0, 0
     made._sent_at = time.perf_counter()
+    made._pristine = SimpleNamespace(look_ahead=list)
     made._attempt = lambda task: Outcome(
         task.id, task.attempt, Verdict.RETURNED, b"jnull", None, 0, 5, None
     )
