@@ -52,12 +52,15 @@ def test_who_waits_for_our_end_sees_it() -> None:
     """The pipe to it is let go of, and nothing else takes its number; SIGTERM it ignores."""
     program = """
 read, write = os.pipe()
+is_deaf, tell = os.pipe()
 if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.close(write)
+    os.write(tell, b"x")
     os.read(read, 1)
     say("cleared away")
     os._exit(0)
+os.read(is_deaf, 1)
 kept, _ = os.pipe()
 inode = os.fstat(kept).st_ino
 began = time.monotonic()

@@ -37,6 +37,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
     made: Any = object.__new__(Worker)
     made.frames = []
     made._lock = threading.RLock()
+    made._forks = SimpleNamespace(look=lambda: False)
     made._jobs = made._control = SimpleNamespace(send=made.frames.append)
     made._board = SimpleNamespace(sent=lambda _: None)
     made._pending, made._stop_early = deque(), deque()
