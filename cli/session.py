@@ -30,6 +30,7 @@ class Session:
         quiet: only ids are wanted, and errors.
         verbose: tracebacks are wanted too.
         socket: what ``--socket`` says, or None; the others alike.
+        errand: the command only asks how the daemon is, or ends it: an overcrowded one answers that.
         submitting: a submit is on its way, and its id not known yet.
         attached: the ids of the jobs that are being waited for.
         again: the command that goes on waiting for one of them after Ctrl-C.
@@ -43,6 +44,7 @@ class Session:
         self.socket: str | None = None
         self.state_dir: str | None = None
         self.config: str | None = None
+        self.errand = False
         self.submitting = False
         self.attached: list[int] = []
         self.again = "result --wait"
@@ -61,8 +63,8 @@ class Session:
         common = {"socket": self.socket, "state_dir": self.state_dir}
         return load(config_file=self.config, flags=common | dict(flags or {}), environ=os.environ)
 
-    def connect(self, *, errand: bool = False) -> Client:
-        """Connect to the daemon; ``errand``: only to ask how it is, or to end it.
+    def connect(self) -> Client:
+        """Connect to the daemon.
 
         Raises:
             ConfigError: a setting cannot be used.
@@ -76,7 +78,7 @@ class Session:
         # so the collector need not look at it: see `main`.
         gc.freeze()
         gc.enable()
-        return Client(socket, errand=errand)
+        return Client(socket, errand=self.errand)
 
     # -- stdout --
 

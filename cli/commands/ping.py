@@ -15,7 +15,8 @@ jobd ping -q && echo up
 @verb(examples=EXAMPLES)
 def command(session: Session) -> int:
     """Ask whether the daemon answers, and print how long that takes."""
-    with session.connect(errand=True) as client:
+    session.errand = True
+    with session.connect() as client:
         took_s = client.ping()
         welcome = client.welcome
     if session.json:

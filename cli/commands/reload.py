@@ -17,7 +17,8 @@ def command(session: Session) -> int:
 
     Returns at once. No job is stopped for it.
     """
-    with session.connect(errand=True) as client:
+    session.errand = True
+    with session.connect() as client:
         client.reload()
         welcome = client.welcome
     if session.json:

@@ -18,7 +18,8 @@ jobd status --json         {"schema": "jobd.status/1", "workers": […], "jobs":
 @verb(examples=EXAMPLES)
 def command(session: Session) -> int:
     """Show how the daemon is, what its workers do, and how many jobs there are."""
-    with session.connect(errand=True) as client:
+    session.errand = True
+    with session.connect() as client:
         status = client.status()
     if session.json:
         session.write_json(render.status_json(status))

@@ -37,7 +37,8 @@ def command(session: Session, *, drain: float | None, now: bool) -> int:
     if now and drain is not None:
         raise UsageError("--drain and --now contradict each other", "give one of them")
     drain_s = 0.0 if now else drain if drain is not None and drain >= 0 else None
-    with session.connect(errand=True) as client:
+    session.errand = True
+    with session.connect() as client:
         pid = client.welcome.pid
         process = _pidfd(pid)
         client.stop(drain_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import time
@@ -29,11 +30,14 @@ def start_time(pid: int) -> int:
     """Return when a process started, in clock ticks since boot; 0 if there is none with this pid.
 
     Pid and start time together name a process for ever; a pid alone is used again.
+
+    Raises:
+        OSError: it cannot be looked at, for want of files; that does not mean that there is none.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
@@ -92,6 +96,7 @@ def trim() -> None:
         give_back(0)
 
 
+@functools.cache
 def kernel_boot_id() -> bytes:
     """Return the 16 bytes that tell this boot of the machine from any other."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -187,7 +187,7 @@ class Pool:
             return Dead(uid, "the machine went down", NOTHING, unknown=True)
         tail, end, dropped = _close_log(self.settings, uid, now)
         cause = "it ended while no daemon watched" + (OUT_OF_MEMORY if self._end_leaf(uid) else "")
-        by_rlimit = self._limits_by_rlimit()
+        by_rlimit = _limits_by_rlimit(self.settings)
         return Dead(uid, cause, now, tail, end, log_dropped=dropped, by_rlimit=by_rlimit)
 
     # -- what the loop polls --
@@ -479,12 +479,8 @@ class Pool:
         if board is not None:
             board.close()
         tail, end, dropped = _close_log(self.settings, process.uid, now)
-        by_rlimit = self._limits_by_rlimit()
+        by_rlimit = _limits_by_rlimit(self.settings)
         return Dead(process.uid, cause, now, tail, end, False, dropped, usage, by_rlimit)
-
-    def _limits_by_rlimit(self) -> bool:
-        """Whether a job's memory is limited without a cgroup, which would tell that it was too much."""
-        return self.settings.cgroup is None or not self.settings.cgroup.enforces("mem")
 
     def _cause(self, process: Process) -> str:
         if process.exited is not None:
@@ -523,17 +519,17 @@ def _open_living(path: str) -> tuple[Scoreboard, int] | None:
     except (OSError, ValueError) as error:
         _refuse_lack(error)
         return None
+    pidfd = -1
     try:
         pidfd = os.pidfd_open(board.pid)
+        if board.is_alive:  # looked at after the pidfd was opened: now it is the same process
+            return board, pidfd
     except (OSError, OverflowError, ValueError) as error:
-        board.close()
         _refuse_lack(error)
-        return None
-    if not board.is_alive:  # looked at after the pidfd was opened: now it is the same process
+    if pidfd >= 0:
         os.close(pidfd)
-        board.close()
-        return None
-    return board, pidfd
+    board.close()
+    return None
 
 
 def _refuse_lack(error: Exception) -> None:
@@ -543,6 +539,11 @@ def _refuse_lack(error: Exception) -> None:
             f"the workers of the daemon before cannot be looked at: {error.strerror}",
             "raise LimitNOFILE, or 'ulimit -n'; until then they go on, and wait",
         ) from error
+
+
+def _limits_by_rlimit(settings: Settings) -> bool:
+    """Whether a job's memory is limited without a cgroup, which would tell that it was too much."""
+    return settings.cgroup is None or not settings.cgroup.enforces("mem")
 
 
 def _is_told(process: Process) -> bool:

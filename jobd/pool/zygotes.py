@@ -24,7 +24,8 @@ STOPPED_S = 2.0
 """A zygote that a signal has stopped is not waited for any longer: nobody but us has use for it."""
 
 LONG_S = 3.0
-"""An answer, or an import, that takes longer than this is a trouble that is told of."""
+LONG_IMPORT_S = 10.0
+"""An answer, or the imports, that take longer than this are a trouble that is told of."""
 
 
 class ZygoteProcess:
@@ -102,7 +103,7 @@ class ZygoteProcess:
                 "it is about to be replaced"
             )
         imports_s = now_s - self._began_at
-        if not self._up_at and imports_s > LONG_S:
+        if not self._up_at and imports_s > min(LONG_IMPORT_S, self._may_import_s / 2):
             return (
                 f"{self._what_it_imports} is being imported for {imports_s:.0f} s already: "
                 f"no worker can start before (pool.preload_timeout_s is {self._may_import_s:g})"

@@ -53,10 +53,9 @@ def refused(socket: str) -> str:
 
 @contextmanager
 def no_files_left(daemon: DaemonUnderTest) -> Iterator[None]:
-    """Take from a daemon every file that it has not opened."""
+    """Take from a daemon every file that it has not opened, but the first few, which poll(2) wants."""
     before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-    used = max(int(name) for name in os.listdir(f"/proc/{daemon.pid}/fd")) + 1
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used, before[1]))
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (12, before[1]))
     try:
         yield
     finally:
