@@ -31,7 +31,11 @@ _NEVER = re.compile(
 )
 """What concerns one process or service, and is never inherited, whatever the patterns say."""
 
-_SHARE = re.compile(r"\w+_(NUM|MAX|MAXIMUM)_THREADS|\w+_THREADS_NUM")
+_SHARE = re.compile(r"\w+_(NUM|MAX|MAXIMUM)_(\w+_)?THREADS|\w+_THREADS_NUM")
+"""What bounds the threads of libraries: a worker is given its share of them (``jobd.pool.share``)."""
+
+_AS_OPENMP = re.compile(r"(OPENBLAS|MKL|BLIS|NUMEXPR)_NUM_THREADS")
+"""Where a library looks first that else goes by ``OMP_NUM_THREADS``."""
 
 _SECRET_NAME = re.compile(
     r"TOKEN|SECRET|PASS|_PW$|^(?!(OLD)?PWD$).*PWD$|KEY|CRED|AUTH(?!OR(_|$))|COOKIE|PRIVATE|DSN"
@@ -236,13 +240,15 @@ def environment_of(base: Mapping[str, str], given: bytes, patterns: Sequence[str
     """Return the environment of a job: what was given, over what its worker has.
 
     What the job inherits (by ``patterns``) is the caller's, also where he has no such variable; but
-    for what bounds the threads of libraries: a worker is given its share of them.
+    for what bounds the threads of libraries, as far as he does not say it himself.
     """
-    found = dict(base)
+    found, variables = dict(base), decoded(given)
     if patterns:
         passes = lets_through(patterns)
         found = {k: v for k, v in base.items() if not passes(k) or _SHARE.fullmatch(k)}
-    return found | (decoded(given) if given else {})
+        if "OMP_NUM_THREADS" in variables:
+            found = {k: v for k, v in found.items() if not _AS_OPENMP.fullmatch(k)}
+    return found | variables
 
 
 # -- as it travels, and as it is shown --

@@ -16,6 +16,7 @@ from jobd.model.environment import (
     parse_file,
 )
 from jobd.model.errors import UsageError
+from jobd.pool.share import VARIABLES
 
 FILE = rb"""
 # a comment
@@ -116,6 +117,20 @@ def test_what_a_job_inherits_is_as_its_caller_has_it_also_where_he_has_nothing()
     }
     assert environment_of(base, given, []) == base | {"PATH": "/caller"}
     assert environment_of(base, b"", []) == base
+
+
+def test_the_share_of_threads_of_a_worker_stays_where_the_caller_does_not_say_it_himself() -> None:
+    """Whoever sets OpenMP's means the libraries, too, that go by it."""
+    base = dict.fromkeys(VARIABLES, "1")
+    assert environment_of(base, encoded({"A": "1"}), ["*"]) == base | {"A": "1"}
+    found = environment_of(base, encoded({"OMP_NUM_THREADS": "4"}), ["*"])
+    assert found["OMP_NUM_THREADS"] == "4"
+    assert base.keys() - found.keys() == {
+        *("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    }
+    assert environment_of(base, encoded({"POLARS_MAX_THREADS": "4"}), ["*"]) == base | {
+        "POLARS_MAX_THREADS": "4"
+    }
 
 
 def test_the_same_variables_have_the_same_digest_in_any_order() -> None:
