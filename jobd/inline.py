@@ -93,7 +93,13 @@ class Inline:
         self._queues = {DEFAULT: QueueInfo(DEFAULT)}
         """Those that somebody has made; a submit may name any."""
 
-    def connect(self, _socket: str, _timeout_s: float) -> tuple[InlineTransport, Welcome]:
+    def connect(
+        self,
+        _socket: str,
+        _timeout_s: float,
+        *,
+        errand: bool = False,  # noqa: ARG002  # there is room for all
+    ) -> tuple[InlineTransport, Welcome]:
         """Stand in for ``jobd.client.link.connect``."""
         largest = LARGEST_BYTES
         welcome = Welcome(0, PROTOCOL, __version__, os.getpid(), "inline", "", 1, largest, largest)
