@@ -30,10 +30,13 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import Any
 
-from jobd.pool import library_state, process_state, threads
+from jobd.pool import growth, library_state, process_state, threads
 
 TRUSTED = 16
 LOOK_S = 0.001
+FILES_S = 0.0001
+"""Files may be used up sooner than the next whole look comes."""
+
 SHARE = 250
 """The time between two whole looks is at least so many times what one takes."""
 
@@ -51,7 +54,14 @@ class Pristine:
         self._threads = threads.Threads()
         self._jobd = {name: sys.modules[name] for name in sys.modules if _is_jobds(name)}
         self._around = process_state.surroundings()
-        self._parts = [*process_state.parts(ours, crashes), *library_state.parts()]
+        self._files = growth.Files()
+        self._files_at = 0.0
+        """When to look for files that are left open, between two whole looks."""
+        self._parts = [
+            *process_state.parts(ours, crashes),
+            *library_state.parts(),
+            *growth.parts(self._files),
+        ]
         self._late: set[str] = set()
         self._decimals: list[object] = []
         """Contexts of decimal numbers that have a part."""
@@ -97,6 +107,9 @@ class Pristine:
             is_clean = self._is_clean()
         except Exception:  # noqa: BLE001  # a job has removed what is looked at
             is_clean = False
+        if ended_s >= self._files_at:
+            self._files_at = ended_s + FILES_S
+            sure = sure or not self._files.is_low()
         if is_clean and clean >= TRUSTED and ended_s < self._next_s and not sure:
             return []
         changed, losses = self._look()

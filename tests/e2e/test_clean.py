@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jobd.model.job import JobInfo
 from jobd.model.selector import one
 from jobd.model.states import State
 
+Make = Callable[..., DaemonUnderTest]
 WAIT_S = 20.0
 
 
@@ -309,3 +310,37 @@ def test_what_a_module_sets_when_it_is_imported_stays(
         looks.append(client.submit("settled:look").result(WAIT_S))
         client.submit("settled:spoil").result(WAIT_S)
     assert looks == [[looks[0][0], "0.33333", True, "1", 20]] * 3
+
+
+# -- what grows ---------------------------------------------------------------
+
+
+def test_files_that_a_job_leaves_open_are_no_want_of_others(make_daemon: Make) -> None:
+    """Its worker is replaced before there are none, and its notes name what it is blamed for."""
+    daemon = make_daemon(pool__workers=1).start(wrapper=("prlimit", "--nofile=256:4096"))
+    client = daemon.client()
+    greedy = client.submit("leaves:leave_files_open", 3_000)
+    assert greedy.result(WAIT_S) > 200
+    opened = client.submit_many("leaves:open_a_file", [()] * 500)
+    assert [deferred.result(WAIT_S) for deferred in opened] == [0] * 500
+    (note,) = info_of(client, greedy.id).notes
+    assert "files open, of 256 that a worker may have: its worker was replaced" in note
+
+
+def test_many_jobs_that_leave_a_file_each_end_up_in_several_workers(make_daemon: Make) -> None:
+    """None of them fails."""
+    daemon = make_daemon(pool__workers=1).start(wrapper=("prlimit", "--nofile=256:4096"))
+    client = daemon.client()
+    left = client.submit_many("leaves:leave_files_open", [(1,)] * 1_000)
+    assert {deferred.result(WAIT_S) for deferred in left} == {1}
+
+
+def test_memory_that_a_job_leaves_is_no_want_of_others(make_daemon: Make) -> None:
+    """Where the worker has a limit of it."""
+    daemon = make_daemon(pool__workers=1).start(wrapper=("prlimit", f"--data={600 << 20}"))
+    client = daemon.client()
+    greedy = client.submit("leaves:leave_memory", 500)
+    greedy.result(WAIT_S)
+    assert client.submit("leaves:take", 300).result(WAIT_S) == 300 << 20
+    (note,) = info_of(client, greedy.id).notes
+    assert "MiB of memory in use, of 600 that a worker may have: its worker was replaced" in note

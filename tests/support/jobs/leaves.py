@@ -435,3 +435,27 @@ def leave_small_address_space() -> None:
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = used * resource.getpagesize() + 16 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def leave_files_open(count: int) -> int:
+    """Open files as long as that can be done, and close none; return how many they are."""
+    for number in range(count):
+        try:
+            os.dup(1)
+        except OSError:
+            return number
+    return count
+
+
+def open_a_file() -> int:
+    """Do what nearly all jobs do."""
+    with open(os.devnull, "rb") as file:
+        return len(file.read())
+
+
+def leave_memory(mib: int) -> None:
+    """Take memory, and keep it."""
+    kept.append(bytearray(mib * 2**20))
+
+
+kept: list[bytearray] = []
