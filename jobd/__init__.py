@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobd.client.aio import AsyncClient, AsyncDeferred
     from jobd.client.sync import Client, Deferred
     from jobd.context import TimeLimitExceeded, current_job, progress
-    from jobd.executor import Executor, JobFuture, PoolBroken, WorkerDied
+    from jobd.executor import BadCall, Executor, JobFuture, PoolBroken, WorkerDied
     from jobd.kin import CurrentJob
     from jobd.model.errors import (
         AlreadyRunning,
@@ -73,6 +73,7 @@ __all__ = [
     "AlreadyTaken",
     "AsyncClient",
     "AsyncDeferred",
+    "BadCall",
     "BadFunction",
     "Cancel",
     "Client",
@@ -144,6 +145,7 @@ _HOMES = {
     "TimeLimitExceeded": "jobd.context",
     "current_job": "jobd.context",
     "progress": "jobd.context",
+    "BadCall": "jobd.executor",
     "Executor": "jobd.executor",
     "JobFuture": "jobd.executor",
     "PoolBroken": "jobd.executor",

@@ -1,20 +1,25 @@
 """Pickles by value: of functions and classes that no other process could import.
 
-cloudpickle makes them, with two things of ours:
+cloudpickle makes them, with four things of ours:
 
 - **A mark.**  Compiled code is for the version of Python that has compiled it; another one does not
   refuse it, but dies.  So a pickle with code begins with a call of ``require`` that does
   refuse.  A client that knows which version the workers have looks for the mark before it submits.
 - **Slots.**  A class that is made anew has its ``__slots__``; without them its instances would have
   a ``__dict__``, and could not come back to where their class is the original.
+- **A file.**  Code keeps the name of its file, so that a traceback from a worker shows the lines of
+  the script as one of this process would.
+- **Global variables.**  Functions of a script see in a worker those that the pool's initializer has
+  set or changed there.  Each brings along what it uses, and would have only what the caller has.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from types import MemberDescriptorType
+from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jobd.model.errors import PayloadUnreadable
@@ -30,13 +35,34 @@ _BEGINNING = b"cjobd.by_value\nrequire\n"
 _CODE = b"CodeType"
 """By this name cloudpickle refers to the type of code objects."""
 
+NAMELESS = "<dynamic-code>"
+"""What cloudpickle 3.1 puts where the name of the file was."""
 
-def dumps(value: object, buffer_callback: Callable[[PickleBuffer], Any] | None = None) -> bytes:
-    """Pickle a value, by value whatever of it cannot be imported; raises whatever that raises."""
+SCRIPT = "__main__"
+
+INITIALIZED: dict[str, Any] = {}
+"""Global variables of the caller's script, as the initializer has left them in this worker."""
+
+Reducers = Mapping[type, Callable[[Any], Any]]
+
+
+def dumps(
+    value: object,
+    buffer_callback: Callable[[PickleBuffer], Any] | None = None,
+    reducers: Reducers | None = None,
+) -> bytes:
+    """Pickle a value, by value whatever of it cannot be imported; raises whatever that raises.
+
+    ``reducers`` are for classes that need one of their own.
+    """
     import io  # noqa: PLC0415  # as below
 
     with io.BytesIO() as file:
-        _pickler()(file, 5, buffer_callback).dump(value)
+        kind = _pickler()
+        if reducers:  # they are read from the class, when one is made
+            table = ChainMap(dict(reducers), kind.dispatch_table)
+            kind = type("Pickler", (kind,), {"dispatch_table": table})
+        kind(file, 5, buffer_callback).dump(value)
         data = file.getvalue()
     if _CODE not in data or not data.startswith(_PROTOCOL):
         return data
@@ -72,11 +98,29 @@ def written(version: tuple[int, int]) -> str:
 
 
 @cache
-def _pickler() -> type:
+def _pickler() -> Any:
     import cloudpickle  # noqa: PLC0415  # 20 ms, and most that travels does so by name
 
+    plain = cloudpickle.CloudPickler._dynamic_function_reduce  # noqa: SLF001  # there is no other way to add to it
+    reduce_code = cloudpickle.CloudPickler.dispatch_table[CodeType]
+
+    def with_file(code: CodeType) -> Any:
+        make, args = reduce_code(code)
+        name = code.co_filename
+        return make, tuple(name if type(a) is str and a == NAMELESS else a for a in args)
+
+    table = ChainMap({CodeType: with_file}, cloudpickle.CloudPickler.dispatch_table)
+
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # it has no types
-        """As cloudpickle's, but for classes with slots."""
+        """As cloudpickle's, but for what the module's docstring says."""
+
+        dispatch_table: Any = table
+
+        def _dynamic_function_reduce(self, function: FunctionType) -> Any:
+            reduced = plain(self, function)
+            if function.__globals__.get("__name__") != SCRIPT:
+                return reduced
+            return (*reduced[:5], set_state)
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = super().reducer_override(obj)
@@ -97,3 +141,29 @@ def _keep_slots(kind: type, reduced: tuple[Any, ...]) -> None:
     for name, value in list(members.items()):
         if isinstance(value, MemberDescriptorType) and value.__objclass__ is kind:
             del members[name]  # one with two underscores, which bears its class's name
+
+
+def set_state(function: FunctionType, state: Any) -> None:
+    """Complete a script's function that has been unpickled."""
+    import cloudpickle  # noqa: PLC0415  # as above
+
+    cloudpickle.cloudpickle._function_setstate(function, state)  # noqa: SLF001  # what it would call itself
+    function.__globals__.update(INITIALIZED)
+
+
+def initialize(function: Any, args: Any) -> None:
+    """Call a pool's initializer; have the script's functions see what it has done to global variables."""
+    scope = getattr(function, "__globals__", None)
+    if not isinstance(scope, dict) or scope.get("__name__") != SCRIPT:
+        function(*args)
+        return
+    before = dict(scope)
+    function(*args)
+    for name, value in scope.items():
+        is_changed = before.get(name, scope) is not value
+        # A variable may be what it was, and hold something else.
+        if is_changed or not isinstance(value, FunctionType | ModuleType | type):
+            INITIALIZED[name] = value
+    for name in [*INITIALIZED]:
+        if name.startswith("__"):
+            del INITIALIZED[name]

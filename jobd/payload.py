@@ -204,6 +204,15 @@ class _Blocks:
         return False
 
 
+def pickled(value: object) -> bytes:
+    """Return a pickle of a value: by its name what can be imported, by value what cannot.
+
+    Raises:
+        Unencodable: it cannot be pickled.
+    """
+    return _dumps(value)
+
+
 def _dumps(value: object, blocks: _Blocks | None = None) -> bytes:
     """Pickle a value; by value whatever of it no other process could import.
 
@@ -298,15 +307,17 @@ def _loads(data: memoryview, buffers: Sequence[memoryview], versions: dict[str, 
         return unpickle(data[start:], buffers)
     except (JobdError, NoSuchPart):
         raise  # an input of the call, and what is wrong with it
-    except Exception as error:  # whatever a user's class raises that is made again
+    except (Exception, SystemExit) as error:  # whatever a user's class raises that is made again
         others = skew(versions or versions_after(data))
-        raise PayloadUnreadable(
+        unreadable = PayloadUnreadable(
             f"a value cannot be unpickled here: {type(error).__name__}: {error}{others}",
             _what_to_do(error, others),
-        ) from error
+        )
+        unreadable.original = pickle_exception(error)
+        raise unreadable from error
 
 
-def _what_to_do(error: Exception, others: str) -> str:
+def _what_to_do(error: BaseException, others: str) -> str:
     """Return what to do about an error in unpickling; ``others`` are the packages that differ."""
     if others:
         return "install the same versions of the modules for the client and for the workers"

@@ -23,7 +23,7 @@ from jobd.blobs import remove_memory
 from jobd.config.directories import SOCKET_PATH_BYTES
 from jobd.config.settings import WORKER_SUFFIX, env_name
 from jobd.daemon import launch
-from jobd.daemon.owner import INITIALIZER
+from jobd.daemon.owner import AUTHKEY, INITIALIZER
 from jobd.model.errors import DaemonUnreachable, JobdError
 
 PREFIX = "jobd-private-"
@@ -49,6 +49,9 @@ class PrivateDaemon:
         state_dir: where jobs are kept for good, and surely; "": in the temporary directory
             that goes with the daemon, and without waiting for any disk.
         settings: more settings by key, ``{"jobs.max_crashes": 0}``.
+        authkey: the key by which this process's ``multiprocessing`` objects know each other, for the
+            workers; b"": they have keys of their own.
+        outputs: the fds where jobs write; None: into their logs.
 
     Attributes:
         socket: the path at which it answers.
@@ -58,7 +61,7 @@ class PrivateDaemon:
         JobdError: it did not start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that one can be told
         self,
         workers: int = 0,
         *,
@@ -66,6 +69,8 @@ class PrivateDaemon:
         initializer: bytes = b"",
         state_dir: str = "",
         settings: Mapping[str, object] | None = None,
+        authkey: bytes = b"",
+        outputs: tuple[int, int] | None = None,
     ) -> None:
         directory = _new_directory()
         self._log = os.path.join(directory, launch.LOG_NAME)
@@ -75,16 +80,17 @@ class PrivateDaemon:
         words += ["--durability", "full" if state_dir else "off"]
         for entry in _own_path() if path is None else path:
             words += ["--path", entry]
-        owner_fd = os.pidfd_open(os.getpid())
+        fds = [_moved(os.pidfd_open(os.getpid()))]
         try:
-            if initializer:
-                with open(os.path.join(directory, INITIALIZER), "xb") as file:
-                    file.write(initializer)
+            fds += map(_copied, outputs or ())
+            for name, content in ((INITIALIZER, initializer), (AUTHKEY, authkey)):
+                if content:
+                    _write(os.path.join(directory, name), content)
             self.process = launch.spawn(
-                [*words, "--owner", f"{owner_fd}:{directory}"],
+                [*words, "--owner", f"{','.join(map(str, fds))}:{directory}"],
                 self._log,
                 environ=_environ({"daemon.drain_s": 0, **(settings or {})}),
-                pass_fds=(owner_fd,),
+                pass_fds=tuple(fds),
             )
         except BaseException as error:
             _remove(directory)
@@ -92,7 +98,8 @@ class PrivateDaemon:
                 raise type(error)(error.message) from None  # its hint is the log, and that is gone
             raise
         finally:
-            os.close(owner_fd)
+            for fd in fds:
+                os.close(fd)
         # Also when nobody has called ``stop``: at the end of this process, or of this object.
         self._end = weakref.finalize(self, _end, self.process, directory, os.getpid())
 
@@ -131,6 +138,25 @@ def _end(process: subprocess.Popen[bytes], directory: str, owner: int) -> None:
 def _remove(directory: str) -> None:
     remove_memory(os.path.join(directory, STATE))
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _copied(fd: int) -> int:
+    """Return a copy that is none of the first three: as 1 and 2 the daemon has its log."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _moved(fd: int) -> int:
+    """Return one of another number, if it has one of those: a program may have closed them."""
+    try:
+        return _copied(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a file that nobody else may read."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
 
 
 def _own_path() -> list[str]:

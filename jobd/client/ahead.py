@@ -70,6 +70,16 @@ class Ahead(Generic[D]):
         """Whether there is another to take, or an error to raise."""
         return bool(self._submitted) or self._error is not None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be submitted."""
+        return self._is_over
+
+    @property
+    def submitted(self) -> list[D]:
+        """What nobody has taken yet."""
+        return [*self._submitted]
+
     def take(self) -> D:
         """Return the next; it is kept here no longer.
 

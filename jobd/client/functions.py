@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from jobd import by_value
+from jobd import payload
 from jobd.model.errors import BadFunction, UsageError
 from jobd.model.reference import MAX_CHARACTERS
 
@@ -70,12 +70,13 @@ def _check(function: Callable[..., Any], shapes: Iterable[Shape]) -> None:
 
 def _pickled(function: Callable[..., Any]) -> bytes:
     try:
-        return by_value.dumps(function)
-    except Exception as error:  # whatever a user's __reduce__ raises
-        from jobd.client.blame import blamed  # noqa: PLC0415  # only an error needs it
+        return payload.pickled(function)
+    except payload.Unencodable as failed:
+        from jobd import by_value  # noqa: PLC0415  # only an error needs it
+        from jobd.client.blame import blamed  # noqa: PLC0415  # as above
 
         culprit = blamed({"the function": function}, by_value.dumps)
         raise UsageError(
-            f"{culprit} cannot travel to the worker: {type(error).__name__}: {error}",
+            f"{culprit} cannot travel to the worker: {failed}",
             "open or make it inside the function",
-        ) from error
+        ) from failed.__cause__

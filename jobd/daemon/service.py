@@ -212,6 +212,8 @@ def _pool_settings(
         threads=cores.each(settings.pool.threads_per_worker, settings.pool.worker_count),
         private=owner is not None,
         initializer=owner.initializer if owner else "",
+        authkey=owner.authkey if owner else "",
+        outputs=owner.outputs if owner else None,
         cgroup=_cgroup(settings),
     )
 

@@ -89,9 +89,17 @@ class PayloadLost(NotFound):
 
 
 class PayloadUnreadable(JobdError):
-    """A payload cannot be read here: its file is damaged, or what it was made of is not installed."""
+    """A payload cannot be read here: its file is damaged, or what it was made of is not installed.
+
+    Attributes:
+        original: what unpickling it has raised, as a pickle; b"" if it could not travel.
+    """
 
     error = "payload_unreadable"
+    original = b""
+
+    def __reduce__(self) -> tuple[object, ...]:  # type: ignore[override]  # with its state
+        return (type(self), (self.message, self.hint), {"original": self.original})
 
 
 class DuplicateKey(JobdError):
@@ -330,7 +338,13 @@ def no_such_job(number: int) -> NotFound:
 
 
 class ResultNotSerialisable(TypeError):
-    """The function returned something that neither JSON nor pickle can say."""
+    """The function returned something that neither JSON nor pickle can say.
+
+    Attributes:
+        original: what pickling it has raised, as a pickle itself; b"" if it could not travel.
+    """
+
+    original = b""
 
 
 class ResultTooLarge(ValueError):

@@ -19,6 +19,13 @@ FILES_LOST = 70
 """The exit code of a worker whose job has closed or replaced the files that the worker needs."""
 
 
+def output_of(uid: str, logs_dir: str, max_bytes: int, outputs: tuple[int, int] | None) -> Output:
+    """Return what a worker's jobs write to: its log, or the fds that its owner has given."""
+    if outputs is None:
+        return Output(uid, logs_dir, max_bytes)
+    return OwnersOutput(uid, logs_dir, max_bytes, outputs)
+
+
 class Output:
     """The log of one worker."""
 
@@ -53,6 +60,10 @@ class Output:
     def skip(self) -> None:
         """What was written so far is no job's."""
         self.start = os.fstat(self._fd).st_size
+
+    def note(self, text: str) -> None:
+        """Write into the log what is no job's doing."""
+        os.write(self._fd, text.encode("utf-8", "backslashreplace"))
 
     def take_crashes(self) -> None:
         """Have crashes written here, whatever a job has told the faulthandler."""
@@ -121,3 +132,46 @@ class Output:
         sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]  # ours to set
         self._streams = (sys.stdout, sys.stderr)
+
+
+class OwnersOutput(Output):
+    """The standard outputs of the process for which the daemon runs: jobs write where it does.
+
+    The log is for what the interpreter says when it crashes.
+    """
+
+    def __init__(self, uid: str, logs_dir: str, max_bytes: int, outputs: tuple[int, int]) -> None:
+        """``outputs``: the two fds, inherited."""
+        self._outputs = outputs
+        for fd in outputs:
+            os.set_inheritable(fd, False)  # what a job starts has them as 1 and 2
+        super().__init__(uid, logs_dir, max_bytes)
+        self._files = tuple(map(_file, outputs))
+
+    def skip(self) -> None:
+        """Nothing is cut into what each job wrote."""
+
+    def span(self, *, sure: bool = True) -> LogSpan | None:  # noqa: ARG002  # it is not the log that is looked at
+        """See to it that the next job writes there too; nothing is kept of what this one wrote."""
+        try:
+            if (_file(1), _file(2)) != self._files:
+                self._put()
+        except OSError:
+            self._put()
+        return None
+
+    def _open(self) -> None:
+        super()._open()
+        self._put()
+
+    def _put(self) -> None:
+        try:
+            os.dup2(self._outputs[0], 1)
+            os.dup2(self._outputs[1], 2)
+        except OSError:
+            os._exit(FILES_LOST)  # a job has closed them: where the next one writes is unknown
+
+
+def _file(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

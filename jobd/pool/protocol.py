@@ -35,6 +35,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon belongs to one process: without it, nothing goes on."""
     initializer: str = ""
     """The file with the call that each worker makes first, pickled; "": none."""
+    authkey: str = ""
+    """The file with the key by which its owner's processes of ``multiprocessing`` know each other; "": none."""
+    outputs: tuple[int, int] | None = None
+    """The fds, inherited, where jobs write; None: into the worker's log."""
     cgroup: Group | None = None
     """Where workers that run restricted jobs have their leaves."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from jobd.again import Cancel, Retry, Snooze
 from jobd.model.job import Raised, Wish
 from jobd.pool.failure import class_name, message_of
@@ -20,3 +22,13 @@ def raised_by(error: BaseException) -> Raised:
             why = "" if wish == Wish.RETRY else message_of(error)
             return Raised(names, wish, in_s if type(in_s) is float else None, why)
     return Raised(names)
+
+
+def end_if_told(error: BaseException | None) -> None:
+    """End this process if an exception asks for that: its job is not to blame, and has not begun.
+
+    So it is for what unpickles arguments: who exits there leaves a broken worker behind, not a result.
+    """
+    if isinstance(error, SystemExit):
+        code = error.code
+        os._exit(code if isinstance(code, int) else code is not None)

@@ -45,6 +45,7 @@ from jobd.model.errors import (
     DiskFull,
     PayloadNotStored,
     PayloadTooLarge,
+    PayloadUnreadable,
     ResultNotSerialisable,
     ResultNotStored,
     ResultTooLarge,
@@ -78,14 +79,15 @@ from jobd.pool.cgroup import Leaf
 from jobd.pool.confine import refuse_pickles
 from jobd.pool.door import Door
 from jobd.pool.failure import describe, one_line, safe_repr
+from jobd.pool.initialize import initialize
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.meter import MEASURED_US, Meter
-from jobd.pool.output import Output
+from jobd.pool.output import output_of
 from jobd.pool.pristine import TRIES, Pristine
 from jobd.pool.process_state import stop_timers
 from jobd.pool.protocol import Settings
-from jobd.pool.raised import raised_by
+from jobd.pool.raised import end_if_told, raised_by
 from jobd.pool.resolve import resolve
 from jobd.pool.restrict import restricted
 from jobd.pool.scoreboard import NOBODY, Scoreboard
@@ -115,9 +117,6 @@ STOPPED_MEMORY = 1_000
 MOST_NOTES = 20
 RECONNECT_S = 1.0
 """How long to try to reach a daemon that has just spoken to our other socket."""
-
-INITIALIZER_FAILED = 71
-"""The exit code of a worker that could not make the call that the pool's owner wants made first."""
 
 
 Ended = tuple[int, bytes | None, ErrorInfo | None, Raised | None]
@@ -160,7 +159,9 @@ class Worker:
         self._functions: dict[str, Callable[..., object]] = {}
         self._took_us: dict[str, int] = {}
         self._board = Scoreboard.create(os.path.join(settings.boards_dir, uid))
-        self._output = Output(uid, settings.logs_dir, settings.max_output_bytes)
+        self._output = output_of(
+            uid, settings.logs_dir, settings.max_output_bytes, settings.outputs
+        )
         self._inside = Inside(lambda: self._current, settings.client_socket)
         self._door = Door()
         self._alarm = Alarm(lambda: self._in_job)
@@ -183,7 +184,7 @@ class Worker:
         os.environ[VARIABLE] = self._door.proof
         threading.Thread(target=self._watch, name="jobd-control", daemon=True).start()
         if self._settings.initializer:
-            self._initialize(self._settings.initializer)
+            initialize(self._settings.initializer, self._output, self._forks)
         self._pristine = Pristine(
             (signal.SIGTERM, signal.SIGINT, SIGNAL), self._output.take_crashes
         )
@@ -198,20 +199,6 @@ class Worker:
                 children.end(self._own_fds())  # now: what they came from has been told
             if self._leaving and not self._unrecorded:
                 self._leave()
-
-    def _initialize(self, path: str) -> None:
-        """Make the call that the pool's owner wants made first; a failure is the worker's end."""
-        try:
-            with open(path, "rb") as file:
-                function, args = payload.unpickle(file.read())
-            function(*args)
-            self._forks.end_child()
-        except BaseException as error:  # noqa: BLE001  # whatever it raises is its failure
-            self._forks.end_child(error)
-            print(describe(error).traceback, end="", file=sys.stderr, flush=True)
-            os._exit(INITIALIZER_FAILED)
-        self._output.settle()
-        self._output.skip()
 
     def _wait(self) -> list[bytes]:
         """Wait for orders; a SIGTERM from outside ends an idle worker."""
@@ -413,6 +400,14 @@ class Worker:
             self._notes.append(note)
         self._alarm.clear()
 
+    def _arguments(self, task: Task, data: bytes) -> tuple[list[Any], dict[str, Any], bool]:
+        inputs: Any = task.inputs  # no id is left once it is sent
+        try:
+            return payload.decode_call(data, inputs, self._blobs)
+        except PayloadUnreadable as error:
+            end_if_told(error.__cause__)
+            raise
+
     def _result(self, task: Task) -> bytes:
         # Here, not in `set_argv`: it is right for nearly every job, and a call would take longer.
         argv = getattr(sys, "argv", None)
@@ -422,11 +417,7 @@ class Worker:
         if allow:
             refuse_pickles(task, allow)
         by_value, data = payload.split_by_value(task.args)
-        args, kwargs, as_json = payload.decode_call(
-            data,
-            task.inputs,  # type: ignore[arg-type]  # no id is left once it is sent
-            self._blobs,
-        )
+        args, kwargs, as_json = self._arguments(task, data)
         function = payload.unpickle(by_value) if by_value else self._function(task.function)
         if len(sys.modules) != modules:
             # What a module has set by being imported stays, as it does; but not what it finds around it.
@@ -462,7 +453,10 @@ class Worker:
         try:
             data = payload.encode(value, shown_as=safe_repr, lossy=as_json, spot=spot)
         except payload.Unencodable as error:
-            raise ResultNotSerialisable(f"{what} cannot travel: {error}") from None
+            failed = ResultNotSerialisable(f"{what} cannot travel: {error}")
+            if error.__cause__ is not None:
+                failed.original = payload.pickle_exception(error.__cause__)
+            raise failed from None
         except PayloadTooLarge as error:
             raise ResultTooLarge(f"{what} is too large: {error.message}") from None
         except (DiskFull, PayloadNotStored) as error:

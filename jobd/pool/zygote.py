@@ -26,6 +26,7 @@ import msgspec
 from jobd.pool import linux, share
 from jobd.pool.cgroup import Leaf, Remains
 from jobd.pool.forked import differ
+from jobd.pool.kinship import belong_to
 from jobd.pool.lingering import Lingering
 from jobd.pool.protocol import (
     Exited,
@@ -93,6 +94,8 @@ class Zygote:
         names = share.set_variables(self._settings.threads)
         self._settings = msgspec.structs.replace(self._settings, thread_variables=names)
         sys.path[0:0] = self._settings.path
+        if self._settings.authkey:
+            belong_to(self._settings.authkey)
         pid = os.getpid()
         for name in self._settings.preload:
             self._say(Preloading(name))

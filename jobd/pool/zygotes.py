@@ -40,7 +40,7 @@ class ZygoteProcess:
             try:
                 self._process = subprocess.Popen(
                     [*command, msgspec.json.encode(settings).decode()],
-                    pass_fds=(fd,),
+                    pass_fds=(fd, *(settings.outputs or ())),
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import threading
+import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -25,6 +29,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures import Executor as AnyExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +39,7 @@ import pytest
 from harness import eventually
 
 from jobd.executor import Executor, WorkerDied
-from jobd.model.errors import JobFailed, UsageError
+from jobd.model.errors import JobFailed
 
 TIMEOUT_S = 20.0
 JOBD, POOL = "jobd", "the standard library's"
@@ -261,7 +266,7 @@ def test_map_gives_results_in_order(executor: AnyExecutor, chunksize: int) -> No
 
 
 def test_map_takes_all_items_before_it_returns(executor: AnyExecutor) -> None:
-    """The iterables are collected at once, not when results are asked for."""
+    """The iterables are collected at once, not when results are asked for, if they can be counted."""
     items = iter([1, 2, 3])
     found = executor.map(jobs.square, items)
     assert list(items) == []
@@ -409,6 +414,18 @@ def test_futures_are_completed_when_the_executor_was_dropped(
     assert future.result(TIMEOUT_S) == 7
 
 
+def run_program(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of Python's to its end."""
+    return subprocess.run(
+        [sys.executable, "-P", *words],
+        env=os.environ | {"PYTHONPATH": str(Path(jobs.__file__).parent), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     "make_one", ["jobd.executor.Executor(1)", "ProcessPoolExecutor(1)"], ids=[JOBD, POOL]
 )
@@ -423,18 +440,69 @@ print(os.getpid())
 executor.submit(time.sleep, 0.2)
 executor.submit(pathlib.Path.touch, pathlib.Path({str(mark)!r}))
 """
-    support = str(Path(jobs.__file__).parent)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", program],
-        env=os.environ | {"PYTHONPATH": support, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    done = run_program(["-c", program], tmp_path)
     assert (done.stderr, done.returncode) == ("", 0)
     assert mark.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["mark"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["", "del executor", "executor.shutdown(wait=False)", "raise SystemExit(0)"],
+    ids=["nothing", "dropped", "shut down", "exit"],
+)
+@pytest.mark.parametrize(
+    "make_one", ["jobd.executor.Executor(1)", "ProcessPoolExecutor(1)"], ids=[JOBD, POOL]
+)
+def test_jobs_are_done_before_a_program_ends_and_write_where_it_does(
+    tmp_path: Path, make_one: str, end: str
+) -> None:
+    """What they print is the program's output, as if it had printed it."""
+    program = f"""
+from concurrent.futures import ProcessPoolExecutor
+import jobd.executor, private_jobs, time
+if __name__ == "__main__":
+    executor = {make_one}
+    executor.submit(time.sleep, 0.1)
+    executor.submit(private_jobs.say, "done", "so it is")
+    {end}
+"""
+    done = run_program(["-c", program], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "so it is\n")
+
+
+@pytest.mark.parametrize(
+    "make_one", ["jobd.executor.Executor(1)", "ProcessPoolExecutor(1)"], ids=[JOBD, POOL]
+)
+def test_nothing_is_submitted_while_a_program_ends(tmp_path: Path, make_one: str) -> None:
+    """Its end has begun: nobody would wait for it."""
+    program = f"""
+import atexit
+@atexit.register
+def late():
+    try:
+        executor.submit(id, 1)
+    except RuntimeError as error:
+        print(error)
+from concurrent.futures import ProcessPoolExecutor
+import jobd.executor
+executor = {make_one}
+"""
+    done = run_program(["-c", program], tmp_path)
+    assert done.stdout.startswith("cannot schedule new futures after")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_program_whose_daemon_is_dead_ends(tmp_path: Path) -> None:
+    """There is nobody who would do what was submitted."""
+    program = """
+import jobd, time
+executor = jobd.Executor(1)
+executor.submit(time.sleep, 60).id
+executor._engine._private.process.kill()
+"""
+    done = run_program(["-c", program], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # -- what goes wrong ----------------------------------------------------------
@@ -446,6 +514,9 @@ executor.submit(pathlib.Path.touch, pathlib.Path({str(mark)!r}))
         ({"max_workers": 0}, ValueError),
         ({"max_workers": -1}, ValueError),
         ({"max_workers": 1, "initializer": 5}, TypeError),
+        ({"max_tasks_per_child": 0}, ValueError),
+        ({"max_tasks_per_child": 1.5}, TypeError),
+        ({"max_tasks_per_child": 1, "mp_context": multiprocessing.get_context("fork")}, ValueError),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(
@@ -454,6 +525,40 @@ def test_arguments_that_make_no_sense_are_refused(
     """By the constructor, as documented."""
     with pytest.raises(error):
         make(**arguments)
+
+
+def test_a_worker_is_replaced_after_so_many_tasks(make: Callable[..., AnyExecutor]) -> None:
+    """As was said; the context says how they are started, which here is always alike."""
+    executor = make(1, multiprocessing.get_context("spawn"), max_tasks_per_child=2)
+    pids = [executor.submit(os.getpid).result(TIMEOUT_S) for _ in range(4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_objects_of_multiprocessing_travel_by_the_initializer(
+    make: Callable[..., AnyExecutor], method: str
+) -> None:
+    """What the caller has made, the workers use: events, locks, queues, values, pipes."""
+    context: Any = multiprocessing.get_context(method)
+    event, queue, value = context.Event(), context.Queue(), context.Value("i")
+    here, there = context.Pipe()
+    shared = (event, context.Lock(), context.RLock(), queue, value, there)
+    executor = make(2, context, jobs.remember, shared)
+    futures = [executor.submit(jobs.use_shared, number) for number in range(2)]
+    assert here.poll(TIMEOUT_S)
+    assert here.recv() == "here"
+    assert sorted(queue.get(timeout=TIMEOUT_S) for _ in range(2)) == [0, 1]
+    assert value.value == 2
+    event.set()
+    assert [future.result(TIMEOUT_S) for future in futures] == [0, 1]
+
+
+def test_objects_of_a_manager_travel_as_arguments(executor: AnyExecutor) -> None:
+    """Workers have the caller's key."""
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        event = manager.Event()
+        assert executor.submit(jobs.set_event, event).result(TIMEOUT_S)
+        assert event.is_set()
 
 
 def test_an_initializer_is_called_in_every_worker(make: Callable[..., AnyExecutor]) -> None:
@@ -480,7 +585,7 @@ def test_a_worker_that_dies_is_a_broken_executor(
     executor = make(2)
     other = gate.hold(executor, 5)
     victim = executor.submit(jobs.vanish, 3)
-    with pytest.raises(BrokenExecutor):
+    with pytest.raises(BrokenProcessPool):
         victim.result(TIMEOUT_S)
     gate.open()
     if isinstance(executor, Executor):
@@ -492,13 +597,155 @@ def test_a_worker_that_dies_is_a_broken_executor(
         assert isinstance(other.exception(TIMEOUT_S), BrokenExecutor)
 
 
-def test_what_cannot_travel_fails(make: Callable[..., AnyExecutor]) -> None:
-    """The process pool's future tells it; jobd refuses the submit, and nothing was queued."""
-    executor = make(1)
-    if isinstance(executor, Executor):
-        with pytest.raises(UsageError):
-            executor.submit(jobs.square, threading.Lock())  # type: ignore[call-overload]  # what is tested
-    else:
-        future = executor.submit(jobs.square, threading.Lock())  # type: ignore[arg-type]  # as above
-        assert isinstance(future.exception(TIMEOUT_S), TypeError)
+def test_what_cannot_travel_fails_in_its_future(executor: AnyExecutor) -> None:
+    """With the error itself; the executor goes on."""
+    future = executor.submit(jobs.identity, threading.Lock())
+    assert type(future.exception(TIMEOUT_S)) is TypeError
+    future = executor.submit(jobs.identity, jobs.Unwilling(pickle.PicklingError("no")))
+    error = future.exception(TIMEOUT_S)
+    assert type(error) is pickle.PicklingError
+    assert '"""' in str(error.__cause__)
+    found = executor.map(jobs.identity, [1, threading.Lock(), 3])
+    assert next(found) == 1
+    with pytest.raises(TypeError):
+        next(found)
     assert executor.submit(jobs.square, 3).result(TIMEOUT_S) == 9
+
+
+def test_a_result_that_cannot_be_pickled_fails_with_the_error_itself(executor: AnyExecutor) -> None:
+    """Not with one that tells of it."""
+    future = executor.submit(jobs.make_unwilling, pickle.PicklingError("no"))
+    assert type(future.exception(TIMEOUT_S)) is pickle.PicklingError
+    lock = executor.submit(threading.Lock)
+    assert type(lock.exception(TIMEOUT_S)) is TypeError
+
+
+def test_a_call_that_does_not_fit_is_a_type_error(executor: AnyExecutor) -> None:
+    """As if it were called here."""
+    square: Any = jobs.square
+    assert isinstance(executor.submit(square, 1, 2).exception(TIMEOUT_S), TypeError)
+    square = 5
+    assert isinstance(executor.submit(square).exception(TIMEOUT_S), TypeError)
+
+
+@pytest.mark.parametrize("code", [0, 1, "why", None])
+def test_an_exit_of_a_job_is_an_exception(executor: AnyExecutor, code: Any) -> None:
+    """Whatever its code."""
+    error = executor.submit(sys.exit, code).exception(TIMEOUT_S)
+    assert isinstance(error, SystemExit)
+    assert error.code == code
+
+
+@pytest.mark.parametrize("kind", [pickle.UnpicklingError, KeyError, SystemExit])
+@pytest.mark.parametrize("where", ["worker", "here"])
+def test_what_cannot_be_unpickled_breaks_the_pool(
+    make: Callable[..., AnyExecutor], kind: type[BaseException], where: str
+) -> None:
+    """For the standard library all of it, here that future; and here it is the error itself, too."""
+    executor = make(1)
+    future: Future[Any]
+    if where == "worker":
+        future = executor.submit(jobs.identity, jobs.Trap(kind, "bad"))
+    else:
+        future = executor.submit(jobs.make_trap, kind, "bad")
+    error = future.exception(TIMEOUT_S)
+    assert isinstance(error, BrokenProcessPool)
+    if isinstance(executor, Executor):
+        assert isinstance(error, kind) == (kind is not SystemExit)
+        assert executor.submit(jobs.square, 3).result(TIMEOUT_S) == 9
+
+
+def test_the_cause_of_an_exception_is_what_the_standard_library_has(executor: AnyExecutor) -> None:
+    """The traceback between triple quotes, with the line of the source."""
+    error = executor.submit(jobs.raise_it, ValueError("bad")).exception(TIMEOUT_S)
+    assert error is not None
+    text = "".join(traceback.format_exception(error))
+    assert text.startswith('concurrent.futures.process._RemoteTraceback: \n"""\nTraceback (most')
+    assert "    raise error\n" in text
+    assert text.endswith("direct cause of the following exception:\n\nValueError: bad\n")
+
+
+def test_an_initializer_of_a_script_sets_its_global_variables(tmp_path: Path) -> None:
+    """They are what its functions see in the workers: set, changed in place, or by a function that it calls."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, jobd, concurrent.futures\n"
+        "mode, found, other = 'none', {}, 1\n"
+        "def helper(value):\n"
+        "    global mode\n"
+        "    mode = value\n"
+        "def prepare(value):\n"
+        "    global late\n"
+        "    helper(value)\n"
+        "    found['here'] = late = lambda: value\n"
+        "def look():\n"
+        "    return mode, found['here'](), late(), other\n"
+        "if __name__ == '__main__':\n"
+        "    for kind in jobd.Executor, concurrent.futures.ProcessPoolExecutor:\n"
+        "        with kind(1, initializer=prepare, initargs=('set',)) as executor:\n"
+        "            print(*executor.submit(look).result(20))\n",
+        encoding="utf-8",
+    )
+    done = run_program([str(script)], tmp_path)
+    assert (done.stderr, done.stdout) == ("", "set set set 1\n" * 2)
+
+
+def test_a_traceback_shows_the_lines_of_a_script(tmp_path: Path) -> None:
+    """Its functions travel by value, and still have a file."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import jobd\n"
+        "def fail():\n"
+        "    raise ValueError('bad')  # here\n"
+        "with jobd.Executor(1) as executor:\n"
+        "    print(executor.submit(fail).exception(20).__cause__)\n",
+        encoding="utf-8",
+    )
+    done = run_program([str(script)], tmp_path)
+    assert f'File "{script}", line 3, in fail' in done.stdout
+    assert "# here" in done.stdout
+
+
+# -- what is let go -----------------------------------------------------------
+
+
+def test_a_future_and_its_result_go_with_the_last_who_holds_them(executor: AnyExecutor) -> None:
+    """Without the garbage collector, and while the executor's threads have nothing to do."""
+    gc.disable()
+    try:
+        future = executor.submit(jobs.make_thing)
+        result = weakref.ref(future.result(TIMEOUT_S))
+        failed = executor.submit(jobs.raise_it, ValueError("bad"))
+        with pytest.raises(ValueError, match="bad"):
+            failed.result(TIMEOUT_S)
+        refused = executor.submit(jobs.square, threading.Lock())  # type: ignore[arg-type]  # what is tested
+        wait([refused], TIMEOUT_S)
+        refs: list[Any] = [result, *map(weakref.ref, (future, failed, refused))]
+        assert result() is not None
+        del future, failed, refused
+        eventually(lambda: not any(ref() for ref in refs))
+    finally:
+        gc.enable()
+
+
+def test_arguments_are_let_go_when_they_are_sent(executor: AnyExecutor) -> None:
+    """By all but the caller; of a call that cannot travel, only the standard library keeps them."""
+    good, bad = jobs.Thing("x"), jobs.Thing("y")
+    refs = [weakref.ref(good)]
+    if isinstance(executor, Executor):
+        bad.lock = threading.Lock()
+        refs.append(weakref.ref(bad))
+    kept = executor.submit(jobs.take, good), executor.submit(jobs.take, bad)
+    wait(kept, TIMEOUT_S)
+    del good, bad
+    eventually(lambda: gc.collect() >= 0 and not any(ref() for ref in refs))
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_map_keeps_no_result(executor: AnyExecutor, chunksize: int) -> None:
+    """Once it is handed out, it is the caller's alone."""
+    make: Callable[[object], Any] = jobs.make_thing_of
+    for made in executor.map(make, range(5), chunksize=chunksize):
+        ref = weakref.ref(made)
+        del made
+        assert ref() is None

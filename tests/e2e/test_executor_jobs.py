@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
+import multiprocessing
 import operator
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import current_process
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +24,9 @@ from harness import DaemonUnderTest, eventually, is_alive
 
 import jobd
 from jobd import payload
+from jobd.client.ahead import ROOM
 from jobd.executor import Executor, PoolBroken, RemoteTraceback, WorkerDied
+from jobd.executor.errors import remote
 from jobd.model.errors import BadFunction, DaemonUnreachable, JobFailed, QueueFull
 from jobd.model.selector import one
 from jobd.testing import Daemon
@@ -229,6 +238,132 @@ def test_a_daemon_that_ended_while_nothing_was_asked_is_found_out() -> None:
     executor.shutdown()
 
 
+def test_the_key_of_multiprocessing_is_handed_over_in_private() -> None:
+    """In a file that only its user may read; in no command line, and in no environment."""
+    key = bytes(current_process().authkey)
+    with Executor(1) as executor:
+        assert executor.submit(jobs.authkey).result(TIMEOUT_S) == key
+        private = executor._engine._private
+        assert private is not None
+        file = Path(private.socket).parent / "authkey"
+        assert file.read_bytes() == key
+        assert file.stat().st_mode & 0o077 == 0
+        worker = executor.submit(os.getppid).result(TIMEOUT_S)
+        for pid in (private.process.pid, worker):
+            for name in ("cmdline", "environ"):
+                assert key not in Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def test_a_program_that_has_closed_its_outputs_has_an_executor_too() -> None:
+    """What jobs write goes into their logs then."""
+    program = (
+        "import os, jobd, private_jobs\n"
+        "os.close(1)\n"
+        "with jobd.Executor(1) as executor:\n"
+        "    future = executor.submit(private_jobs.say, 'out', 'err')\n"
+        "    future.result(20)\n"
+        "    os.write(2, b''.join(executor.client.logs(future.id)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=os.environ | {"PYTHONPATH": str(Path(jobs.__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert "out\nerr\n" in done.stderr
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_the_workers_of_an_executor_may_be_ended(tmp_path: Path, *, kill: bool) -> None:
+    """What runs fails, what waits too, and nothing more is taken."""
+    executor = Executor(1)
+    started = tmp_path / "started"
+    running = executor.submit(jobs.hold, str(started), str(tmp_path / "never"))
+    waiting = executor.submit(jobs.square, 3)
+    eventually(started.exists)
+    (executor.kill_workers if kill else executor.terminate_workers)()
+    assert isinstance(running.exception(TIMEOUT_S), BrokenProcessPool)
+    assert isinstance(waiting.exception(TIMEOUT_S), BrokenProcessPool)
+    with pytest.raises(RuntimeError):
+        executor.submit(jobs.square, 3)
+    executor.shutdown()
+
+
+def test_on_a_shared_daemon_an_executors_own_jobs_are_ended(
+    executor: Executor, jobd_daemon: Daemon, tmp_path: Path
+) -> None:
+    """Its futures are cancelled; the daemon and others' jobs go on."""
+    started = tmp_path / "started"
+    running = executor.submit(jobs.hold, str(started), str(tmp_path / "never"))
+    eventually(started.exists)
+    executor.terminate_workers()
+    wait([running], TIMEOUT_S)
+    assert running.cancelled()
+    with jobd_daemon.client() as client:
+        assert client.submit(jobs.square, 3).result(TIMEOUT_S) == 9
+
+
+def test_map_looks_ahead_only_so_far_of_what_cannot_be_counted(executor: Executor) -> None:
+    """An endless iterator has results at once; its next items are taken as results are."""
+    numbers = itertools.count()
+    found = executor.map(jobs.square, numbers)
+    assert next(numbers) == ROOM
+    squares = [n * n for n in range(ROOM + 5) if n != ROOM]
+    assert list(itertools.islice(found, ROOM + 4)) == squares
+    assert next(numbers) <= 2 * ROOM + 5
+    found.close()  # type: ignore[attr-defined]  # it is a generator
+    with pytest.raises(StopIteration):
+        next(found)
+
+
+def test_map_looks_ahead_as_far_as_it_is_told(executor: Executor) -> None:
+    """So many jobs at once; an executor that was shut down takes no more."""
+    numbers = iter(range(10))
+    found = executor.map(jobs.square, numbers, buffersize=2)
+    assert next(numbers) == 2
+    assert list(found) == [n * n for n in range(10) if n != 2]
+    assert list(executor.map(pow, range(5), range(5), buffersize=1, chunksize=2)) == [
+        n**n for n in range(5)
+    ]
+    assert list(executor.map(jobs.square, buffersize=2)) == []
+    found = executor.map(jobs.square, iter(range(10)), buffersize=2)
+    executor.shutdown()
+    with pytest.raises(RuntimeError):
+        list(found)
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), ("2", TypeError)])
+def test_map_refuses_a_buffer_that_is_none(
+    executor: Executor, size: Any, error: type[Exception]
+) -> None:
+    """In the words of Python 3.14."""
+    with pytest.raises(error, match="buffersize must be"):
+        executor.map(jobs.square, [1], buffersize=size)
+
+
+def test_an_executor_that_is_dropped_goes_on_as_long_as_its_map_is_wanted() -> None:
+    """Nobody else holds it."""
+    found = Executor(1).map(jobs.square, (n for n in range(2 * ROOM)))
+    gc.collect()
+    assert sum(found) == sum(n * n for n in range(2 * ROOM))
+
+
+def test_a_lock_may_travel_as_an_argument() -> None:
+    """To the workers of an executor's own daemon; the standard library refuses it."""
+    event = multiprocessing.get_context("fork").Event()
+    with Executor(1) as executor:
+        assert executor.submit(jobs.set_event, event).result(TIMEOUT_S)
+        assert event.is_set()
+        lock = multiprocessing.get_context("fork").Lock()
+        assert lock.acquire()
+        assert executor.submit(jobs.take_lock, lock, 0.01).result(TIMEOUT_S) is False
+        waiting = executor.submit(jobs.take_lock, lock, TIMEOUT_S)
+        lock.release()
+        assert waiting.result(TIMEOUT_S) is True
+
+
 def test_there_may_be_no_daemon(tmp_path: Path) -> None:
     """The constructor says so."""
     with pytest.raises(DaemonUnreachable):
@@ -243,7 +378,7 @@ def test_the_errors_survive_pickling() -> None:
     back = payload.unpickle(pickle.dumps(died))
     assert (str(back), back.id, back.traceback) == (str(died), 1, "t")
     assert str(payload.unpickle(pickle.dumps(PoolBroken("why", "what")))) == "why (what)"
-    assert str(payload.unpickle(pickle.dumps(RemoteTraceback("x")))) == '\n"""\nx"""'
+    assert str(payload.unpickle(pickle.dumps(remote("x")))) == '\n"""\nx"""'
 
 
 def test_what_is_shown_of_a_future_tells_which_job_it_is(executor: Executor) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import decimal
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future, as_completed, wait
 from pathlib import Path
+from typing import Any
 
 import jobd.context
 
@@ -169,3 +171,101 @@ def threads() -> tuple[str, int]:
     assert np.__version__
     (taken,) = {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
     return os.environ["OPENBLAS_NUM_THREADS"], taken
+
+
+def open_mouth(kind: type[BaseException], *args: object) -> None:
+    """Raise such an error: how a ``Trap`` is unpickled."""
+    raise kind(*args)
+
+
+class Trap:
+    """Pickles well, and raises when it is unpickled."""
+
+    def __init__(self, kind: type[BaseException], *args: object) -> None:
+        self._raised = (kind, *args)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open_mouth, self._raised
+
+
+def make_trap(kind: type[BaseException], *args: object) -> Trap:
+    """Return a result that cannot be read."""
+    return Trap(kind, *args)
+
+
+class Unwilling:
+    """Raises when it is pickled."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise self._error
+
+
+def make_unwilling(error: BaseException) -> Unwilling:
+    """Return a result that cannot travel."""
+    return Unwilling(error)
+
+
+def identity(value: object) -> object:
+    """Return it."""
+    return value
+
+
+def say(text: str, error: str) -> None:
+    """Write to both outputs."""
+    print(text)
+    print(error, file=sys.stderr)
+
+
+def use_shared(number: int) -> int:
+    """Use what ``remember`` was given: of each kind that ``multiprocessing`` has one."""
+    event, lock, again, queue, value, pipe = REMEMBERED
+    with lock:  # type: ignore[attr-defined]
+        value.value += 1  # type: ignore[attr-defined]
+    with again, again:  # type: ignore[attr-defined]
+        queue.put(number)  # type: ignore[attr-defined]
+    if number == 0:
+        pipe.send("here")  # type: ignore[attr-defined]
+    assert event.wait(20)  # type: ignore[attr-defined]
+    return number
+
+
+def set_event(event: Any) -> bool:
+    """Set it, and return whether it is."""
+    event.set()
+    return bool(event.is_set())
+
+
+class Thing:
+    """May be referred to weakly."""
+
+    def __init__(self, name: object) -> None:
+        self.name = name
+        self.lock: object = None
+
+
+def make_thing() -> Thing:
+    """Return one."""
+    return Thing("made")
+
+
+def make_thing_of(name: object) -> Thing:
+    """Return one of this name."""
+    return Thing(name)
+
+
+def take_lock(lock: Any, timeout_s: float) -> bool:
+    """Take it within this time, and give it back; return whether that was possible."""
+    taken = bool(lock.acquire(timeout=timeout_s))
+    if taken:
+        lock.release()
+    return taken
+
+
+def authkey() -> bytes:
+    """Return the key by which this process is known to others of ``multiprocessing``."""
+    from multiprocessing.process import current_process  # noqa: PLC0415  # one job needs it
+
+    return bytes(current_process().authkey)

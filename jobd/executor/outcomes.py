@@ -1,0 +1,45 @@
+"""What became of a job, as a future or an iterator of results tells it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobd import payload
+from jobd.client import Deferred
+from jobd.executor.errors import as_python_has_it, died_of, raised_by, remote, unreadable
+from jobd.model.errors import JobCrashed, JobdError, JobFailed, PayloadUnreadable
+
+
+def failure_of(error: JobdError) -> BaseException:
+    """Return what a future fails with whose ``Deferred.result`` raises this."""
+    failure: BaseException
+    if isinstance(error, JobFailed):
+        failure = raised_by(error)
+    elif isinstance(error, JobCrashed):
+        failure = died_of(error)
+    elif isinstance(error, PayloadUnreadable):
+        failure = unreadable(error)
+    else:
+        failure = as_python_has_it(error)
+    return bare(failure)
+
+
+def exit_of(deferred: Deferred[Any]) -> BaseException | None:
+    """Return what the function has raised that exited, which here is no success; None: it did not.
+
+    To be asked if ``Deferred.result`` has returned None.
+    """
+    ended = deferred._ended  # noqa: SLF001  # ours
+    found = payload.exit_of(ended.value) if ended is not None else None
+    if found is None:
+        return None
+    pickled, trace = found
+    error = payload.unpickle_exception(pickled) or SystemExit(0)
+    error.__cause__ = remote(trace)
+    return bare(error)
+
+
+def bare(error: BaseException) -> BaseException:
+    """Return an exception without the frames through which it came: they hold what nobody wants any more."""
+    error.__context__ = None
+    return error.with_traceback(None)
