@@ -80,6 +80,8 @@ class Clients:
         self._gathered: dict[bytes, int] = {}
         """Bytes of large answers that go out with the next flush."""
         self._unsent = outbox.router.unsent
+        self.lagging = outbox.router.lagging
+        """Empty as long as nobody is behind."""
         self.pause, self.resume = outbox.router.pause, outbox.router.resume
         """Read no more from a client, or again."""
 

@@ -125,6 +125,8 @@ class Router:
         self._epoll.register(self._listener, select.EPOLLIN)
         self._is_listening = True
         self._by_fd: dict[int, _Peer] = {}
+        self.lagging: set[int] = set()
+        """The file numbers of those for whom something waits in line; most of the time nobody."""
         self._reached: dict[bytes, _Peer] = {}
         """Those that have shaken hands, by identity."""
         self._new: dict[_Peer, None] = {}
@@ -413,6 +415,7 @@ class Router:
             return False
         line.append(memoryview(data)[written:])
         peer.unsent = len(data) - written
+        self.lagging.add(peer.fd)
         self._watch(peer)
         return True
 
@@ -430,6 +433,7 @@ class Router:
                     line[0] = memoryview(data)[written:]
                 return
             line.popleft()
+        self.lagging.discard(peer.fd)
         if peer.leaves:
             self._drop(peer)
         else:
@@ -455,6 +459,7 @@ class Router:
             del self._reached[peer.identity]
         peer.line.clear()
         peer.unsent = 0
+        self.lagging.discard(peer.fd)
 
     def _drop(self, peer: _Peer) -> None:
         """Close a connection; what it has not sent whole never was."""

@@ -112,6 +112,7 @@ class Router:
     def __init__(self, sim: Simulation, *, is_for_clients: bool) -> None:
         self.fd = self
         self.inbox: deque[tuple[bytes, bytes]] = deque()
+        self.lagging: set[int] = set()
         self._deliver = sim.to_client if is_for_clients else sim.to_worker
 
     def drain(self, most: int) -> list[tuple[bytes, bytes]]:

@@ -22,6 +22,7 @@ class FakeClients:
 
     def __init__(self) -> None:
         self.behind: set[bytes] = set()
+        self.lagging = self.behind
         self.paused: list[bytes] = []
 
     def is_behind(self, peer: bytes) -> bool:
