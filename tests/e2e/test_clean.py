@@ -300,6 +300,29 @@ def spoil():
 """
 
 
+SURROUNDED = """
+import decimal, os
+
+decimal.getcontext().prec = 5
+
+def look():
+    return os.environ.get("FOO"), os.getcwd(), str(decimal.Decimal(1) / 3)
+"""
+
+
+def test_what_a_job_is_given_is_not_taken_for_what_its_module_has_set(
+    shared: DaemonUnderTest, client: Client
+) -> None:
+    """An import while a job has variables and a directory of its own is no reason to keep those."""
+    shared.write_module("surrounded", SURROUNDED)
+    given = client.options(env={"FOO": "bar"}, cwd="/usr")
+    first = given.submit("surrounded:look").result(WAIT_S)
+    foo, cwd, number = client.submit("surrounded:look").result(WAIT_S)
+    assert first == ("bar", "/usr", "0.33333")
+    assert (foo, number) == (None, "0.33333")
+    assert cwd != "/usr"
+
+
 def test_what_a_module_sets_when_it_is_imported_stays(
     shared: DaemonUnderTest, client: Client
 ) -> None:
