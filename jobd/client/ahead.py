@@ -76,9 +76,9 @@ class Ahead(Generic[D]):
         return self._is_over
 
     @property
-    def submitted(self) -> list[D]:
-        """What nobody has taken yet."""
-        return [*self._submitted]
+    def submitted(self) -> deque[D]:
+        """What nobody has taken yet; to be taken from directly once all ``is_over``."""
+        return self._submitted
 
     def take(self) -> D:
         """Return the next; it is kept here no longer.

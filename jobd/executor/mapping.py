@@ -90,16 +90,16 @@ class Places:
             self._cancel([place for place in self._sent if isinstance(place, Deferred)])
             raise
         self._sent.clear()
-        self.let_go_if_over()
-
-    def let_go_if_over(self) -> None:
-        """Keep the executor alive only as long as there may be more to submit."""
         if self.ahead.is_over:
-            self._submit_calls = None
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Keep the executor alive no longer: there is no more to submit."""
+        self._submit_calls = None
 
     def cancel_rest(self) -> None:
         """Nobody wants what is left."""
-        self._submit_calls = None
+        self.let_go()
         self._cancel([place for place in self.ahead.submitted if isinstance(place, Deferred)])
 
     def _submit(self, bulk: list[tuple[Any]]) -> list[Place]:
@@ -122,12 +122,16 @@ def _results(
     places: Places, refuse_broken: Callable[[], object], deadline: float | None
 ) -> Iterator[Any]:
     ahead = places.ahead
+    submitted = ahead.submitted
     try:
         while ahead.has_more:
-            place = ahead.take()
-            places.let_go_if_over()
-            # The value in no variable: it is kept by the caller, or nobody.
-            yield _value(place, refuse_broken, deadline)
+            if not (submitted and ahead.is_over):
+                yield _value(ahead.take(), refuse_broken, deadline)
+                continue
+            places.let_go()
+            while submitted:  # by a shorter way, as most are taken when all have been submitted
+                # The value in no variable: it is kept by the caller, or nobody.
+                yield _value(submitted.popleft(), refuse_broken, deadline)
     finally:
         places.cancel_rest()
 
