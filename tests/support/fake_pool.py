@@ -172,6 +172,9 @@ class FakeWorker:
         """What is kept of a stream together with its outcome, by the number of that."""
         self.leaving = False
         self.told_to_stop = False
+        self.to_stop = (0, 0)
+        """On the scoreboard: the attempt that was sent SIGTERM by order."""
+        self._is_stop_ordered = False
         self._took_us: dict[str, int] = {}
         self._stop_early: set[tuple[int, int]] = set()
         self._seq = 0
@@ -414,6 +417,9 @@ class FakeWorker:
         return raised
 
     def _send_or_hold(self) -> None:
+        if self._is_stop_ordered and self.pending:  # the control thread had no turn to do it
+            self._send("/j", GivenBack([(task.id, task.attempt) for task in self.pending]))
+            self.pending.clear()
         if self._rng.random() < self.spoilt:
             self.leaving = True
             self._send("/j", Leaving([(task.id, task.attempt) for task in self.pending]))
@@ -436,8 +442,15 @@ class FakeWorker:
             self.held = []
             self.board_seq = self._seq
 
+    def insisted(self, attempt: tuple[int, int]) -> None:
+        """Get a SIGTERM of the daemon, if this is the attempt, and it was not sent one by order."""
+        if self.alive and self.board[:2] == attempt != self.to_stop:
+            self.to_stop = attempt
+            self.leaving = self._is_stop_ordered = True
+            self.sigterm()
+
     def sigterm(self) -> None:
-        """Get a SIGTERM, from the control thread or from outside."""
+        """Get a SIGTERM, from the control thread, the daemon, or from outside."""
         self.told_to_stop = True
         running = self.running
         if running is not None:
@@ -484,9 +497,11 @@ class FakeWorker:
     def _stop(self, number: int, attempt: int) -> None:
         current = self.current
         if current is not None and (current.id, current.attempt) == (number, attempt):
-            self.leaving = True
+            self.leaving = self._is_stop_ordered = True
             self._give_back()
-            self.sigterm()
+            if self.to_stop != (number, attempt):
+                self.to_stop = number, attempt
+                self.sigterm()
             return
         for task in self.pending:
             if (task.id, task.attempt) == (number, attempt):
@@ -609,6 +624,16 @@ class FakePool:
         self.cannot_fork = False
         self._not_spawned: list[str] = []
         self._lost_checkers: list[tuple[str, str]] = []
+        self._orders: list[tuple[str, int, int]] = []
+        self.unheard = SimpleNamespace(ordered=lambda *order: self._orders.append(order))
+
+    def insist(self) -> None:
+        """Stop what should have been heard of by now: any of the orders, at any turn."""
+        for uid, job, attempt in self._orders[:]:
+            if self.machine.rng.random() < 0.2:
+                self._orders.remove((uid, job, attempt))
+                if uid in self.processes:
+                    self.processes[uid].insisted((job, attempt))
 
     def start(self) -> bool:
         """Start a zygote, which there is none of."""
