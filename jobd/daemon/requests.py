@@ -888,7 +888,7 @@ def _has_few(frame: bytes) -> bool:
     """Whether a frame is a list of no more than may be in it, whatever they are."""
     try:
         _decode_few(frame)
-    except FrameError:
+    except (*FrameError, RecursionError):
         return False
     return True
 
