@@ -8,6 +8,7 @@ import msgspec
 
 from jobd.model.job import Job, LogSpan
 from jobd.pool.scoreboard import Now, log_name
+from jobd.pool.stack import without_ours
 
 TAIL_LINES = 20
 TAIL_BYTES = 8192
@@ -43,7 +44,7 @@ def last_lines(logs_dir: str, span: LogSpan | None, lines: int = TAIL_LINES) -> 
     start = max(span.start, span.end - TAIL_BYTES)
     data = _read(os.path.join(logs_dir, span.file), start, span.end - start)
     text = data.lstrip(b"\0").decode("utf-8", "backslashreplace")
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(without_ours(text.splitlines())[-lines:])
 
 
 def span_of(job: Job, attempts: dict[int, LogSpan | None], number: int) -> LogSpan | None:

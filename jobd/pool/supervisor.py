@@ -36,6 +36,7 @@ from jobd.pool.protocol import (
     decode_word,
 )
 from jobd.pool.scoreboard import Now, Scoreboard, log_name
+from jobd.pool.stack import without_ours
 from jobd.pool.unheard import Unheard, insist
 from jobd.pool.zygotes import ZygoteProcess
 
@@ -590,7 +591,7 @@ def tail_of(path: str, start: int) -> tuple[str, int]:
         return "", start
     # NULs at the beginning are the end of what was cut out of the file while the job ran.
     text = data.lstrip(b"\0").decode("utf-8", "backslashreplace")
-    return "\n".join(text.splitlines()[-TAIL_LINES:]), end
+    return "\n".join(without_ours(text.splitlines())[-TAIL_LINES:]), end
 
 
 def how_it_ended(status: int) -> str:

@@ -243,7 +243,7 @@ def test_each_attempt_that_is_over_keeps_what_it_used_and_wrote() -> None:
         (past,) = info_of(client, job.id).earlier
         assert past.usage is not None
         assert past.usage.cpu_us >= 200_000
-        assert past.tail.startswith("line 1\nFatal Python error")
+        assert past.tail.startswith("line 0\nline 1\nFatal Python error")
 
 
 def test_a_kill_for_want_of_memory_is_named_and_another_is_not(
