@@ -295,7 +295,8 @@ class Requests:
             self._take_in_keyed(peer, request, policy, sources)
         else:
             self._intake.submit(peer, request, policy, sources)
-            self._daemon.environments.record([policy])
+            if policy is not None:
+                self._daemon.environments.record([policy])
 
     def _take_in_keyed(
         self, peer: bytes, request: Submit, policy: Policy, sources: Sources | None

@@ -35,7 +35,7 @@ from jobd.pool import growth, library_state, process_state, threads
 TRUSTED = 16
 LOOK_S = 0.001
 FILES_S = 0.0001
-"""Files may be used up sooner than the next whole look comes."""
+"""After so much of jobs the files are looked at: they may be used up before the next whole look."""
 
 SHARE = 250
 """The time between two whole looks is at least so many times what one takes."""
@@ -55,8 +55,8 @@ class Pristine:
         self._jobd = {name: sys.modules[name] for name in sys.modules if _is_jobds(name)}
         self._around = process_state.surroundings()
         self._files = growth.Files()
-        self._files_at = 0.0
-        """When to look for files that are left open, between two whole looks."""
+        self._busy_s = 0.0
+        """For how long jobs have run since the last look for files that are left open."""
         self._parts = [
             *process_state.parts(ours, crashes),
             *library_state.parts(),
@@ -96,7 +96,9 @@ class Pristine:
 
     # -- after a job --
 
-    def after(self, function: str, ended_s: float, *, sure: bool = False) -> list[str]:
+    def after(
+        self, function: str, began_s: float, ended_s: float, *, sure: bool = False
+    ) -> list[str]:
         """Put back what a job has changed that ended now, by ``perf_counter``; tell what cannot be.
 
         ``sure``: have the whole look in any case.
@@ -107,8 +109,9 @@ class Pristine:
             is_clean = self._is_clean()
         except Exception:  # noqa: BLE001  # a job has removed what is looked at
             is_clean = False
-        if ended_s >= self._files_at:
-            self._files_at = ended_s + FILES_S
+        self._busy_s += ended_s - began_s
+        if self._busy_s >= FILES_S:
+            self._busy_s = 0.0
             sure = sure or not self._files.is_low()
         if is_clean and clean >= TRUSTED and ended_s < self._next_s and not sure:
             return []

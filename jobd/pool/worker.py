@@ -303,7 +303,8 @@ class Worker:
     def _attempt(self, task: Task) -> Outcome:
         """Run one attempt and tell what came of it."""
         wall_us = time.time_ns() // 1000
-        wall_us = max(wall_us, 1)  # a clock before 1970 is wrong, and 0 means "not yet"
+        if wall_us <= 0:
+            wall_us = 1  # the clock is wrong, and 0 means "not yet"
         self._board.begin(task.id, task.attempt, wall_us, self._output.number, self._output.start)
         hit("job.taken")
         self._began_s = began = time.perf_counter()
@@ -400,15 +401,7 @@ class Worker:
             self._notes.append(note)
         self._alarm.clear()
 
-    def _arguments(self, task: Task, data: bytes) -> tuple[list[Any], dict[str, Any], bool]:
-        inputs: Any = task.inputs  # no id is left once it is sent
-        try:
-            return payload.decode_call(data, inputs, self._blobs)
-        except PayloadUnreadable as error:
-            end_if_told(error.__cause__)
-            raise
-
-    def _result(self, task: Task) -> bytes:
+    def _result(self, task: Task) -> bytes:  # noqa: C901  # all jobs pass here: a call costs more than it does
         # Here, not in `set_argv`: it is right for nearly every job, and a call would take longer.
         argv = getattr(sys, "argv", None)
         if type(argv) is not list or argv != [task.function] or task.surroundings is not None:
@@ -417,8 +410,15 @@ class Worker:
         if allow:
             refuse_pickles(task, allow)
         by_value, data = payload.split_by_value(task.args)
-        args, kwargs, as_json = self._arguments(task, data)
-        function = payload.unpickle(by_value) if by_value else self._function(task.function)
+        inputs: Any = task.inputs  # no id is left once it is sent
+        try:
+            args, kwargs, as_json = payload.decode_call(data, inputs, self._blobs)
+        except PayloadUnreadable as error:
+            end_if_told(error.__cause__)
+            raise
+        function = payload.unpickle(by_value) if by_value else self._functions.get(task.function)
+        if function is None:
+            function = self._functions[task.function] = resolve(task.function, allow)
         if len(sys.modules) != modules:
             # What a module has set by being imported stays, as it does; but not what it finds around it.
             self._pristine.adopt(is_surrounded=task.surroundings is not None)
@@ -434,13 +434,6 @@ class Worker:
             return payload.NONE
         spot = Spot(self._blobs, result_name, task.id, task.attempt, self._boot)
         return self._encode(value, as_json=as_json, spot=spot)
-
-    def _function(self, reference: str) -> Callable[..., object]:
-        """Return a function, which is looked up once."""
-        function = self._functions.get(reference)
-        if function is None:
-            function = self._functions[reference] = resolve(reference, self._settings.allow)
-        return function
 
     def _encode(
         self,
@@ -613,7 +606,7 @@ class Worker:
             if duration_us >= COPIES_US and self._forks.look():
                 forks.end(None)
             if task.limits is None and ended_as[0] == Verdict.RETURNED:
-                losses = self._pristine.after(task.function, ended)
+                losses = self._pristine.after(task.function, began, ended)
             else:
                 losses = self._put_back(task, ended)
         except BaseException as late:  # noqa: BLE001  # of a handler of signals that the job has left
@@ -642,7 +635,7 @@ class Worker:
             return []  # nothing else runs here
         if task.limits is not None and task.limits.restricts:
             return self._pristine.threads_left()
-        return self._pristine.after(task.function, ended, sure=True)
+        return self._pristine.after(task.function, self._began_s, ended, sure=True)
 
     def _tidy(self, duration_us: int) -> LogSpan | None:
         """Undo what a job may have left behind, and tell what it wrote."""

@@ -46,7 +46,7 @@ def trust(made: Any, function: str) -> None:
     made.state.adopt()  # pytest has filters of warnings, and a variable, of each phase of a test
     made.looks = 0
     for count in range(TRUSTED):
-        assert made.state.after(function, NEVER) == []
+        assert made.state.after(function, NEVER, NEVER) == []
         assert made.looks == count + 1
     made.looks = 0
 
@@ -54,9 +54,9 @@ def trust(made: Any, function: str) -> None:
 def test_a_function_is_looked_at_each_time_until_it_is_trusted(made: Any) -> None:
     """And another one is another matter."""
     trust(made, "m:f")
-    made.state.after("m:f", NEVER)
+    made.state.after("m:f", NEVER, NEVER)
     assert made.looks == 0
-    made.state.after("m:g", NEVER)
+    made.state.after("m:g", NEVER, NEVER)
     assert made.looks == 1
 
 
@@ -64,7 +64,7 @@ def test_a_function_that_has_left_something_is_not_trusted_for_long(made: Any) -
     """It has to be found clean anew."""
     trust(made, "m:f")
     made.box[0] = 2
-    assert made.state.after("m:f", NEVER, sure=True) == []
+    assert made.state.after("m:f", NEVER, NEVER, sure=True) == []
     assert made.box == [1]
     made.looks = 0
     trust(made, "m:f")
@@ -76,7 +76,7 @@ def test_what_the_quick_look_finds_is_put_back_at_once(
     """Be the function ever so trusted."""
     trust(made, "m:f")
     monkeypatch.setattr(sys, "path", [*sys.path, "/nowhere"])
-    made.state.after("m:f", NEVER)
+    made.state.after("m:f", NEVER, NEVER)
     assert made.looks == 1
 
 
@@ -84,7 +84,8 @@ def test_a_whole_look_is_due_after_a_while(made: Any) -> None:
     """Whatever has run."""
     trust(made, "m:f")
     made.box[0] = 2
-    made.state.after("m:f", time.perf_counter() + 2 * 3600)
+    now = time.perf_counter() + 2 * 3600
+    made.state.after("m:f", now, now)
     assert made.box == [1]
 
 
@@ -93,7 +94,7 @@ def test_before_a_wait_or_a_long_job_what_is_left_is_put_back(made: Any) -> None
     trust(made, "m:f")
     assert made.state.patience_s() is None
     made.box[0] = 2
-    made.state.after("m:f", NEVER)
+    made.state.after("m:f", NEVER, NEVER)
     assert made.box == [2]
     assert made.state.patience_s() > 0
     assert made.state.look_ahead() == []
@@ -108,7 +109,7 @@ def test_what_cannot_be_put_back_is_told(made: Any) -> None:
     """By all that look."""
     made.is_stuck, made.box[0] = True, 2
     told = ["it changed the box, which cannot be put back"]
-    assert made.state.after("m:f", NEVER) == told
+    assert made.state.after("m:f", NEVER, NEVER) == told
     made.state.is_fresh = False
     assert made.state.look_ahead() == told
 
@@ -117,7 +118,7 @@ def test_what_is_adopted_is_how_it_is_to_be(made: Any) -> None:
     """As a module has set it."""
     made.box[0] = 2
     made.state.adopt()
-    assert made.state.after("m:f", NEVER) == []
+    assert made.state.after("m:f", NEVER, NEVER) == []
     assert made.box == [2]
 
 
@@ -134,7 +135,7 @@ def test_a_handler_that_raises_while_things_are_put_back_is_no_harm(
 
     monkeypatch.setattr(process_state, "always", always)
     made.box[0] = 2
-    assert made.state.after("m:f", NEVER) == []
+    assert made.state.after("m:f", NEVER, NEVER) == []
     assert made.box == [1]
 
 
@@ -143,4 +144,4 @@ def test_a_module_of_ours_that_is_another_one_now_is_told(
 ) -> None:
     """Nobody knows what it does."""
     monkeypatch.setitem(sys.modules, "jobd.context", sys)
-    assert made.state.after("m:f", NEVER) == ["it changed sys.modules['jobd.context']"]
+    assert made.state.after("m:f", NEVER, NEVER) == ["it changed sys.modules['jobd.context']"]
