@@ -89,7 +89,8 @@ class Core(Generic[D]):
         """
         request.rid = self.next_rid()
         request.uid = request.uid or self.files.next_key()
-        self.refuse_foreign(request)
+        if self._is_foreign:
+            self.refuse_foreign(request)
         frame = encode([request])
         size, function = 1, PUT
         if isinstance(request, Submit):

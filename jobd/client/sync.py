@@ -990,5 +990,11 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _results(ahead: Ahead[Deferred[Any]], deadline: float | None) -> Iterator[Any]:
+    # Each under no name, by which it would be kept meanwhile.
+    while ahead.has_more and not ahead.is_over:
+        yield ahead.take().result(left_of(deadline))
+    submitted = ahead.submitted
+    while submitted:  # all is on its way, and nothing is to be decided any more
+        yield submitted.popleft().result(left_of(deadline))
     while ahead.has_more:
-        yield ahead.take().result(left_of(deadline))  # under no name: it would be kept meanwhile
+        ahead.take()  # raises what came of the calls after those
