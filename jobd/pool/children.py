@@ -27,7 +27,11 @@ GRACE_S = 3.0
 
 SETTLES_S = 0.1
 LOOK_S = 0.0005
-"""Children that are at work may be about to end, as one just killed: so long, and so often, we look."""
+"""Children that are at work may be about to end, as one just killed: so often we look, until none has ended
+for so long."""
+
+LONGEST_S = 2.0
+"""No longer in all."""
 
 LOOK_AGAIN_S = 0.05
 """Between two looks for those who have come down to us: nothing tells of that."""
@@ -39,12 +43,16 @@ def left_running() -> int:
     """Reap what has ended; return how many processes that we or our children have started go on."""
     if not linux.has_children():
         return 0
-    until = time.monotonic() + SETTLES_S
+    began = time.monotonic()
+    until, fewest = began + SETTLES_S, None
     while linux.reap_all():
         states = [linux.state(pid) for pid in linux.descendants(os.getpid())]
         alive = [state for state in states if state not in (b"Z", b"X", b"")]
+        now = time.monotonic()
+        if fewest is None or len(alive) < fewest:  # hundreds may have to wait for a processor
+            fewest, until = len(alive), min(now + SETTLES_S, began + LONGEST_S)
         at_rest = alive and not any(state in _AT_WORK for state in alive)
-        if at_rest or time.monotonic() > until:
+        if at_rest or now > until:
             return max(1, len(alive))
         time.sleep(LOOK_S)
     return 0
