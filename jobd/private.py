@@ -112,7 +112,7 @@ class PrivateDaemon:
         try:
             said = launch.what_it_said(status, self._log)
         except FileNotFoundError:  # it was stopped, and has removed everything
-            return DaemonUnreachable(f"the daemon ended (exit code {status})")
+            return DaemonUnreachable(f"the daemon has ended ({launch.how_it_ended(status)})")
         return type(said)(said.message)  # without its hint: the log goes, too
 
     def stop(self) -> None:

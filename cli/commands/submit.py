@@ -17,6 +17,7 @@ from jobd.cli.submission import (
     tell_id,
     wait_and_tell,
 )
+from jobd.model.errors import UsageError
 
 EXAMPLES = """
 jobd submit math:factorial 20                      prints the id
@@ -59,7 +60,15 @@ class Submit(Verb):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words, the negative numbers among them too."""
         args, argv = self._parted(args)
-        rest = super().parse_args(ctx, self._shielded(args))
+        try:
+            rest = super().parse_args(ctx, self._shielded(args))
+        except click.MissingParameter:
+            if not argv:
+                raise
+            problem = f"no function stands before --argv, which takes all that follows: {argv[0]!r:.80} too"
+            raise UsageError(
+                problem, "write MODULE:FUNCTION, and jobd's own options, before it"
+            ) from None
         words = ctx.params.get("arguments") or ()
         ctx.params["arguments"] = tuple(word.removeprefix(_SHIELD) for word in words)
         ctx.params["argv"] = (*(ctx.params.get("argv") or ()), *argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +123,16 @@ def what_it_said(status: int, log_path: str, began_at: int = 0) -> JobdError:
     said = next((line for line in reversed(lines) if line.startswith("jobd: ")), "")
     if not said:
         return DaemonUnreachable(
-            f"the daemon ended at once (exit code {status})", f"see {log_path}"
+            f"the daemon has ended ({how_it_ended(status)})", f"see {log_path}"
         )
     return kind(said.removeprefix("jobd: "), f"its log is {log_path}")
+
+
+def how_it_ended(status: int) -> str:
+    """Turn what ``Popen.wait`` returns into words."""
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -16,9 +16,10 @@ intervals, until the job has *taken notice*:
   do that, and go on; it is not disturbed again.
 
 What has caught it and goes on without naming it was some machinery.  If that has happened
-``HEEDLESS`` times in frames that still run, as of a loop that tries for ever, what is raised next is
-no ``Exception`` (``Overdue``): nothing but ``finally`` sees it.  A stop is such an exception from the
-beginning, and nobody can name it.
+``HEEDLESS`` times in frames that still run, as of a loop that tries for ever, or ``LOST`` times in
+any, as of a handler of ``logging`` that is called for ever, what is raised next is no ``Exception``
+(``Overdue``): nothing but ``finally`` sees it.  A stop is such an exception from the beginning, and
+nobody can name it.
 
 In an event loop that swallows what is raised in it (uvloop), the second ring cancels the tasks.
 They are cancelled once: whether a coroutine is still tidying up cannot be seen from outside.
@@ -44,6 +45,8 @@ LONGEST_S = 1.0
 """... up to this."""
 
 HEEDLESS = 3
+
+LOST = 10
 
 _NAMED = (TimeLimitExceeded, asyncio.CancelledError)
 """What a function may name when it catches a limit on purpose."""
@@ -76,6 +79,9 @@ class _Ringing:
         self.raised: BaseException | None = None
         """What was raised last, until it was looked at what has become of it."""
         self.swallowed = 0
+        """How often that was caught in a frame that still runs ..."""
+        self.lost = 0
+        """... and in any."""
         self.asked_to_cancel = self.has_cancelled = False
 
 
@@ -187,6 +193,7 @@ class Alarm:
             if _is_named(raised):
                 now.is_heeded = now.is_over = True
                 return
+            now.lost += 1
             now.swallowed += _is_running(_catcher(raised))
             now.again_s = min(LONGEST_S, 2 * now.again_s)
         is_first = raised is None
@@ -196,7 +203,8 @@ class Alarm:
             return
         if now.is_stop:
             _throw(now, Stopped())
-        kind = TimeLimitExceeded if now.swallowed < HEEDLESS else Overdue
+        is_hopeless = now.swallowed >= HEEDLESS or now.lost >= LOST
+        kind = Overdue if is_hopeless else TimeLimitExceeded
         _throw(now, kind(_text(now)))
 
     def _goes_through_loop(self, now: _Ringing, *, is_first: bool) -> bool:

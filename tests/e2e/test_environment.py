@@ -62,6 +62,18 @@ def test_a_program_is_given_a_command_line(shared: DaemonUnderTest) -> None:
     ]
 
 
+def test_argv_before_the_function_takes_it(shared: DaemonUnderTest) -> None:
+    """And it is said what has become of it."""
+    refused = shared.cli("submit", "--argv", "--verbose", "programs:main")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "jobd: no function stands before --argv, which takes all that follows: '--verbose' too: "
+        "write MODULE:FUNCTION, and jobd's own options, before it\n"
+    )
+    none_at_all = shared.cli("submit")
+    assert "missing argument 'MODULE:FUNCTION'" in none_at_all.stderr
+
+
 def test_a_click_program(shared: DaemonUnderTest) -> None:
     """It exits by itself, with 0; its help names it."""
     words = ("submit", "--wait", "programs:clicked", "--argv")

@@ -214,7 +214,9 @@ def test_without_its_daemon_an_executor_is_broken(tmp_path: Path) -> None:
     eventually(started.exists)
     found = executor.map(jobs.square, range(3))
     private.process.kill()
-    assert isinstance(running.exception(TIMEOUT_S), PoolBroken)
+    broken = running.exception(TIMEOUT_S)
+    assert isinstance(broken, PoolBroken)
+    assert broken.message == "the executor is broken: the daemon has ended (SIGKILL)"
     with pytest.raises(PoolBroken):
         next(found)
     with pytest.raises(PoolBroken):

@@ -171,6 +171,24 @@ def test_who_swallows_for_ever_is_ended_all_the_same(alarm: Alarm) -> None:
     assert limit.__traceback__ is ended.value.__traceback__
 
 
+def test_who_is_called_for_ever_and_swallows_each_is_ended_too(alarm: Alarm) -> None:
+    """As a handler of ``logging`` is: no frame that has caught one still runs when the next comes."""
+
+    def handle(record: int) -> None:
+        try:
+            wait()
+        except Exception:  # noqa: BLE001  # whatever it is
+            caught.append(record)
+
+    alarm.set(0.01)
+    caught: list[int] = []
+    with pytest.raises(module.Overdue) as ended:
+        for record in range(50):
+            handle(record)
+    assert len(caught) == module.LOST
+    assert type(alarm.ended_by_limit(ended.value)) is TimeLimitExceeded
+
+
 def test_who_names_it_is_left_in_peace(alarm: Alarm) -> None:
     """As this function does."""
     alarm.set(0.01)
