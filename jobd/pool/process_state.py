@@ -104,8 +104,11 @@ class Limits:
         pairs = (ctypes.c_uint64 * 2 * len(self._KINDS))()
         self._buffer = pairs
         self._pointers = [ctypes.byref(pair) for pair in pairs]
+        # RLIMIT_OFILE is an old name of RLIMIT_NOFILE.
         self._names = {
-            getattr(resource, name): name for name in dir(resource) if name.startswith("RLIMIT_")
+            getattr(resource, name): name
+            for name in dir(resource)
+            if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"
         }
 
     def read(self) -> bytes:

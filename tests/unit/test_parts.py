@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 
 from jobd.pool import library_state
 from jobd.pool.parts import Part, Reseeded, attributes, listed, mapping
-from jobd.pool.process_state import Environment
+from jobd.pool.process_state import Environment, Limits
 
 
 def test_what_differs_is_put_back() -> None:
@@ -164,3 +165,16 @@ def test_a_finder_of_a_module_that_was_imported_meanwhile_stays(
     sys.meta_path.remove(ours)
     assert part.put_back() == ""
     assert sys.meta_path == [*before, ours]
+
+
+def test_a_limit_is_named_as_jobs_call_it() -> None:
+    """Some have an old name, too."""
+    limits = Limits()
+    was = limits.read()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    try:
+        told = limits.loss(was, limits.read())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "hard limit of RLIMIT_NOFILE, which" in told
