@@ -19,6 +19,7 @@ from jobd.model.errors import (
     JobFailed,
     PayloadUnreadable,
     ResultNotSerialisable,
+    Stopping,
     UsageError,
 )
 
@@ -49,7 +50,11 @@ class BadCall(BadFunction, TypeError):
 
 def as_python_has_it(error: Exception) -> Exception:
     """Return the refusal of a submit, as what a call that could not be made would raise."""
-    return BadCall(error.message, error.hint) if type(error) is BadFunction else error
+    if type(error) is BadFunction:
+        return BadCall(error.message, error.hint)
+    if type(error) is Stopping:  # it may not come back, and if it is our own it does not
+        return PoolBroken(f"the executor is broken: {error.message}", error.hint)
+    return error
 
 
 def remote(text: str) -> RemoteTraceback:

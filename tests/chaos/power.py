@@ -1,17 +1,21 @@
 """Power cuts: an ext4 in a file is shut down under a daemon, without its journal's last words.
 
-``FS_IOC_SHUTDOWN`` drops whatever is not on the disk, as a machine without power does;
-all processes of the daemon are killed then, the file system is mounted again, which
-plays its journal, and another daemon starts on what is there.
+All processes of the daemon are stopped, since without power nothing runs on, and
+``FS_IOC_SHUTDOWN`` drops whatever is not on the disk; then the processes are killed, the
+file system is mounted again, which plays its journal, and another daemon starts on what is
+there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import time
+from pathlib import Path
 from random import Random
 
 from harness import DaemonUnderTest, eventually
@@ -46,8 +50,8 @@ def cut(rng: Random) -> Counts:
         oracle.fault()  # it has been listening all the while: what was told too late counts, too
         eventually(daemon._kill_all)
         daemon.kill()
-        _run("umount", str(disk))
-        _run("mount", "-o", "loop", str(image), str(disk))
+        eventually(lambda: _is_unmounted(disk))  # who was killed may still be on his way out
+        eventually(lambda: _is_mounted_anew(image, disk))
         daemon.start()
         return oracle.judge(within_s=ENDS_WITHIN_S)
     finally:
@@ -68,11 +72,30 @@ def _work(daemon: DaemonUnderTest, oracle: Oracle, rng: Random) -> None:
 
 
 def _shut_down(daemon: DaemonUnderTest) -> None:
+    for pid in daemon.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
     fd = os.open(daemon.state_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(fd, FS_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
     finally:
         os.close(fd)
+
+
+def _is_unmounted(disk: Path) -> bool:
+    done = subprocess.run(["umount", str(disk)], check=False, stderr=subprocess.DEVNULL)
+    return done.returncode == 0
+
+
+def _is_mounted_anew(image: Path, disk: Path) -> bool:
+    """Mount the image; return whether it is not the file system that was shut down, on its way out."""
+    _run("mount", "-o", "loop", str(image), str(disk))
+    try:
+        (disk / "probe").touch()
+    except OSError:
+        _run("umount", str(disk))
+        return False
+    return True
 
 
 def _remove(daemon: DaemonUnderTest) -> None:
