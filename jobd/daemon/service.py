@@ -118,7 +118,7 @@ def _judged(error: JobdError, path: Path) -> JobdError:
         return StoreFailed(f"{path} cannot be read: {unreadable}", "is its disk there?")
     if not problems and isinstance(error.__cause__, sqlite3.Error):
         return StoreFailed(f"{error.message}, but {path} is whole", "jobd has to be started again")
-    return StoreDamaged(error.message, files.what_to_do(path))
+    return StoreDamaged(error.message, f"{files.what_to_do(path)}; {files.TELLS_MORE}")
 
 
 def _save(daemon: Daemon) -> None:

@@ -70,7 +70,9 @@ def whole(path: Path, within_s: float | None = None) -> list[str]:
 def _judge(connection: sqlite3.Connection, pragma: str) -> None:
     (word, *_) = connection.execute(pragma).fetchone()
     if word != "ok":
-        error = sqlite3.DatabaseError(str(word).strip().replace("\n", ": "))
+        # The first line is a title, with three asterisks around it.
+        lines = [line for line in str(word).splitlines() if not line.startswith("***")]
+        error = sqlite3.DatabaseError("; ".join(lines))
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
         raise error
 

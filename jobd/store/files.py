@@ -33,6 +33,8 @@ release had are not among them.
 
 READ_BYTES = 1024 * 1024
 
+TELLS_MORE = "'jobd db check' tells more"
+
 SAVED = ".backup-saved-"
 """What the name of a copy begins with, behind the database's, that a daemon makes whose database is deleted."""
 
@@ -197,7 +199,7 @@ def _is_damage(error: sqlite3.Error) -> bool:
 
 
 def _broken(path: Path, why: str) -> ConfigError:
-    return ConfigError(f"{path} cannot be used: {why}", what_to_do(path))
+    return ConfigError(f"{path} cannot be used: {why}", f"{what_to_do(path)}; {TELLS_MORE}")
 
 
 def what_to_do(path: Path) -> str:
@@ -208,7 +210,7 @@ def what_to_do(path: Path) -> str:
         if backups
         else "there is no backup; move the file away to start with an empty queue"
     )
-    return f"{hint}; the file was not touched, and 'jobd db check' tells more"
+    return f"{hint}; the file was not touched"
 
 
 def problems(path: Path, within_s: float | None = None) -> list[str]:
