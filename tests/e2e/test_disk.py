@@ -524,6 +524,8 @@ class TestDamage:
             assert result
         assert daemon.terminate() == 0
         database = daemon.state_dir / "jobd.db"
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.execute("VACUUM")  # what a page that is free holds is no damage
         whole = database.read_bytes()
         pages = len(whole) // int.from_bytes(whole[16:18], "big")
         for page in {2, 3, pages // 2, pages - 1}:
