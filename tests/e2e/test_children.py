@@ -138,10 +138,14 @@ def test_a_process_of_multiprocessing_can_be_terminated(client: Client, kind: st
     assert output(client, job.id) == ""
 
 
+OF_THE_C_LIBRARY = 0b11 << 31
+"""Signals 32 and 33 are glibc's own; what its posix_spawn starts, as make does, has the first one ignored."""
+
+
 def test_a_program_of_a_job_ignores_and_blocks_no_signal(client: Client) -> None:
     """Whatever the daemon itself was started with."""
     for line in client.submit("children:ignored_by_a_program").result(20).splitlines():
-        assert int(line.split()[1], 16) == 0, line
+        assert int(line.split()[1], 16) & ~OF_THE_C_LIBRARY == 0, line
 
 
 # --- libraries that keep processes across calls
