@@ -74,8 +74,9 @@ from jobd.model.orders import (
 )
 from jobd.model.states import ENDED, State
 from jobd.pool import linux
+from jobd.pool.deaths import Dead, tail_of
 from jobd.pool.scoreboard import Now, log_name
-from jobd.pool.supervisor import Dead, Pool, tail_of
+from jobd.pool.supervisor import Pool
 from jobd.scheduler import Death, Phase, Scheduler, lanes, timers
 from jobd.store import Store
 from jobd.wire.router import Router
@@ -572,6 +573,7 @@ class Daemon:
                 dead.cause,
                 len(worker.assigned),
             )
+        self.scheduler.left(dead.uid, dead.left)
         self.scheduler.worker_died(dead.uid, as_death(dead))
         self._received.pop(dead.uid, None)
         self.requests.forget_worker(dead.uid)

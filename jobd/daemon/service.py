@@ -35,7 +35,9 @@ from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed,
 from jobd.model.job import Lease
 from jobd.model.messages import refusal
 from jobd.model.queues import DEFAULT, Rule, unknown_queue
+from jobd.model.states import ENDED
 from jobd.pool import cgroup, cores
+from jobd.pool.deaths import Dead
 from jobd.pool.protocol import Settings as PoolSettings
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
@@ -289,30 +291,30 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
     """
     scheduler.begin(time.monotonic_ns() // 1000, wall_us())
     seen: set[int] = set()
-    named: set[str] = set()
+    dead: dict[str, Dead] = {}
     for lease in store.leases():
-        alive = lease.worker in pool.processes or pool.adopt(lease.worker) is not None
-        if alive and lease.worker not in scheduler.workers:
-            scheduler.add_orphan(lease.worker, pool.processes[lease.worker].pid)
-        _recover_lease(scheduler, store, pool, lease, seen, alive=alive)
-        named.add(lease.worker)
-    _sweep(pool, named)
-    return [uid for uid in named if uid not in pool.processes]
+        uid = lease.worker
+        if uid not in scheduler.workers:
+            process = pool.processes.get(uid) or pool.adopt(uid)
+            if process is None:
+                dead[uid] = pool.post_mortem(uid)
+            scheduler.add_orphan(uid, dead[uid].pid if process is None else process.pid)
+        _recover_lease(scheduler, store, lease, seen)
+    for uid, found in dead.items():
+        scheduler.left(uid, found.left)
+        scheduler.worker_died(uid, as_death(found))
+    _sweep(pool, {*dead, *pool.processes})
+    return list(dead)
 
 
-def _recover_lease(
-    scheduler: Scheduler, store: Store, pool: Pool, lease: Lease, seen: set[int], *, alive: bool
-) -> None:
-    death = None if alive else as_death(pool.post_mortem(lease.worker))
+def _recover_lease(scheduler: Scheduler, store: Store, lease: Lease, seen: set[int]) -> None:
     for number, attempt in lease.attempts:
         job = None if number in seen else store.job(number)
         seen.add(number)
-        if job is None or job.state >= 10 or attempt <= job.attempt:
+        if job is None or job.state >= ENDED or attempt <= job.attempt:
             scheduler.forget_attempt(lease)
-        elif death is None:
-            scheduler.resume(lease.worker, job, attempt, lease, store.kept_items(number))
         else:
-            scheduler.interrupted(job, attempt, death, lease, store.kept_items(number))
+            scheduler.resume(lease.worker, job, attempt, lease, store.kept_items(number))
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:

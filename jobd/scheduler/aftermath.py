@@ -94,10 +94,7 @@ class Aftermath:
         self.put_back(job, waits=delay_us > 0)
 
     def outlived(self, job: Job, death: Death) -> None:
-        """The worker that had this job is dead."""
-        if not death.unknown and (job.id, job.attempt) != death.running:
-            self.put_back(job)
-            return
+        """The worker has died in this attempt, or may have."""
         job.started_at = death.started_at
         job.ended_at = self._timers.wall
         job.log = LogSpan(*death.log) if death.log else None

@@ -27,9 +27,9 @@ from jobd.model.errors import JobdError
 from jobd.model.job import AtBound, Job, Lease, Outcome
 from jobd.model.lane import gates_of
 from jobd.model.messages import INLINE_BYTES, Ended, Reply, Stuck, Submitted, refusal
-from jobd.model.orders import GiveBack, Lent, Produced, Recorded, Retire
+from jobd.model.orders import GiveBack, Lent, Outcomes, Produced, Recorded, Retire
 from jobd.model.queues import Override
-from jobd.model.states import ENDED, Event, State, transition
+from jobd.model.states import ENDED, Event, State
 from jobd.scheduler import lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.batch import Backlog, Batch
@@ -359,36 +359,19 @@ class Scheduler:
             self._effects.orders.append((uid, Retire()))
 
     def add_orphan(self, uid: str, pid: int) -> None:
-        """A worker of a dead daemon lives and counts as one of ours until it has finished."""
+        """At start: this worker of a dead daemon counts as one of ours until it has ended."""
         self.workers[uid] = Worker(uid, Phase.ORPHAN, pid, adopted=True)
 
     def resume(
         self, uid: str, job: Job, attempt: int, lease: Lease, kept: tuple[int, int] | None = None
     ) -> None:
-        """At start: this stored job was leased to an orphan that lives; ``kept`` are its items, if any."""
+        """At start: this stored job was leased to that orphan; ``kept`` are its items, if any."""
         self.window.recover(job)
         job.attempt = attempt - 1
         self.dispatch.resume(self.workers[uid], job, lease)
         self.streams.resume(uid, job, kept)
         if job.stop is not None:
             self.stops.stop(job, job.stop)
-
-    def interrupted(
-        self,
-        job: Job,
-        attempt: int,
-        death: Death,
-        lease: Lease,
-        kept: tuple[int, int] | None = None,
-    ) -> None:
-        """At start: this stored job was leased to a worker that is gone; ``kept`` are its items, if any."""
-        self.window.recover(job)
-        job.attempt = attempt
-        if kept is not None:
-            self.streams.load(job, kept)
-        job.state = transition(job.state, Event.ASSIGN)
-        self.forget_attempt(lease)
-        self.aftermath.outlived(job, death)
 
     def forget_attempt(self, lease: Lease) -> None:
         """At start: one of this lease's attempts is of no interest any more."""
@@ -404,8 +387,7 @@ class Scheduler:
         worker.phase = Phase.RETIRING
         for job in list(worker.assigned.values()):
             if (job.id, job.attempt) != running:
-                self.dispatch.take(worker, job)
-                self.aftermath.put_back(job)
+                self.dispatch.take_back(worker, job)
             elif job.stop is None:
                 self.stops.clocks.start(uid, job, self._now - for_us)
         self._effects.orders.append((uid, Retire()))
@@ -526,16 +508,27 @@ class Scheduler:
                 self.queues.goes_on(queue_of(worker.waiting))
             worker.waiting = None
 
+    def left(self, uid: str, reports: list[Outcomes | Produced]) -> None:
+        """A worker that is dead had finished this; some of it may be known."""
+        for report in reports:
+            if isinstance(report, Outcomes):
+                self.outcomes(uid, report.seq, report.outcomes)
+            else:
+                self.produced(uid, report)
+
     def worker_died(self, uid: str, death: Death) -> None:
-        """A worker is seen dead, and all that it had sent has been taken in."""
+        """A worker is seen dead, and all that had ended in it has been taken in."""
         worker = self.workers.pop(uid, None)
         if worker is None:
             return
         self.stops.forget(uid)
         self._staff.died(worker, self._now)
         for job in list(worker.assigned.values()):
-            self.dispatch.take(worker, job)
-            self.aftermath.outlived(job, death)
+            if death.unknown or (job.id, job.attempt) == death.running:
+                self.dispatch.take(worker, job)
+                self.aftermath.outlived(job, death)
+            else:
+                self.dispatch.take_back(worker, job)
 
     def retire(self, uid: str) -> None:
         """Replace a worker as soon as its job is done."""

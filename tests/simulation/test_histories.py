@@ -27,8 +27,7 @@ from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Scheduler, Worker, again, blocked, dispatch, lending
-from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler import Death, Scheduler, Worker, again, blocked, dispatch, lending
 from jobd.scheduler.again import Step, Then
 from jobd.scheduler.batch import Keyed
 from jobd.scheduler.blocked import Blocked
@@ -120,8 +119,16 @@ def _tells_at_once(scheduler: Scheduler, peer: bytes, reply: Any) -> None:
     scheduler._effects.replies.append((peer, reply))
 
 
-def _blames_all(aftermath: Aftermath, job: Job, death: Any) -> None:
-    aftermath._crashed(job, death.cause, "")
+def _blames_all(scheduler: Scheduler, uid: str, death: Death) -> None:
+    worker_died(scheduler, uid, Death(death.cause, unknown=True))
+
+
+def _calls_it_off(scheduler: Scheduler, uid: str, death: Death) -> None:
+    worker_died(scheduler, uid, Death(death.cause))
+
+
+def _finds_nothing(_: Scheduler, uid: str, reports: object) -> None:
+    """Do not look at what a dead worker has left."""
 
 
 def _keeps_deadlines(dispatch: Dispatch, worker: Any, job: Job) -> None:
@@ -358,6 +365,7 @@ blocked_let_go = Blocked.let_go
 dispatch_send = Dispatch._send
 dispatch_take = Dispatch.take
 daemon_bury = loop.Daemon._bury
+worker_died = Scheduler.worker_died
 
 
 FIRST: dict[object, int] = {
@@ -380,7 +388,9 @@ FIRST: dict[object, int] = {
         (Window, "wants_refill", _never_refills),
         (Dispatch, "ask_back", _never_asks_back),
         (Dispatch, "_send", _starts_what_is_not_on_record),
-        (Aftermath, "outlived", _blames_all),
+        (Scheduler, "worker_died", _blames_all),
+        (Scheduler, "worker_died", _calls_it_off),
+        (Scheduler, "left", _finds_nothing),
         (Dispatch, "take", _keeps_deadlines),
         (Scheduler, "answer", _tells_at_once),
         (Window, "hasten", _never_hastens),

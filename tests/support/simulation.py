@@ -778,6 +778,8 @@ class Simulation:
             worker.alive = False
         self.truth.running.clear()
         self.machine.restarted.update(self.machine.boards)
+        for worker in self.machine.boards.values():
+            worker.is_lost = True
         self._restart()
 
     def _do_jump(self) -> None:

@@ -57,11 +57,10 @@ class Truth(Witness):
         self.last: dict[bytes, int] = {}
         self.ends: dict[bytes, dict[int, End]] = {}
         self.crashes: Counter[bytes] = Counter()
-        """How often a job's worker died in it; ``lost`` counts those that died right after it too."""
+        """How often a job's worker died in it; ``lost`` counts the ends that may pass for that."""
         self.lost: Counter[bytes] = Counter()
         self.reopened: set[int] = set()
         """Jobs that had ended and were retried."""
-        self.last_task: dict[str, Task] = {}
         self.stopped: set[bytes] = set()
         """Jobs that somebody has asked to be stopped."""
         self.daemon: Daemon | None = None
@@ -135,10 +134,12 @@ class Truth(Witness):
             raise Broken(f"{worker} starts {task} although it was cancelled")
 
     def _is_closed(self, task: Task, number: int, end: End) -> None:
-        """Judge an earlier attempt: a worker that lives still has its outcome, or it is on record."""
-        if not end.worker.alive or end.verdict == Verdict.STOPPED:
+        """Judge an earlier attempt: its outcome is on record, unless it was lost with the machine."""
+        if end.worker.is_lost or end.verdict == Verdict.STOPPED:
             return
-        if end.was_told_to_stop and end.verdict in (Verdict.RAISED, Verdict.TIMED_OUT):
+        # An order to stop that was on its way may have led to that, as far as anybody knows.
+        was_told = end.was_told_to_stop or (not end.worker.alive and task.args in self.stopped)
+        if was_told and end.verdict in (Verdict.RAISED, Verdict.TIMED_OUT):
             return
         if (task.id, number) not in self.store.records:
             raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
@@ -162,7 +163,6 @@ class Truth(Witness):
             self.lost[task.args] += (
                 1  # it counts as a crash if this is heard, and nobody asked for it
             )
-        self.last_task[worker.uid] = task
 
     def raised(self, worker: FakeWorker, task: Task, raised: Raised) -> None:  # noqa: ARG002  # as it is called
         """Take note of what an attempt has raised."""
@@ -181,8 +181,6 @@ class Truth(Witness):
     def died(self, worker: FakeWorker) -> None:
         """Take note of a death."""
         if worker.running is None:
-            if worker.last.job and worker.uid in self.last_task:
-                self.lost[self.last_task[worker.uid].args] += 1
             return
         args = worker.running.task.args
         if self.running.get(args) is worker:

@@ -860,8 +860,12 @@ def test_when_the_machine_goes_down_every_job_on_record_may_be_to_blame() -> Non
     desk.commit()
     after = Scheduler("next", desk.options, next_id=3, counts=desk.store.counts())
     for lease in desk.store.leases():
+        if lease.worker not in after.workers:
+            after.add_orphan(lease.worker, 1)
         for number, attempt in lease.attempts:
-            after.interrupted(desk.row(number), attempt, Death("power", unknown=True), lease)
+            after.resume(lease.worker, desk.row(number), attempt, lease)
+    for uid in list(after.workers):
+        after.worker_died(uid, Death("power", unknown=True))
     assert [job.crashes for job in after.window.jobs.values()] == [1, 1]
 
 
