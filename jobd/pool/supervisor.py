@@ -217,7 +217,7 @@ class Pool:
         linux.end_strays(ours | {zygote.pid for zygote in self._zygotes()})
 
     def kill(self, uid: str, job: int, attempt: int) -> None:
-        """Kill a worker and its process group, but for a job's sake only while it runs that job.
+        """Kill a worker, and what it has started, but for a job's sake only while it runs that job.
 
         It is stopped before we look: between a look and a kill it might begin the next one.
         """
@@ -234,7 +234,8 @@ class Pool:
                     linux.go_on(process.pidfd)
                 return
         process.killed = True
-        linux.signal_group(process.pid, signal.SIGKILL)
+        if process.zygote is None:  # else that ends what the worker has started
+            linux.signal_group(process.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):  # it died by itself, or by the line above
             signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
 
