@@ -36,7 +36,7 @@ from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.commits import Commits
 from jobd.scheduler.control import Control
-from jobd.scheduler.dispatch import AHEAD_US, STALL_US, Dispatch, is_leaving
+from jobd.scheduler.dispatch import AHEAD_US, Dispatch, is_leaving
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
 from jobd.scheduler.lanes import Lanes, Line
@@ -415,8 +415,7 @@ class Scheduler:
                 take(worker, job)
                 ended(worker, job, outcome)
         learn(function, took_us, count)
-        worker.stall_at = self._now + STALL_US
-        worker.stalled = False
+        self.dispatch.goes_on(worker)
         worker.done += len(outcomes)
         if 0 < self.options.max_jobs_per_worker <= worker.done:
             self.retire(uid)
@@ -446,6 +445,7 @@ class Scheduler:
             job = worker.assigned.get(number)
             if job is not None and job.attempt == attempt:
                 self.dispatch.take_back(worker, job)
+        self.dispatch.begins_head(worker)
 
     def leaves(self, uid: str, attempts: list[tuple[int, int]]) -> None:
         """A worker is not what it was, and ends; it gives back what it has not started."""

@@ -105,6 +105,10 @@ def _never_asks_back(_: Dispatch) -> None:
     pass
 
 
+def _leaves_it_on_deck(_: Dispatch, worker: Worker) -> bool:  # noqa: ARG001  # as it is called
+    return False
+
+
 def _takes_every_outcome(scheduler: Scheduler, job: Job) -> None:
     scheduler.aftermath.put_back(job)
 
@@ -387,6 +391,7 @@ FIRST: dict[object, int] = {
         (Window, "drop", _forgets_a_job),
         (Window, "wants_refill", _never_refills),
         (Dispatch, "ask_back", _never_asks_back),
+        (Dispatch, "_is_wanted_from", _leaves_it_on_deck),
         (Dispatch, "_send", _starts_what_is_not_on_record),
         (Scheduler, "worker_died", _blames_all),
         (Scheduler, "worker_died", _calls_it_off),

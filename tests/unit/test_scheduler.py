@@ -166,6 +166,13 @@ class Desk:
             self.scheduler.outcomes(uid, next(self._seqs), [outcome])
         self.act()
 
+    def ordered(self) -> list[int]:
+        """Return the jobs in hands whose order to run has left."""
+        hands = [
+            job for worker in self.scheduler.workers.values() for job in worker.assigned.values()
+        ]
+        return [job.id for job in hands if job.lease is not None and job.lease.run]
+
     def wait(self, number: int, *awaited: int) -> None:
         """Let a running job say that it waits for others."""
         self.scheduler.waits(self.holder(number), number, self.job(number).attempt, [*awaited])
@@ -693,6 +700,131 @@ def test_an_outcome_of_a_superseded_attempt_is_refused(desk: Desk) -> None:
     desk.scheduler.outcomes(desk.holder(number), 1, [late])
     assert desk.job(number).state is State.RUNNING
     assert desk.job(number).attempt == 2
+
+
+# -- on deck --
+
+
+@pytest.fixture
+def long_ones(desk: Desk) -> list[int]:
+    """Give six jobs of a function that takes 20 ms: two that run, two on deck, two that wait."""
+    desk.learn("m:slow", LONG)
+    numbers = desk.submit(6, "m:slow")
+    desk.act()
+    desk.commit()
+    desk.act()
+    desk.commit()
+    return numbers
+
+
+def test_a_worker_has_the_next_job_before_the_one_at_hand_has_ended(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """It starts in the step that ends the other; what it is about to start is on record."""
+    first, second = desk.spawned
+    one, two, three, four, five, _ = long_ones
+    assert [desk.holder(number) for number in long_ones] == [first, second, first, second, "", ""]
+    assert desk.runs(first)[-2:] == [one, three]
+    assert {(three, 1), (four, 1)} < {a for each in desk.store.leases() for a in each.attempts}
+    desk.end(one, took_us=LONG)
+    assert desk.holder(five) == first
+    assert five not in desk.runs(first), "its order waits for its record"
+    desk.commit()
+    assert desk.runs(first)[-1] == five
+    assert desk.holder(two) == second
+
+
+def test_what_lies_on_deck_goes_to_a_worker_that_idles(desk: Desk, long_ones: list[int]) -> None:
+    """Once nothing else is queued."""
+    first, second = desk.spawned
+    one, two, three, four, five, six = long_ones
+    for ended in (two, four):
+        desk.end(ended, took_us=LONG)
+        desk.commit()
+        assert not desk.told_to(first, GiveBack)
+    for ended in (five, six):
+        desk.end(ended, took_us=LONG)
+        desk.commit()
+    (asked,) = desk.told_to(first, GiveBack)
+    assert isinstance(asked, GiveBack)
+    desk.scheduler.given_back(first, [(three, 1)], 2, asked.upto)
+    desk.act()
+    desk.commit()
+    assert [desk.holder(number) for number in (one, three)] == [first, second]
+    assert desk.runs(second)[-1] == three
+    assert desk.job(three).attempt == 1
+
+
+def test_behind_a_job_that_takes_three_times_as_long_nothing_stays_on_deck(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """Others go on, and it must not wait for long behind that."""
+    first = desk.spawned[0]
+    desk.act(dispatch.STALL_US + 2 * LONG - 1)
+    assert not desk.told_to(first, GiveBack)
+    desk.act(1)
+    assert desk.told_to(first, GiveBack)
+    desk.scheduler.given_back(first, [(long_ones[2], 1)], 2, 2)
+    desk.act()
+    assert desk.holder(long_ones[2]) != first
+
+
+def test_what_lay_on_deck_when_its_worker_died_has_not_run(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """No crash is counted, and it keeps its number."""
+    first = desk.spawned[0]
+    one, _, three, *_ = long_ones
+    desk.die(first, one)
+    assert (desk.job(one).attempt, desk.job(one).crashes) == (1, 1)
+    assert (desk.job(three).attempt, desk.job(three).crashes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [Policy(max_crashes=0), Policy(unique=["waiting"], key="k"), Policy(mem=1 << 30)],
+)
+def test_some_jobs_never_lie_on_deck(desk: Desk, policy: Policy) -> None:
+    """Those that may run once only, and those that must not wait in a worker's hands."""
+    desk.learn("m:slow", LONG)
+    desk.submit(2, "m:slow")
+    (number,) = desk.submit(1, "m:slow", policy=policy)
+    for _ in range(3):
+        desk.act()
+        desk.commit()
+    assert not desk.holder(number)
+
+
+def test_a_time_limit_counts_from_the_end_of_the_job_before(desk: Desk) -> None:
+    """On deck a job has not started."""
+    desk.learn("m:slow", LONG)
+    heads = desk.submit(2, "m:slow")
+    numbers = desk.submit(2, "m:slow", policy=Policy(timeout=1.0))
+    for _ in range(3):
+        desk.act()
+        desk.commit()
+    assert [desk.holder(number) for number in numbers] == desk.spawned
+    clocks = desk.scheduler.stops.clocks
+    assert not clocks.due
+    desk.act(7_000)
+    desk.end(heads[0], took_us=LONG)
+    (at,) = clocks.due.values()
+    assert at == desk.scheduler._now + 1_000_000
+    desk.act(1_000)
+    desk.scheduler.outcomes(desk.holder(numbers[0]), 99, [])
+    assert [*clocks.due.values()] == [at]
+
+
+def test_behind_a_job_that_may_take_for_ever_nothing_lies_on_deck(desk: Desk) -> None:
+    """A function that is not known, or takes long."""
+    desk.learn("m:endless", round(dispatch.DECK_US) + 1)
+    desk.submit(1, "m:unknown")
+    desk.submit(1, "m:endless")
+    (number,) = desk.submit(1, "m:endless")
+    for _ in range(3):
+        desk.act()
+        desk.commit()
+    assert not desk.holder(number)
 
 
 # -- taking back --
@@ -1499,7 +1631,7 @@ def run_all(desk: Desk, look: Callable[[], None] = lambda: None) -> list[int]:
         if scheduler.wants_refill():
             desk.refill()
         look()
-        now = [n for worker in scheduler.workers.values() for n in worker.assigned]
+        now = desk.ordered()
         if not (now or scheduler.ledger.batch or scheduler.wants_refill()):
             return ran
         ran += now
@@ -2049,7 +2181,7 @@ def test_many_jobs_of_one_submit_are_packed_and_loaded_as_there_is_room(
     desk.commit()
     assert len(desk.store.parcels) == 20
     started = []
-    while found := [n for w in desk.scheduler.workers.values() for n in w.assigned]:
+    while found := desk.ordered():
         started += found
         desk.end(*found, took_us=LONG)
         desk.commit()
@@ -2210,7 +2342,7 @@ def test_what_a_job_waits_for_goes_before_all_others() -> None:
     assert desk.holder(child)
     desk.end(child, took_us=LONG)
     desk.commit()
-    assert [bool(desk.holder(number)) for number in others] == [True, False, False]
+    assert [bool(desk.holder(number)) for number in others] == [True, True, False]  # one on deck
 
 
 def test_what_goes_first_runs_once() -> None:
