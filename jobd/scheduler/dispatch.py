@@ -368,13 +368,22 @@ class Dispatch:
                 self._ask_back_from(worker)
 
     def _is_wanted_from(self, worker: Worker) -> bool:
-        """Whether another worker idles, and would begin what lies on deck here."""
+        """Whether a worker idles that would begin what lies on deck here, or another job outranks that."""
         if next(iter(worker.assigned.values())).cost_us <= AHEAD_US:
             return False  # it is about to begin here
+        if self._lanes.is_used and self._is_outranked(worker):
+            return True
         workers = self._workers.values()
         if sum(other.is_active for other in workers) >= self._options.workers:
             return False
         return any(w.phase is Phase.READY and not w.assigned for w in workers)
+
+    def _is_outranked(self, worker: Worker) -> bool:
+        """Whether a job that may start has a higher priority than what lies on deck here."""
+        first = self._choose()
+        return first is not None and priority_of(first) > priority_of(
+            [*worker.assigned.values()][1]
+        )
 
     def _ask_back_from(self, worker: Worker) -> None:
         worker.stall_at = self.now + STALLED_US
@@ -431,6 +440,11 @@ class Dispatch:
         else:
             job.attempt -= 1  # it never was one
             self._aftermath.put_back(job)
+
+
+def priority_of(job: Job) -> int:
+    """Return a job's priority; 0: as most have it."""
+    return job.policy.priority if job.policy is not None else 0
 
 
 def may_lie_on_deck(job: Job) -> bool:

@@ -755,6 +755,28 @@ def test_what_lies_on_deck_goes_to_a_worker_that_idles(desk: Desk, long_ones: li
     assert desk.job(three).attempt == 1
 
 
+def test_a_job_of_a_higher_priority_takes_the_place_of_one_on_deck(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """It would have gone before that, had it been there."""
+    first, second = desk.spawned
+    one, two, three, four, *_ = long_ones
+    desk.submit(policy=Policy(priority=0))
+    desk.act()
+    desk.commit()
+    assert not desk.told_to(first, GiveBack)
+    (urgent,) = desk.submit(policy=Policy(priority=1))
+    desk.act()
+    assert desk.told_to(first, GiveBack)
+    assert desk.told_to(second, GiveBack)
+    desk.scheduler.given_back(first, [(three, 1)], 2, 2)
+    desk.scheduler.given_back(second, [(four, 1)], 2, 2)
+    desk.act()
+    desk.end(two, took_us=LONG)
+    assert desk.holder(urgent) == second
+    assert desk.holder(one) == first
+
+
 def test_behind_a_job_that_takes_three_times_as_long_nothing_stays_on_deck(
     desk: Desk, long_ones: list[int]
 ) -> None:
