@@ -39,7 +39,7 @@ from jobd.scheduler.control import Control
 from jobd.scheduler.dispatch import AHEAD_US, Dispatch, is_leaving
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
-from jobd.scheduler.lanes import Lanes, Line
+from jobd.scheduler.lanes import Line
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.queues import Queues, queue_of
 from jobd.scheduler.roster import Death, Phase, Worker
@@ -74,10 +74,12 @@ class Scheduler:
         self.ledger = Ledger(next_id, counts or {}, next_lease, queued)
         # One more than there are: the store is looked through once, for parcels that are over.
         self.window = Window(
+            self.queues,
             self.ledger.counts[State.QUEUED] + (next_id > 1),
             lambda number: lending.is_awaited(self.workers.values(), number),
+            has_stored=next_id > 1,
         )
-        self.lanes = self.window.lanes = Lanes(self.queues, self.window, has_stored=next_id > 1)
+        self.lanes = self.window.lanes
         self.workers: dict[str, Worker] = {}
         self.timers = Timers(has_more=next_id > 1)
         self.blocked = Blocked(self.ledger, self.window, self.timers)

@@ -33,9 +33,9 @@ from jobd.scheduler import (
     intake,
     lanes,
     ledger,
+    plain,
     staff,
     stops,
-    window,
 )
 from jobd.scheduler.aftermath import death_of
 from jobd.scheduler.queues import Queues
@@ -1634,8 +1634,8 @@ def test_a_refused_job_that_already_runs_is_not_recorded(desk: Desk) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Desk:
     """Return a desk with one worker and room for four waiting jobs."""
-    monkeypatch.setattr(window, "JOBS", 4)
-    monkeypatch.setattr(window, "LOW_WATER", 2)
+    monkeypatch.setattr(plain, "JOBS", 4)
+    monkeypatch.setattr(plain, "LOW_WATER", 2)
     monkeypatch.setattr(batch, "PARCEL_JOBS", 10)
     monkeypatch.setattr(intake, "PARCEL_JOBS", 10)
     made = Desk(workers=1)
@@ -1772,7 +1772,7 @@ def test_a_retried_job_waits_in_the_store_when_memory_is_full(small: Desk) -> No
 
 def test_cancelled_jobs_do_not_fill_the_window_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of what was cancelled while it waited are room again."""
-    monkeypatch.setattr(window, "BYTES", 20)
+    monkeypatch.setattr(plain, "BYTES", 20)
     desk = Desk(workers=1)
     desk.hire()
     (running,) = desk.submit()
@@ -2585,7 +2585,7 @@ def test_a_value_that_is_put_while_the_window_is_full_is_not_looked_for_in_the_s
     monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
 ) -> None:
     """It is no job that waits, whether the disk has room for it or not."""
-    monkeypatch.setattr(window, "JOBS", 1)
+    monkeypatch.setattr(plain, "JOBS", 1)
     desk = Desk(workers=1)
     desk.submit(3)
     desk.commit()
