@@ -257,7 +257,7 @@ class Daemon:
         self._stopping += 1
         if self._stopping > 1 or drain_s == 0:
             log.info("stopping at once; what runs will run again at the next start")
-            self.scheduler.kill_all()
+            self.scheduler.workforce.kill_all()
         if self._stopping > 1:
             return
         hit("stop.draining")
@@ -278,7 +278,7 @@ class Daemon:
         log.info("reloading: every worker is replaced when its job is done")
         self._notify.reloading()
         if self.pool.start():  # else there would be no better ones
-            self.scheduler.retire_all()
+            self.scheduler.workforce.retire_all()
             self.checks.reload()
         self._notify.send(READY=1, STATUS="running")
 
@@ -289,9 +289,9 @@ class Daemon:
         found.append(self._door.trouble(self.now_s))
         if self._worker_router.is_short:
             found.append(f"no file descriptors are left to connect workers with: {MORE_FILES}")
-        if self.scheduler.failed_starts > 1 and not self.pool.trouble:
+        if self.scheduler.workforce.failed_starts > 1 and not self.pool.trouble:
             found.append(
-                f"{self.scheduler.failed_starts} workers in a row have died without having worked"
+                f"{self.scheduler.workforce.failed_starts} workers in a row have died without having worked"
             )
         return [text for text in found if text]
 
@@ -464,7 +464,7 @@ class Daemon:
     def _take_items(self, uid: str, report: Produced) -> None:
         hit("produced.received")
         self._received[uid] = max(report.number, self._received.get(uid, 0))
-        self.scheduler.produced(uid, report)
+        self.scheduler.workforce.produced(uid, report)
 
     def _take_report(self, uid: str, report: Report) -> None:
         scheduler = self.scheduler
@@ -472,7 +472,7 @@ class Daemon:
             case Outcomes(seq, outcomes):
                 hit("outcomes.received")
                 self._received[uid] = max(seq, self._received.get(uid, 0))
-                scheduler.outcomes(uid, seq, outcomes)
+                scheduler.workforce.outcomes(uid, seq, outcomes)
             case Alive():
                 self._greet(uid)
             case GivenBack() | Leaving():
@@ -490,13 +490,13 @@ class Daemon:
         """A worker, or the checker, is ready; one that we cannot look at gets no job."""
         self.checks.ready(uid)
         if uid not in self.scheduler.workers or self.pool.takes_on(uid):
-            self.scheduler.worker_ready(uid, pid)
+            self.scheduler.workforce.worker_ready(uid, pid)
 
     def _take_back(self, uid: str, report: GivenBack | Leaving) -> None:
         if isinstance(report, GivenBack):
-            self.scheduler.given_back(uid, report.attempts, report.read, report.upto)
+            self.scheduler.workforce.given_back(uid, report.attempts, report.read, report.upto)
         else:
-            self.scheduler.leaves(uid, report.attempts)
+            self.scheduler.workforce.leaves(uid, report.attempts)
 
     def _load(self, numbers: list[int]) -> None:
         """Bring queued jobs into memory that are in the store only: they are wanted first."""
@@ -511,7 +511,7 @@ class Daemon:
     def _take_over(self, uid: str, report: Handover) -> None:
         """A worker of a dead daemon has handed over what it had."""
         log.info("took over worker %d, which is at job %d", report.pid, report.running[0])
-        self.scheduler.handed_over(uid, report.pid, report.running, report.for_us)
+        self.scheduler.workforce.handed_over(uid, report.pid, report.running, report.for_us)
         if uid not in self.scheduler.workers:
             self._order(uid, Retire())
 
@@ -520,9 +520,9 @@ class Daemon:
         match report:
             case Waiting(number, attempt, True, awaited):
                 self._load(awaited)
-                self.scheduler.waits(uid, number, attempt, awaited)
+                self.scheduler.loans.waits(uid, number, attempt, awaited)
             case Waiting(number, attempt):
-                self.scheduler.goes_on(uid, number, attempt)
+                self.scheduler.loans.goes_on(uid, number, attempt)
             case Progressing():
                 self.requests.progressed(uid, report)
 
@@ -573,8 +573,8 @@ class Daemon:
                 dead.cause,
                 len(worker.assigned),
             )
-        self.scheduler.left(dead.uid, dead.left)
-        self.scheduler.worker_died(dead.uid, as_death(dead))
+        self.scheduler.workforce.left(dead.uid, dead.left)
+        self.scheduler.workforce.worker_died(dead.uid, as_death(dead))
         self._received.pop(dead.uid, None)
         self.requests.forget_worker(dead.uid)
         ledger = self.scheduler.ledger
@@ -723,11 +723,11 @@ class Daemon:
         else:
             return
         self._stop_at = 0.0
-        self.scheduler.stop_running()
+        self.scheduler.workforce.stop_running()
 
     def _waits_in_vain(self) -> bool:
         """Whether all that runs waits for jobs that have not ended."""
-        waits = self.scheduler.waits_of_all()
+        waits = self.scheduler.workforce.waits_of_all()
         return bool(waits) and all(any(map(self._is_live, numbers)) for numbers in waits)
 
     def _is_live(self, number: int) -> bool:
@@ -774,7 +774,7 @@ class Daemon:
             size = linux.rss_bytes(worker.pid) if worker.phase is Phase.READY else 0
             if size > limit:
                 log.info("worker %d has %d bytes: it is replaced", worker.pid, size)
-                self.scheduler.retire(worker.uid)
+                self.scheduler.workforce.retire(worker.uid)
 
     def _end_the_stuck(self) -> None:
         """Kill workers that do not start what they were given: stopped by a signal, most likely."""
@@ -794,7 +794,7 @@ class Daemon:
                 log.warning(
                     "worker %d does not start what it was given: it is replaced", worker.pid
                 )
-                self.scheduler.kill(uid)
+                self.scheduler.workforce.kill(uid)
 
     def _is_over(self) -> bool:
         if not self._stopping or self.committer.busy or self.tasks:
