@@ -77,7 +77,7 @@ from jobd.pool import linux
 from jobd.pool.deaths import Dead, tail_of
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Pool
-from jobd.scheduler import Death, Phase, Scheduler, lanes, timers
+from jobd.scheduler import Death, Phase, Scheduler, stock, timers
 from jobd.store import Store
 from jobd.wire.router import Router
 
@@ -346,10 +346,10 @@ class Daemon:
             scheduler.refill(store.backlog(scheduler.window.cursor, high, REFILL))
         if not known.is_used:
             return
-        between = known.next_scan()
+        between = known.stock.next_scan()
         if between is not None:
-            found = store.lanes(*between, lanes.SCAN)
-            known.scanned(found, is_all=len(found) < lanes.SCAN)
+            found = store.lanes(*between, stock.SCAN)
+            known.stock.scanned(found, is_all=len(found) < stock.SCAN)
         for line, wanted in scheduler.thirsty_lanes():
             backlog = store.backlog(line.cursor, high, wanted, line.text)
             scheduler.refill_lane(line, wanted, backlog)
@@ -439,7 +439,7 @@ class Daemon:
             times.append(self._ping_at)
         if scheduler.wants_refill() and not self.committer.busy:
             return 0
-        if scheduler.timers.wants_refill() or scheduler.lanes.wants_more:
+        if scheduler.timers.wants_refill() or scheduler.lanes.stock.wants_more:
             return 0
         wait_s = min(times) - time.monotonic()
         return max(0, -int(-wait_s * 1000 // 1))

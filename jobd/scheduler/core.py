@@ -33,7 +33,7 @@ from jobd.scheduler.dispatch import Dispatch, is_leaving
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
 from jobd.scheduler.keepers import Keepers
-from jobd.scheduler.lanes import Line
+from jobd.scheduler.known import Line
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.loans import Loans
 from jobd.scheduler.queues import Queues, queue_of
@@ -188,7 +188,7 @@ class Scheduler:
                 self.succession.kept(submission.keyed)
         replies += batch.early_replies
         self._tell_ends(batch)
-        self.lanes.stored(batch.submissions, self.ledger.settled_high)
+        self.lanes.stock.stored(batch.submissions, self.ledger.settled_high)
         if batch.edges:
             self.blocked.stored(batch.edges)
         if batch.items:
@@ -241,7 +241,7 @@ class Scheduler:
                 for peer, reply in submission.keyed.answers:
                     self._effects.replies.append((peer, refusal(reply.rid, error)))
                 self.succession.lost(submission.keyed)
-        self.lanes.stored((), self.ledger.settled_high)
+        self.lanes.stock.stored((), self.ledger.settled_high)
         self.dispatch.not_committed()
 
     # -- the window --
@@ -261,7 +261,7 @@ class Scheduler:
 
     def thirsty_lanes(self) -> list[tuple[Line, int]]:
         """Return lanes of which so many jobs should be loaded from the store."""
-        return self.lanes.thirsty(self.ledger.stored_high, self.ledger.settled_high)
+        return self.lanes.stock.thirsty(self.ledger.stored_high, self.ledger.settled_high)
 
     def refill_lane(self, line: Line, wanted: int, backlog: Backlog) -> None:
         """Take in stored jobs of a lane, as ``refill`` does of the plain ones."""

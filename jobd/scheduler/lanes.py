@@ -7,133 +7,29 @@ comes first.  The plain jobs take part as one more lane, of the priority 0, the 
 ``default`` and no fair key.  Jobs for which others wait have lanes of their own, of a priority
 above all.
 
-Gates.  A queue may be closed (jobd.scheduler.queues), and so may a gate of the lane itself: a
-name of which as many jobs run as may.  What is closed is *parked*, and found closed only
-once: a queue comes back when something of it has ended or its rate allows the next start;
-of the lanes that wait for a name one comes back for each start that has become possible, the one of
-the highest priority that waits for nothing else.  No choice looks at all lanes.
+Gates.  A queue may be closed (jobd.scheduler.queues), and so may a gate of the lane itself
+(jobd.scheduler.gates).  A queue that is closed is parked too: it comes back when something of
+it has ended or its rate allows the next start.  No choice looks at all lanes.
 
-Memory.  A lane has the first of its jobs here, and the others in the store only, beyond its
-``cursor`` (``has_more``).  One that runs low is *thirsty*, and filled from the store.  Of each
-priority and queue a bounded number of lanes is known; the others are found by a walk over the
-store's index of lanes once there is room (``next_scan``), as all of them are at the start.
+A lane has the first of its jobs here; what is in the store only, ``stock`` knows.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict
 from heapq import heappop, heappush, heapreplace
 
 from jobd.model.job import Job, Record
-from jobd.model.lane import Gate, gates_of, parse_lane, span_of, words_of
-from jobd.model.options import HIGHEST
+from jobd.model.lane import Gate, gates_of, parse_lane, words_of
 from jobd.model.queues import DEFAULT
 from jobd.model.states import State
-from jobd.scheduler.batch import Backlog, Submission
+from jobd.scheduler import known
+from jobd.scheduler.batch import Backlog
+from jobd.scheduler.gates import Gates
+from jobd.scheduler.known import FIRST, Known, Line, Node
 from jobd.scheduler.plain import PlainQueue
 from jobd.scheduler.queues import Queues
-
-JOBS = 65_536
-"""Laned jobs in memory; a lane of which there is nothing yet gets ``LEAST`` beyond that."""
-
-BYTES = 64 * 1024 * 1024
-"""What their arguments may take."""
-
-MOST, LEAST = 8_192, 4
-"""Jobs of one lane in memory; the more lanes there are, the fewer."""
-
-LANES = 4_096
-"""Known lanes of one priority and queue."""
-
-ALL_LANES = 65_536
-
-SCAN = 200
-"""Lanes that are looked up in one turn of the loop."""
-
-REFILLS = 16
-"""Lanes that are filled in one turn."""
-
-REFILL = 4_000
-"""Jobs that are loaded for one lane at a time."""
-
-FIRST = HIGHEST + 1
-"""The priority of jobs for which others wait."""
-
-_BEHIND = ":"
-"""A text behind all lanes: they begin with digits."""
-
-
-class Line:
-    """A lane, as far as it is in memory."""
-
-    __slots__ = (
-        "bytes",
-        "cursor",
-        "entry",
-        "fair_key",
-        "gates",
-        "has_more",
-        "high",
-        "ids",
-        "is_thirsty",
-        "key",
-        "node",
-        "parked",
-        "text",
-    )
-
-    def __init__(
-        self, key: str, text: str, node: Node, fair_key: str, gates: tuple[Gate, ...]
-    ) -> None:
-        self.key = key
-        """Its name here."""
-        self.text = text
-        """Its name in the store; "" if it is not there."""
-        self.node = node
-        self.fair_key = fair_key
-        self.gates = gates
-        self.ids: list[int] = []
-        """A heap of the jobs that are ready; some may have been cancelled since."""
-        self.bytes = 0
-        self.entry = 0
-        """Under which id it takes part in its ring; 0: it does not."""
-        self.parked = 0
-        """Which of those that wait for gates it is; 0: none."""
-        self.has_more = False
-        """There may be more of its jobs in the store only, beyond the cursor."""
-        self.cursor = 0
-        self.high = 0
-        """The highest id that was left to the store."""
-        self.is_thirsty = False
-
-
-class Node:
-    """The lanes of one priority and queue: a ring of fair keys, each with a heap of (id, lane)."""
-
-    __slots__ = (
-        "has_beyond",
-        "has_missed",
-        "lanes",
-        "name",
-        "priority",
-        "queue",
-        "ring",
-        "scan_at",
-        "span",
-    )
-
-    def __init__(self, priority: int, queue: str, span: tuple[str, str]) -> None:
-        self.priority = priority
-        self.queue = queue
-        self.ring: OrderedDict[str, list[tuple[int, str]]] = OrderedDict()
-        self.lanes = 0
-        self.has_beyond = False
-        """There may be lanes in the store that are not known here."""
-        self.has_missed = False
-        """One of them came since the walk over them has begun anew."""
-        self.span = span
-        self.scan_at = span[0]
+from jobd.scheduler.stock import Stock
 
 
 class Level:
@@ -154,73 +50,60 @@ class Lanes:
         self._queues = queues
         self._plain_jobs = plain
         self._jobs = plain.jobs
-        self.count = 0
-        """Ready jobs in all lanes; some may have been cancelled since."""
-        self._bytes = 0
-        self._lines: dict[str, Line] = {}
-        self._nodes: dict[tuple[int, str], Node] = {}
+        self._known = Known()
+        self._gates = Gates()
+        self.stock = Stock(self._known, self._forget, has_stored=has_stored)
         self._levels: dict[int, Level] = {}
         self._active: list[int] = []
         """A heap of the priorities of which something is open, as negative numbers."""
-        self._plain = Line("plain", "", self._node(0, DEFAULT), "", ())
-        self._plain_first = Line("plain, first", "", self._node(FIRST, DEFAULT), "", ())
+        self._plain = Line("plain", "", self._known.node(0, DEFAULT), "", ())
+        self._plain_first = Line("plain, first", "", self._known.node(FIRST, DEFAULT), "", ())
         self._pseudo = {line.key: line for line in (self._plain, self._plain_first)}
         """Lines that stand for the window of plain jobs."""
-        self._running: Counter[str] = Counter()
-        """Jobs that run, by the names of their gates."""
-        self._waiters: dict[str, dict[int, list[tuple[int, int, str]]]] = {}
-        """Parked lanes by name and limit: a heap of (-priority, number, lane)."""
-        self._parkings = 0
         self._woken: dict[str, None] = {}
         """Lanes that were let out of a gate, and not served since."""
         self._shut: dict[str, set[int]] = {}
         """Parked queues, and of which priorities."""
         self._opens: list[tuple[int, str]] = []
         """A heap of when the rates of queues open them."""
-        self._more: dict[str, Line] = {}
-        self._thirsty: list[str] = []
-        """A heap of lanes: those of the highest priority are filled first."""
-        self._unsettled: dict[str, None] = {}
-        """Lanes with jobs that are on their way to the store."""
-        self._scan: str | None = "" if has_stored else None
-        """At the start: up to which lane the store was looked through; None: all are known."""
-        self._beyond: dict[tuple[int, str], Node] = {}
         self._chosen: tuple[Level, Node, Line, Job] | None = None
-        self.is_used = has_stored or queues.is_limited(DEFAULT)
+
+    @property
+    def count(self) -> int:
+        """Ready jobs in all lanes; some may have been cancelled since."""
+        return self._known.count
+
+    @property
+    def is_used(self) -> bool:
         """Whether there is anything but plain jobs in an unlimited queue."""
+        is_limited = self._queues.is_limited(DEFAULT)
+        return bool(self._known.lines) or is_limited or self.stock.is_used
 
     # -- coming --
 
     def has_room(self, job: Job) -> bool:
         """Whether a new job may be in memory; else its lane takes note that it is in the store only."""
-        line = self._lines.get(job.lane)
+        line = self._known.lines.get(job.lane)
         if line is None:
-            lane = parse_lane(job.lane)
-            if self._is_crowded(self._node(lane.priority, lane.queue)):
+            if not self._known.has_room_for(job.lane):
                 return False
-            line = self._make(job.lane)
-        if self._is_spare(line, 1) and not (line.has_more and job.id > line.cursor):
+            line = self.stock.make(job.lane)
+        if self._known.is_spare(line, 1) and not (line.has_more and job.id > line.cursor):
             return True
-        self._leave(line, job.id, job.id)
+        self.stock.leave(line, job.id, job.id)
         return False
 
     def push(self, job: Job) -> None:
         """Make a job ready, in its place in its lane."""
-        line = self._lines.get(job.lane) or self._make(job.lane)
+        line = self._known.lines.get(job.lane) or self.stock.make(job.lane)
         self._add(line, job)
-        if len(line.ids) > 2 * MOST:
+        if len(line.ids) > 2 * known.MOST:
             self._tidy(line)
 
     def hasten(self, job: Job) -> None:
         """Let a job go before all others, if it is ready and its gates are open."""
         key = f"first\t{job.lane}"
-        line = self._lines.get(key)
-        if line is None:
-            lane = parse_lane(job.lane)
-            node = self._node(FIRST, lane.queue)
-            line = self._lines[key] = Line(key, "", node, lane.fair_key, lane.gates)
-            node.lanes += 1
-            self.is_used = True
+        line = self._known.lines.get(key) or self._known.make_first(key, job.lane)
         if job.id not in line.ids:
             self._add(line, job)
 
@@ -230,14 +113,12 @@ class Lanes:
         False: there is no room for their lane either, and ``stored`` has to be told so.
         """
         first, count = record.first, len(record.args)
-        line = self._lines.get(lane)
-        if line is None:
-            parsed = parse_lane(lane)
-            if not self._is_crowded(self._node(parsed.priority, parsed.queue)):
-                line = self._make(lane)
-        if line is None or line.has_more or not self._is_spare(line, count):
+        line = self._known.lines.get(lane)
+        if line is None and self._known.has_room_for(lane):
+            line = self.stock.make(lane)
+        if line is None or line.has_more or not self._known.is_spare(line, count):
             if line is not None:
-                self._leave(line, first, first + count - 1)
+                self.stock.leave(line, first, first + count - 1)
             if peer is not None:
                 self._plain_jobs.watchers.add(peer, first, first + count - 1)
             return line is not None
@@ -256,8 +137,8 @@ class Lanes:
     def _add(self, line: Line, job: Job) -> None:
         heappush(line.ids, job.id)
         line.bytes += len(job.args)
-        self._bytes += len(job.args)
-        self.count += 1
+        self._known.bytes += len(job.args)
+        self._known.count += 1
         if not line.parked and (not line.entry or job.id < line.entry):
             self._enter(line, job.id)
 
@@ -265,44 +146,11 @@ class Lanes:
         """Drop the ids of jobs that were cancelled while nobody looked."""
         before = len(line.ids)
         line.ids = sorted({number for number in line.ids if self._is_ready(number)})
-        self.count -= before - len(line.ids)
+        self._known.count -= before - len(line.ids)
 
     def _is_ready(self, number: int) -> bool:
         job = self._jobs.get(number)
         return job is not None and job.state is State.QUEUED and not job.void
-
-    def _make(self, text: str) -> Line:
-        """Make a lane known; if it may be in the store, it is to be looked for there."""
-        lane = parse_lane(text)
-        node = self._node(lane.priority, lane.queue)
-        line = self._lines[text] = Line(text, text, node, lane.fair_key, lane.gates)
-        node.lanes += 1
-        self.is_used = True
-        if node.has_beyond or (self._scan is not None and text > self._scan):
-            line.has_more = True
-            self._more[text] = line
-            self._thirst(line)
-        return line
-
-    def _node(self, priority: int, queue: str) -> Node:
-        node = self._nodes.get((priority, queue))
-        if node is None:
-            span = span_of(f"{HIGHEST - priority:04d}\t{queue}\t")
-            node = self._nodes[priority, queue] = Node(priority, queue, span)
-        return node
-
-    def _is_crowded(self, node: Node) -> bool:
-        return node.lanes >= LANES or len(self._lines) >= ALL_LANES
-
-    def _share(self) -> int:
-        """Return how many jobs of a lane may be in memory."""
-        if self.count >= JOBS or self._bytes >= BYTES:
-            return LEAST
-        return max(LEAST, min(MOST, JOBS // (len(self._lines) or 1)))
-
-    def _is_spare(self, line: Line, count: int) -> bool:
-        """Whether there is room for so many jobs more in a lane."""
-        return len(line.ids) + count <= self._share()
 
     # -- going --
 
@@ -338,9 +186,9 @@ class Lanes:
             self._plain_jobs.pop()
         else:
             heappop(line.ids)
-            self.count -= 1
+            self._known.count -= 1
             line.bytes -= len(job.args)
-            self._bytes -= len(job.args)
+            self._known.bytes -= len(job.args)
         self._woken.pop(line.key, None)  # the start that it was let out for is this one
         following = self._head(line)
         if following is None:
@@ -357,7 +205,7 @@ class Lanes:
         if following is None:
             self._emptied(line)
         elif line.has_more:
-            self._thirst(line)
+            self.stock.thirst(line)
 
     def _turn(self, level: Level, node: Node, fair_key: str) -> None:
         """Put those who were served behind the others."""
@@ -382,7 +230,7 @@ class Lanes:
         return False
 
     def _first_of(self, node: Node) -> tuple[Line, Job] | None:
-        ring, lines = node.ring, self._lines
+        ring, lines = node.ring, self._known.lines
         while ring:
             fair_key, heap = next(iter(ring.items()))
             while heap:
@@ -392,7 +240,7 @@ class Lanes:
                     heappop(heap)  # it has another entry, or none
                     continue
                 job = self._head(line)
-                gate = None if job is None else self._closed_gate(line)
+                gate = None if job is None else self._gates.closed(line.gates)
                 if job is None or gate is not None:
                     heappop(heap)
                     line.entry = 0
@@ -421,7 +269,7 @@ class Lanes:
             if job is not None and job.state is State.QUEUED and not job.void:
                 return job
             heappop(ids)
-            self.count -= 1
+            self._known.count -= 1
         return None
 
     def _emptied(self, line: Line) -> None:
@@ -429,28 +277,17 @@ class Lanes:
         self._give_up(line)
         if line.key in self._pseudo:
             return
-        self._bytes -= line.bytes
+        self._known.bytes -= line.bytes
         line.bytes = 0
         if line.has_more:
-            self._thirst(line)
+            self.stock.thirst(line)
         elif not line.ids:
             self._forget(line)
 
     def _forget(self, line: Line) -> None:
-        if self._lines.pop(line.key, None) is None:
-            return
-        self._unsettled.pop(line.key, None)
-        self._more.pop(line.key, None)
-        self._give_up(line)
-        line.node.lanes -= 1
-        self._drop(line.node)
-        self._review_use()
-
-    def _drop(self, node: Node) -> None:
-        """Forget a priority of a queue that has no lanes."""
-        has_plain = node.queue == DEFAULT and node.priority in (0, FIRST)
-        if not (node.lanes or node.has_beyond or has_plain):
-            self._nodes.pop((node.priority, node.queue), None)
+        if self._known.forget(line):
+            self.stock.dropped(line)
+            self._give_up(line)
 
     def _enter(self, line: Line, number: int) -> None:
         """Let a lane take part, with its first job."""
@@ -474,24 +311,19 @@ class Lanes:
 
     def started(self, lane: str) -> None:
         """A job of this lane is in a worker's hands."""
-        gates = gates_of(lane)
-        for name, _ in gates:
-            self._running[name] += 1
-        for name, _ in gates:
+        self._gates.started(lane)
+        for name, _ in gates_of(lane):
             self._wake(name)
 
     def ended(self, lane: str) -> None:
         """A job of this lane is in nobody's hands any more."""
+        self._gates.ended(lane)
         for name, _ in gates_of(lane):
-            self._running[name] -= 1
-            assert self._running[name] >= 0
-            if not self._running[name]:
-                del self._running[name]
             self._wake(name)
 
     def closed_gates(self, lane: str) -> list[str]:
         """Return the names of the gates of a lane that let nobody through."""
-        return [name for name, limit in gates_of(lane) if self._running[name] >= limit]
+        return [name for name, limit in gates_of(lane) if self._gates.running[name] >= limit]
 
     def waits_for(self, lane: str, now_us: int) -> str:
         """Return what keeps a job of this lane from being started, in words; "" if it is the workers."""
@@ -508,12 +340,12 @@ class Lanes:
                 f"{_jobs_run(self._queues.running(queue))} of its queue {queue!r}, as many as may"
             )
         for name in self.closed_gates(lane):
-            return f"{_jobs_run(self._running[name])} with {words_of(name)}, as many as may"
+            return f"{_jobs_run(self._gates.running[name])} with {words_of(name)}, as many as may"
         return ""
 
     def running(self, name: str) -> int:
         """Return how many jobs run that go through the gate of this name."""
-        return self._running[name]
+        return self._gates.running[name]
 
     def queue_changed(self, queue: str) -> None:
         """Something has happened that may have opened a queue."""
@@ -522,7 +354,6 @@ class Lanes:
             node = level.parked.pop(queue)
             if node.ring:
                 self._open(level, node)
-        self._review_use()
 
     def tick(self, now_us: int) -> None:
         """Open the queues whose rates allow a start by now."""
@@ -534,27 +365,9 @@ class Lanes:
         """Return when the next queue opens by itself, or None."""
         return self._opens[0][0] if self._opens else None
 
-    def _review_use(self) -> None:
-        self.is_used = bool(
-            self._lines
-            or self._scan is not None
-            or self._beyond
-            or self._queues.is_limited(DEFAULT)
-        )
-
-    def _closed_gate(self, line: Line) -> Gate | None:
-        running = self._running
-        for gate in line.gates:
-            if running[gate.name] >= gate.limit:
-                return gate
-        return None
-
     def _park(self, line: Line, gate: Gate) -> None:
         """Put a lane that is out of its ring among those that wait for a gate."""
-        self._parkings += 1
-        line.parked = self._parkings
-        waiters = self._waiters.setdefault(gate.name, {}).setdefault(gate.limit, [])
-        heappush(waiters, (-line.node.priority, line.parked, line.key))
+        line.parked = self._gates.park(line.key, line.node.priority, gate)
         self._give_up(line)
 
     def _give_up(self, line: Line) -> None:
@@ -565,22 +378,11 @@ class Lanes:
                 self._wake(name)
 
     def _wake(self, name: str) -> None:
-        """Let out one of the lanes that wait for a gate, for each limit that is not reached."""
-        groups = self._waiters.get(name)
-        if groups is None:
-            return
-        for limit in [limit for limit in groups if self._running[name] < limit]:
-            waiters = groups[limit]
-            while waiters and not self._let_out(*heappop(waiters)[1:]):
-                pass
-            if not waiters:
-                del groups[limit]
-        if not groups:
-            self._waiters.pop(name, None)
+        self._gates.wake(name, self._let_out)
 
     def _let_out(self, parked: int, key: str) -> bool:
         """Let a lane take part again; return whether it can be served."""
-        line = self._lines.get(key)
+        line = self._known.lines.get(key)
         if line is None or line.parked != parked:
             return False
         line.parked = 0
@@ -588,7 +390,7 @@ class Lanes:
         if job is None:
             self._emptied(line)
             return False
-        gate = self._closed_gate(line)
+        gate = self._gates.closed(line.gates)
         if gate is not None:
             self._park(line, gate)
             return False
@@ -603,29 +405,10 @@ class Lanes:
         self._shut.setdefault(node.queue, set()).add(node.priority)
         if opens_at:
             heappush(self._opens, (opens_at, node.queue))
-        for key in [key for key in self._woken if self._lines[key].node is node]:
-            self._give_up(self._lines[key])
+        for key in [key for key in self._woken if self._known.lines[key].node is node]:
+            self._give_up(self._known.lines[key])
 
     # -- what is in the store only --
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether something should be looked up in the store."""
-        return bool(self._thirsty) or self.next_scan() is not None
-
-    def thirsty(self, high: int, settled: int) -> list[tuple[Line, int]]:
-        """Return lanes that are to be filled now, and with how many jobs; ``high`` is as for ``refill``."""
-        found: list[tuple[Line, int]] = []
-        while self._thirsty and len(found) < REFILLS:
-            line = self._lines.get(heappop(self._thirsty))
-            if line is None or not line.is_thirsty:
-                continue
-            line.is_thirsty = False
-            if line.cursor >= high:
-                self._looked_up(line, settled)
-            elif self._is_low(line):
-                found.append((line, min(REFILL, self._share() - len(line.ids))))
-        return found
 
     def refill(
         self, line: Line, wanted: int, backlog: Backlog, high: int, settled: int
@@ -651,138 +434,8 @@ class Lanes:
             self._add(line, job)
             if window.is_awaited(job.id):
                 self.hasten(job)
-        line.cursor = max(line.cursor, reached)
-        if line.cursor < high:
-            self._thirst(line)
-        else:
-            self._looked_up(line, settled)
+        self.stock.filled(line, reached, high, settled)
         return ended
-
-    def _looked_up(self, line: Line, settled: int) -> None:
-        """All that is stored of a lane is in memory; more may be on its way to the store."""
-        if line.high > settled:
-            self._unsettled[line.key] = None
-            return
-        line.has_more = False
-        self._more.pop(line.key, None)
-        if not line.ids:
-            self._forget(line)
-
-    def stored(self, submissions: Iterable[Submission], high: int) -> None:
-        """These are in the store; what was left to it up to the id ``high`` is there by now, if ever."""
-        for submission in submissions:
-            if submission.lane:
-                self._arrived(submission.lane, submission.first if submission.is_unseen else 0)
-        for key in [key for key in self._unsettled if self._lines[key].high <= high]:
-            del self._unsettled[key]
-            line = self._lines[key]
-            self._thirst(line)
-
-    def spill(self, job: Job) -> None:
-        """A job is in the store only from now on."""
-        line = self._lines.get(job.lane)
-        if line is None:
-            self._arrived(job.lane)
-            return
-        self._leave(line, job.id, job.id)
-        line.cursor = min(line.cursor, job.id - 1)
-        self._thirst(line)
-
-    def _arrived(self, text: str, unseen: int = 0) -> None:
-        """There are jobs of this lane in the store; it is one that is not known, maybe.
-
-        From the id ``unseen`` on there are some of which a lane that is known by now does not know.
-        """
-        line = self._lines.get(text)
-        if line is not None:
-            if unseen:
-                line.cursor = min(line.cursor, unseen - 1) if line.has_more else unseen - 1
-                line.has_more = True
-                self._more[text] = line
-            if line.has_more:
-                self._thirst(line)
-            return
-        lane = parse_lane(text)
-        node = self._node(lane.priority, lane.queue)
-        if self._is_crowded(node):
-            self._miss(node)
-            return
-        line = self._make(text)
-        if not line.has_more:
-            line.has_more = True
-            self._more[text] = line
-            self._thirst(line)
-
-    def _leave(self, line: Line, first: int, last: int) -> None:
-        line.high = max(line.high, last)
-        if not line.has_more:
-            line.has_more = True
-            line.cursor = first - 1
-            self._more[line.key] = line
-        self._unsettled[line.key] = None
-
-    def _is_low(self, line: Line) -> bool:
-        return len(line.ids) <= self._share() // 4
-
-    def _thirst(self, line: Line) -> None:
-        """Have a lane filled if it runs low."""
-        if line.has_more and not line.is_thirsty and self._is_low(line):
-            line.is_thirsty = True
-            heappush(self._thirsty, line.key)
-
-    # -- lanes that are not known --
-
-    def next_scan(self) -> tuple[str, str] | None:
-        """Return between which texts lanes are to be looked for, ``SCAN`` of them; None: nowhere."""
-        if self._scan is not None:
-            return self._scan, _BEHIND
-        for node in self._beyond.values():
-            if node.lanes <= LANES // 2 and len(self._lines) < ALL_LANES:
-                return node.scan_at, node.span[1]
-        return None
-
-    def scanned(self, found: Iterable[str], *, is_all: bool) -> None:
-        """Take in the lanes that were found from where ``next_scan`` said; ``is_all``: up to the end."""
-        if self._scan is not None:
-            self._scanned_first(found, is_all=is_all)
-            return
-        span = self.next_scan()
-        assert span is not None
-        node = next(node for node in self._beyond.values() if node.span[1] == span[1])
-        for text in found:
-            if text not in self._lines:
-                if self._is_crowded(node):
-                    return  # it goes on from here
-                self._make(text)
-            node.scan_at = text
-        if is_all:
-            node.scan_at = node.span[0]
-            if node.has_missed:
-                node.has_missed = False  # another round, from the beginning
-            else:
-                node.has_beyond = False
-                del self._beyond[node.priority, node.queue]
-                self._drop(node)
-                self._review_use()
-
-    def _scanned_first(self, found: Iterable[str], *, is_all: bool) -> None:
-        for text in found:
-            lane = parse_lane(text)
-            node = self._node(lane.priority, lane.queue)
-            if text not in self._lines:
-                if self._is_crowded(node):
-                    self._miss(node)
-                    self._scan = node.span[1]
-                    return
-                self._make(text)
-            self._scan = text
-        if is_all:
-            self._scan = None
-            self._review_use()
-
-    def _miss(self, node: Node) -> None:
-        node.has_beyond = node.has_missed = self.is_used = True
-        self._beyond[node.priority, node.queue] = node
 
 
 def _jobs_run(count: int) -> str:

@@ -67,6 +67,6 @@ class Window(PlainQueue):
         """Leave a job that is queued again to the store: there is no room for it."""
         if job.lane:
             self.unload(job)
-            self.lanes.spill(job)
+            self.lanes.stock.spill(job)
         else:
             super().spill(job)

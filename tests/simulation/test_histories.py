@@ -33,10 +33,13 @@ from jobd.scheduler.batch import Keyed
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import Clocks
 from jobd.scheduler.dispatch import Dispatch
-from jobd.scheduler.lanes import Lanes, Line, Node
+from jobd.scheduler.gates import Gates
+from jobd.scheduler.known import Known, Line, Node
+from jobd.scheduler.lanes import Lanes
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.queues import Override, Queues
 from jobd.scheduler.staff import Staff
+from jobd.scheduler.stock import Stock
 from jobd.scheduler.stops import Stops
 from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers
@@ -327,7 +330,7 @@ def _stores_no_queue(scheduler: Scheduler, name: str, said: Override) -> None:
     scheduler.ledger.batch.queues = before
 
 
-def _sees_no_gate(_: Lanes, line: Line) -> None:  # noqa: ARG001  # as it is called
+def _sees_no_gate(_: Gates, gates: object) -> None:  # noqa: ARG001  # as it is called
     return None
 
 
@@ -343,22 +346,22 @@ def _serves_the_same_again(*_: object) -> None:
     pass
 
 
-def _knows_one_priority(lanes: Lanes, priority: int, queue: str) -> Node:  # noqa: ARG001  # as it is called
-    return lanes_node(lanes, 0, queue)
+def _knows_one_priority(known: Known, priority: int, queue: str) -> Node:  # noqa: ARG001  # as it is called
+    return known_node(known, 0, queue)
 
 
-def _forgets_what_it_leaves(lanes: Lanes, line: Line, first: int, last: int) -> None:
-    lanes_leave(lanes, line, first, last)
+def _forgets_what_it_leaves(stock: Stock, line: Line, first: int, last: int) -> None:
+    stock_leave(stock, line, first, last)
     line.has_more = False
-    lanes._more.pop(line.key)
+    stock.more.pop(line.key)
 
 
-def _misses_lanes(_: Lanes, node: Node) -> None:  # as it is called
+def _misses_lanes(_: Stock, node: Node) -> None:  # as it is called
     pass
 
 
-lanes_node = Lanes._node
-lanes_leave = Lanes._leave
+known_node = Known.node
+stock_leave = Stock.leave
 queues_opens_at = Queues.opens_at
 scheduler_set_queue = Scheduler.set_queue
 pool_kill = FakePool.kill
@@ -437,13 +440,13 @@ FIRST: dict[object, int] = {
         (Queues, "left", _never_leaves),
         (Queues, "recount", _counts_nobody_again),
         (Scheduler, "set_queue", _stores_no_queue),
-        (Lanes, "_closed_gate", _sees_no_gate),
+        (Gates, "closed", _sees_no_gate),
         (Lanes, "ended", _keeps_gates_taken),
         (Lanes, "_wake", _wakes_nobody),
         (Lanes, "_turn", _serves_the_same_again),
-        (Lanes, "_node", _knows_one_priority),
-        (Lanes, "_leave", _forgets_what_it_leaves),
-        (Lanes, "_miss", _misses_lanes),
+        (Known, "node", _knows_one_priority),
+        (Stock, "leave", _forgets_what_it_leaves),
+        (Stock, "_miss", _misses_lanes),
         (Dependencies, "feed", _gives_no_values),
         (Dependencies, "_reviewing", _reviews_nothing),
     ],

@@ -46,7 +46,18 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, commits, dispatch, intake, lanes, plain, timers
+from jobd.scheduler import (
+    Phase,
+    batch,
+    blocked,
+    commits,
+    dispatch,
+    intake,
+    known,
+    plain,
+    stock,
+    timers,
+)
 from jobd.scheduler.queues import queue_of
 
 BORN_US = 1_000_000_000
@@ -299,15 +310,15 @@ class Simulation:
             (commits, "LOCKED_US", int(dice() * 500_000)),
             (dispatch, "CREDIT", int(dice() * 4) + 1),
             (intake, "FEW", int(dice() * 4)),
-            (lanes, "JOBS", int(dice() * 8) + 2),
-            (lanes, "BYTES", int(dice() * 60) + 15),
-            (lanes, "MOST", int(dice() * 6) + 2),
-            (lanes, "LEAST", int(dice() * 2) + 1),
-            (lanes, "LANES", int(dice() * 3) + 1),
-            (lanes, "ALL_LANES", int(dice() * 6) + 2),
-            (lanes, "SCAN", int(dice() * 3) + 1),
-            (lanes, "REFILLS", int(dice() * 2) + 1),
-            (lanes, "REFILL", int(dice() * 4) + 1),
+            (known, "JOBS", int(dice() * 8) + 2),
+            (known, "BYTES", int(dice() * 60) + 15),
+            (known, "MOST", int(dice() * 6) + 2),
+            (known, "LEAST", int(dice() * 2) + 1),
+            (known, "LANES", int(dice() * 3) + 1),
+            (known, "ALL_LANES", int(dice() * 6) + 2),
+            (stock, "SCAN", int(dice() * 3) + 1),
+            (stock, "REFILLS", int(dice() * 2) + 1),
+            (stock, "REFILL", int(dice() * 4) + 1),
             (timers, "ENTRIES", int(dice() * 8) + 2),
             (timers, "LOW_WATER", int(dice() * 4) + 1),
             (timers, "REFILL", int(dice() * 4) + 1),
@@ -346,7 +357,7 @@ class Simulation:
         """Run the history; return a digest of everything that was sent and stored."""
         with _replaced(self._limits), _quiet():
             room = plain.JOBS + batch.PARCEL_JOBS * 2 + loop.REFILL
-            room += lanes.JOBS + lanes.ALL_LANES * (lanes.LEAST + batch.PARCEL_JOBS)
+            room += known.JOBS + known.ALL_LANES * (known.LEAST + batch.PARCEL_JOBS)
             hands = self._settings.pool.workers + self._settings.pool.max_lent
             self._room = room + hands * (dispatch.CREDIT + 1) * 2
             try:
@@ -954,7 +965,7 @@ class Simulation:
             return "somebody is to be told of an end"
         if daemon.scheduler.ledger.batch or daemon.tasks or daemon.scheduler.wants_refill():
             return "something waits to be stored, or loaded"
-        if daemon.scheduler.lanes.wants_more or daemon.scheduler.lanes.next_at() is not None:
+        if daemon.scheduler.lanes.stock.wants_more or daemon.scheduler.lanes.next_at() is not None:
             return "a lane is to be looked at"
         strange = [
             worker

@@ -14,7 +14,7 @@ from jobd.model.orders import Task
 from jobd.model.queues import DEFAULT
 from jobd.model.states import State
 from jobd.scheduler import Scheduler
-from jobd.scheduler.lanes import Line
+from jobd.scheduler.known import Line
 from jobd.scheduler.queues import queue_of
 
 PLAIN = Lane(0, DEFAULT, "", ())
@@ -107,7 +107,9 @@ class Turns:
             for priority, level in lanes._levels.items()
             for queue, node in level.ring.items()
             for tenant, entries in node.ring.items()
-            if any(_is_live(lanes._lines.get(k) or lanes._pseudo.get(k), n) for n, k in entries)
+            if any(
+                _is_live(lanes._known.lines.get(k) or lanes._pseudo.get(k), n) for n, k in entries
+            )
         }
         self._served = {key: self._served.get(key, set()) for key in present}
 
@@ -122,20 +124,22 @@ def check_order(daemon: Daemon, store: FakeStore) -> None:
     lanes = scheduler.lanes
     hands = [job for worker in scheduler.workers.values() for job in worker.assigned.values()]
     laned = [job for job in hands if job.lane]
-    if laned or lanes._running:
+    if laned or lanes._gates.running:
         gates = Counter(gate.name for job in laned for gate in lane_of(job).gates)
-        if lanes._running != gates:
-            raise Broken(f"of gates {gates} run, {lanes._running} are counted")
+        if lanes._gates.running != gates:
+            raise Broken(f"of gates {gates} run, {lanes._gates.running} are counted")
     if scheduler.queues.counts:
         waiting = [worker.waiting for worker in scheduler.workers.values()]
         queues = Counter(queue_of(job) for job in hands if not any(job is w for w in waiting))
         if scheduler.queues._running != queues:
             raise Broken(f"of queues {queues} run, {scheduler.queues._running} are counted")
-    if lanes.count != sum(len(line.ids) for line in lanes._lines.values()):
+    if lanes.count != sum(len(line.ids) for line in lanes._known.lines.values()):
         raise Broken(f"{lanes.count} laned jobs are counted")
-    if lanes._nodes:
-        counted = Counter((line.node.priority, line.node.queue) for line in lanes._lines.values())
-        for key, node in lanes._nodes.items():
+    if lanes._known.nodes:
+        counted = Counter(
+            (line.node.priority, line.node.queue) for line in lanes._known.lines.values()
+        )
+        for key, node in lanes._known.nodes.items():
             if node.lanes != counted[key]:
                 raise Broken(f"{node.lanes} lanes of {key} are counted, there are {counted[key]}")
     _check_lines(scheduler)
@@ -148,14 +152,14 @@ def _check_lines(scheduler: Scheduler) -> None:
     spill = {n for b in (ledger.batch, ledger.in_flight) if b is not None for n in b.spill}
     for number, job in scheduler.window.jobs.items():
         if job.state is State.QUEUED and job.lane and number not in spill:
-            line = lanes._lines.get(job.lane)
+            line = lanes._known.lines.get(job.lane)
             if line is None or number not in line.ids:
                 raise Broken(f"1: job {number} is in memory, and not in its lane {job.lane!r}")
             if not (line.entry or line.parked):
                 raise Broken(f"6: the lane {job.lane!r} has no part, with {number}")
-    for key, line in lanes._lines.items():
-        if line.has_more is not (key in lanes._more):
-            raise Broken(f"the lane {key!r} has more: {line.has_more}, {lanes._more.keys()}")
+    for key, line in lanes._known.lines.items():
+        if line.has_more is not (key in lanes.stock.more):
+            raise Broken(f"the lane {key!r} has more: {line.has_more}, {lanes.stock.more.keys()}")
         if not (line.ids or line.has_more):
             raise Broken(f"9: the lane {key!r} is empty")
 
@@ -166,11 +170,11 @@ def _check_stored(scheduler: Scheduler, store: FakeStore) -> None:
     for number, key in store.waiting():
         if not key or number in jobs or number > high:
             continue
-        line = lanes._lines.get(key)
+        line = lanes._known.lines.get(key)
         if line is None:
             lane = parse_lane(key)
-            node = lanes._nodes.get((lane.priority, lane.queue))
-            is_ahead = lanes._scan is not None and key > lanes._scan
+            node = lanes._known.nodes.get((lane.priority, lane.queue))
+            is_ahead = lanes.stock.scan is not None and key > lanes.stock.scan
             if not (is_ahead or (node is not None and node.has_beyond)):
                 raise Broken(f"1: nobody knows the lane {key!r} of job {number}")
         elif not (line.has_more and number > line.cursor):
@@ -182,8 +186,20 @@ def _check_stored(scheduler: Scheduler, store: FakeStore) -> None:
 def check_order_end(scheduler: Scheduler) -> None:
     """At the end nothing of all that is left."""
     lanes = scheduler.lanes
-    for name in ("_lines", "_running", "_waiters", "_woken", "_more", "_unsettled", "_beyond"):
-        if getattr(lanes, name):
-            raise Broken(f"9: at the end there is {name}: {getattr(lanes, name)}")
-    if lanes.count or lanes._bytes or lanes._scan is not None:
-        raise Broken(f"9: at the end {lanes.count} laned jobs are ready, {lanes._bytes} bytes")
+    known, gates, stock = lanes._known, lanes._gates, lanes.stock
+    leaks = {
+        "lanes": known.lines,
+        "jobs that run through gates": gates.running,
+        "lanes that wait for gates": gates._waiters,
+        "lanes that were let out": lanes._woken,
+        "lanes with more in the store": stock.more,
+        "lanes with jobs on their way there": stock._unsettled,
+        "queues with lanes beyond": stock._beyond,
+    }
+    for what, found in leaks.items():
+        if found:
+            raise Broken(f"9: at the end there are {what}: {found}")
+    if lanes.count or lanes._known.bytes or lanes.stock.scan is not None:
+        raise Broken(
+            f"9: at the end {lanes.count} laned jobs are ready, {lanes._known.bytes} bytes"
+        )

@@ -14,7 +14,7 @@ from jobd.model.lane import Gate, gates_of, lane_of, parse_lane, span_of
 from jobd.model.options import Policy
 from jobd.model.queues import Override, Rule
 from jobd.model.states import State
-from jobd.scheduler import lanes as module
+from jobd.scheduler import known, stock
 from jobd.scheduler.batch import Submission
 from jobd.scheduler.queues import Queues
 from jobd.scheduler.window import Window
@@ -40,7 +40,7 @@ class Hall:
         else:
             self.put(job)
             self.window.spill(job)
-            self.lanes.stored((), job.id)
+            self.lanes.stock.stored((), job.id)
         return job.id
 
     def make(self, **options: Any) -> Job:
@@ -96,12 +96,12 @@ class Hall:
         """Load from the store what is wanted of it, as the loop does."""
         lanes = self.lanes
         high = self.store.next - 1
-        while lanes.wants_more:
-            between = lanes.next_scan()
+        while lanes.stock.wants_more:
+            between = lanes.stock.next_scan()
             if between is not None:
-                found = self.store.lanes(*between, module.SCAN)
-                lanes.scanned(found, is_all=len(found) < module.SCAN)
-            for line, wanted in lanes.thirsty(high, high):
+                found = self.store.lanes(*between, stock.SCAN)
+                lanes.stock.scanned(found, is_all=len(found) < stock.SCAN)
+            for line, wanted in lanes.stock.thirsty(high, high):
                 backlog = self.store.backlog(line.cursor, high, wanted, line.text)
                 lanes.refill(line, wanted, backlog, high, high)
 
@@ -412,8 +412,8 @@ def test_only_jobs_that_nothing_counts_may_go_ahead() -> None:
 
 def test_a_tenants_million_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others' jobs are in memory, and have their turns; in the end all have run, in order."""
-    monkeypatch.setattr(module, "JOBS", 40)
-    monkeypatch.setattr(module, "MOST", 20)
+    monkeypatch.setattr(known, "JOBS", 40)
+    monkeypatch.setattr(known, "MOST", 20)
     hall = Hall()
     many = [hall.wait(fair_key="many") for _ in range(300)]
     few = [hall.wait(fair_key=f"tenant {n}") for n in range(10)]
@@ -432,15 +432,15 @@ def test_more_lanes_than_there_is_room_for_are_found_in_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A key of its own for each job is as good as any other."""
-    monkeypatch.setattr(module, "LANES", 8)
-    monkeypatch.setattr(module, "SCAN", 3)
+    monkeypatch.setattr(known, "LANES", 8)
+    monkeypatch.setattr(stock, "SCAN", 3)
     hall = Hall()
     numbers = [hall.wait(concurrency_key=f"user {n}") for n in range(100)]
     order = []
     while number := hall.call():
         order.append(number)
         hall.fill()
-        assert len(hall.lanes._lines) <= 8
+        assert len(hall.lanes._known.lines) <= 8
     assert sorted(order) == numbers
     assert not hall.lanes.is_used
 
@@ -449,7 +449,7 @@ def test_jobs_that_came_when_their_lane_had_no_room_are_found_beside_later_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before they are stored the lane may become known, by a job that finds room again."""
-    monkeypatch.setattr(module, "LANES", 1)
+    monkeypatch.setattr(known, "LANES", 1)
     hall = Hall()
     other = hall.wait(fair_key="other")
     early = [hall.make(fair_key="k"), hall.make(fair_key="k")]
@@ -461,7 +461,7 @@ def test_jobs_that_came_when_their_lane_had_no_room_are_found_beside_later_ones(
     late = hall.wait(fair_key="k")
     for job in early:
         hall.put(job)
-    hall.lanes.stored([submission], late)
+    hall.lanes.stock.stored([submission], late)
     hall.fill()
     assert sorted(hall.call_all()) == [*(job.id for job in early), late]
     assert not hall.lanes.is_used
@@ -488,7 +488,7 @@ def test_cancelling_what_waits_behind_a_closed_gate_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody comes by to clear it away."""
-    monkeypatch.setattr(module, "MOST", 10)
+    monkeypatch.setattr(known, "MOST", 10)
     hall = Hall(a=Rule(paused=True))
     for _ in range(500):
         number = hall.wait(queue="a")

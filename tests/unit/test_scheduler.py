@@ -31,7 +31,7 @@ from jobd.scheduler import (
     commits,
     dispatch,
     intake,
-    lanes,
+    known,
     ledger,
     plain,
     staff,
@@ -2195,7 +2195,7 @@ def test_many_jobs_of_one_submit_are_packed_and_loaded_as_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They cost the store as little as plain ones, and the memory no more."""
-    monkeypatch.setattr(lanes, "MOST", 20)
+    monkeypatch.setattr(known, "MOST", 20)
     monkeypatch.setattr(intake, "PARCEL_JOBS", 10)
     monkeypatch.setattr(batch, "PARCEL_JOBS", 10)
     desk = Desk(workers=1)
