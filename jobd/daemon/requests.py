@@ -88,7 +88,7 @@ from jobd.pool.restrict import means
 from jobd.pool.scoreboard import Now
 from jobd.scheduler import Phase, Sources, ended_message
 from jobd.scheduler.timers import expires_at
-from jobd.store.sqlite import walk
+from jobd.store.questions import walk
 
 if TYPE_CHECKING:
     from jobd.daemon.loop import Daemon

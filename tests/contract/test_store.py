@@ -24,8 +24,8 @@ from jobd.model.options import Policy
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, WIDTH, Event, State
 from jobd.scheduler.batch import Batch, Change, Submission
-from jobd.store import Store, check, files, sqlite
-from jobd.store.sqlite import walk
+from jobd.store import Store, check, files, questions, sqlite
+from jobd.store.questions import walk
 
 SESSION = b"session!"
 ENDS = [
@@ -1089,7 +1089,7 @@ class TestListing:
     ) -> None:
         """Whatever is selected, however long a page is, and however far one look goes."""
         with emptied() as store, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sqlite, "SCAN", scan)
+            patch.setattr(questions, "SCAN", scan)
             states = fill(store, contents)
             pages = list(islice(walk(store, selector, size), 1000))  # an end it must have
             found = [job.id for page in pages for job in page]
@@ -1176,8 +1176,8 @@ class TestListing:
                 "queued",
             ),
             ("SELECT id FROM jobs WHERE state = 3 AND lane = 'x' AND id > 5 ORDER BY id", "lanes"),
-            (f"{sqlite._NEXT_LANE[0]}", "lanes"),
-            (f"{sqlite._NEXT_LANE[1]}", "lane_parcels"),
+            (f"{questions._NEXT_LANE[0]}", "lanes"),
+            (f"{questions._NEXT_LANE[1]}", "lane_parcels"),
         ],
     )
     def test_what_waits_is_found_by_an_index(self, store: Store, sql: str, index: str) -> None:
@@ -1190,7 +1190,7 @@ class TestListing:
         self, store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A page may be empty, and the next one goes on; what is rare is found at once, by its index."""
-        monkeypatch.setattr(sqlite, "SCAN", 100)
+        monkeypatch.setattr(questions, "SCAN", 100)
         jobs = writer.submit(1000)
         writer.change(*(end(job) for job in jobs[1:]), end(jobs[0], State.FAILED))
         writer.commit()
