@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from jobd.blobs import Blobs, Buffer, Spot
-from jobd.client.files import Files
 from jobd.model.blob import argument_name
+
+
+class Keeper(Protocol):
+    """Who has the keys of submits, and knows of their files (``jobd.client.files``)."""
+
+    def claim(self) -> None:
+        """Mark that this client lives, so that nobody removes its files as ownerless."""
+
+    def next_key(self) -> bytes:
+        """Return a new key."""
+
+    def written(self, key: bytes, reference: bytes) -> None:
+        """Take note of a file of a submit."""
+
+    def settle(self, key: bytes, *, refused: bool) -> None:
+        """The submit is over: its files are the jobs' now, or of no use."""
 
 
 class Draft(Spot):
     """The place of the arguments of one call after the other; names are made when they are needed."""
 
-    def __init__(self, files: Files, blobs: Blobs) -> None:
+    def __init__(self, files: Keeper, blobs: Blobs) -> None:
         # Not by way of the base: one is made for every submit.
         self.blobs = blobs
         self.key = b""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobd.model.errors import JobdError, WaitTimeout
 from jobd.model.messages import Message, Refused, error_of
 
-if TYPE_CHECKING:
-    from jobd.client.deferred import DeferredBase
-
-D = TypeVar("D", bound="DeferredBase[Any]")
+D = TypeVar("D", bound="Waitable")
 
 Waiter = Callable[[Any], object]
 """What is called once something is done, with it.
@@ -157,7 +154,8 @@ class Submission(Pending):
         self.watch = watch
         self.first = 0
         """The id of its first job, once it is answered."""
-        self.deferreds: Sequence[DeferredBase[Any]] = ()
+        self.deferreds: Sequence[Any] = ()
+        """Those of its jobs, each a ``DeferredBase``, which knows of us."""
 
     def take(self, reply: Message) -> None:
         """Take in that it was refused; what else may come is not told in this way."""
