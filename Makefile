@@ -44,12 +44,14 @@ test: lint
 lint: .venv/.stamp
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/python scripts/unasync.py --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
 format: .venv/.stamp
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
+	.venv/bin/python scripts/unasync.py
 
 bench: .venv-run/.stamp
 	.venv-run/bin/python $(PIP) 'numpy>=1.26'

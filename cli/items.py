@@ -13,7 +13,7 @@ from jobd.model.states import EXIT_CODES
 if TYPE_CHECKING:
     from jobd.cli.session import Session
     from jobd.client import Client
-    from jobd.client.sync import Stream
+    from jobd.client.sync_api import Stream
 
 
 def follow(session: Session, client: Client, number: int) -> int:

@@ -17,8 +17,10 @@ from jobd._version import __version__
 
 if TYPE_CHECKING:
     from jobd.again import Cancel, Retry, snooze
-    from jobd.client.aio import AsyncClient, AsyncDeferred
-    from jobd.client.sync import Client, Deferred
+    from jobd.client.aio import AsyncClient
+    from jobd.client.aio_api import AsyncDeferred
+    from jobd.client.sync import Client
+    from jobd.client.sync_api import Deferred
     from jobd.context import TimeLimitExceeded, current_job, progress
     from jobd.executor import BadCall, Executor, JobFuture, PoolBroken, WorkerDied
     from jobd.kin import CurrentJob
@@ -136,9 +138,9 @@ _HOMES = {
     "Retry": "jobd.again",
     "snooze": "jobd.again",
     "AsyncClient": "jobd.client.aio",
-    "AsyncDeferred": "jobd.client.aio",
+    "AsyncDeferred": "jobd.client.aio_api",
     "Client": "jobd.client.sync",
-    "Deferred": "jobd.client.sync",
+    "Deferred": "jobd.client.sync_api",
     "CommandFailed": "jobd.shell",
     "NoSuchPart": "jobd.model.path",
     "CurrentJob": "jobd.kin",

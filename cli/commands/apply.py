@@ -19,7 +19,7 @@ from jobd.model.states import EXIT_CODES, NAMES, State
 
 if TYPE_CHECKING:
     from jobd.client import Client
-    from jobd.client.sync import Deferred
+    from jobd.client.sync_api import Deferred
     from jobd.model.messages import Ended
 
 EXAMPLES = """

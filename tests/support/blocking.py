@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self, cast
 
 from jobd.client import Client
-from jobd.client.aio import AsyncClient, AsyncDeferred
+from jobd.client.aio import AsyncClient
+from jobd.client.aio_api import AsyncDeferred
 
 
 class Loop:
