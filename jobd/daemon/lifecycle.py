@@ -51,7 +51,7 @@ class Lifecycle:
         self.stopping += 1
         if self.stopping > 1 or drain_s == 0:
             log.info("stopping at once; what runs will run again at the next start")
-            self.scheduler.kill_all()
+            self.scheduler.workforce.kill_all()
         if self.stopping > 1:
             return
         hit("stop.draining")
@@ -72,7 +72,7 @@ class Lifecycle:
         log.info("reloading: every worker is replaced when its job is done")
         self.notify.reloading()
         if self.pool.start():  # else there would be no better ones
-            self.scheduler.retire_all()
+            self.scheduler.workforce.retire_all()
             self.checks.reload()
         self.notify.send(READY=1, STATUS="running")
 
@@ -94,11 +94,11 @@ class Lifecycle:
         else:
             return
         self.stop_at = 0.0
-        self.scheduler.stop_running()
+        self.scheduler.workforce.stop_running()
 
     def _waits_in_vain(self) -> bool:
         """Whether all that runs waits for jobs that have not ended."""
-        waits = self.scheduler.waits_of_all()
+        waits = self.scheduler.workforce.waits_of_all()
         return bool(waits) and all(any(map(self._is_live, numbers)) for numbers in waits)
 
     def _is_live(self, number: int) -> bool:

@@ -301,11 +301,11 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
             process = pool.processes.get(uid) or pool.adopt(uid)
             if process is None:
                 dead[uid] = pool.post_mortem(uid)
-            scheduler.add_orphan(uid, dead[uid].pid if process is None else process.pid)
+            scheduler.workforce.add_orphan(uid, dead[uid].pid if process is None else process.pid)
         _recover_lease(scheduler, store, lease, seen)
     for uid, found in dead.items():
-        scheduler.left(uid, found.left)
-        scheduler.worker_died(uid, as_death(found))
+        scheduler.workforce.left(uid, found.left)
+        scheduler.workforce.worker_died(uid, as_death(found))
     _sweep(pool, {*dead, *pool.processes})
     return list(dead)
 
@@ -315,9 +315,9 @@ def _recover_lease(scheduler: Scheduler, store: Store, lease: Lease, seen: set[i
         job = None if number in seen else store.job(number)
         seen.add(number)
         if job is None or job.state >= ENDED or attempt <= job.attempt:
-            scheduler.forget_attempt(lease)
+            scheduler.workforce.forget_attempt(lease)
         else:
-            scheduler.resume(lease.worker, job, attempt, lease, store.kept_items(number))
+            scheduler.workforce.resume(lease.worker, job, attempt, lease, store.kept_items(number))
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:

@@ -109,37 +109,37 @@ class WorkerDesk:
     def _take_outcomes(self, uid: str, report: Outcomes) -> None:
         hit("outcomes.received")
         self.received[uid] = max(report.seq, self.received.get(uid, 0))
-        self.scheduler.outcomes(uid, report.seq, report.outcomes)
+        self.scheduler.workforce.outcomes(uid, report.seq, report.outcomes)
 
     def _take_items(self, uid: str, report: Produced) -> None:
         hit("produced.received")
         self.received[uid] = max(report.number, self.received.get(uid, 0))
-        self.scheduler.produced(uid, report)
+        self.scheduler.workforce.produced(uid, report)
 
     def _take_on(self, uid: str, report: Ready) -> None:
         """A worker, or the checker, is ready; one that we cannot look at gets no job."""
         self.checks.ready(uid)
         if uid not in self.scheduler.workers or self.pool.takes_on(uid):
-            self.scheduler.worker_ready(uid, report.pid)
+            self.scheduler.workforce.worker_ready(uid, report.pid)
 
     def _take_back(self, uid: str, report: GivenBack) -> None:
-        self.scheduler.given_back(uid, report.attempts, report.read, report.upto)
+        self.scheduler.workforce.given_back(uid, report.attempts, report.read, report.upto)
 
     def _let_leave(self, uid: str, report: Leaving) -> None:
-        self.scheduler.leaves(uid, report.attempts)
+        self.scheduler.workforce.leaves(uid, report.attempts)
 
     def _wait(self, uid: str, report: Waiting) -> None:
         """A job waits for others, or no longer."""
         if report.waits:
             self.backlog.load(report.awaited)
-            self.scheduler.waits(uid, report.id, report.attempt, report.awaited)
+            self.scheduler.loans.waits(uid, report.id, report.attempt, report.awaited)
         else:
-            self.scheduler.goes_on(uid, report.id, report.attempt)
+            self.scheduler.loans.goes_on(uid, report.id, report.attempt)
 
     def _take_over(self, uid: str, report: Handover) -> None:
         """A worker of a dead daemon has handed over what it had."""
         log.info("took over worker %d, which is at job %d", report.pid, report.running[0])
-        self.scheduler.handed_over(uid, report.pid, report.running, report.for_us)
+        self.scheduler.workforce.handed_over(uid, report.pid, report.running, report.for_us)
         if uid not in self.scheduler.workers:
             self.outgoing.order(uid, Retire())
 
@@ -179,8 +179,8 @@ class WorkerDesk:
             level = logging.WARNING if worker.assigned else logging.INFO
             count = len(worker.assigned)
             log.log(level, "worker %s ended: %s, with %d jobs", dead.uid, dead.cause, count)
-        self.scheduler.left(dead.uid, dead.left)
-        self.scheduler.worker_died(dead.uid, as_death(dead))
+        self.scheduler.workforce.left(dead.uid, dead.left)
+        self.scheduler.workforce.worker_died(dead.uid, as_death(dead))
         self.received.pop(dead.uid, None)
         self.progress.forget_worker(dead.uid)
         self.writer.bury(dead.uid)
@@ -195,7 +195,7 @@ class WorkerDesk:
 
     def trouble(self) -> str:
         """Return a sentence if no worker comes to work, or ""."""
-        failed = self.scheduler.failed_starts
+        failed = self.scheduler.workforce.failed_starts
         if failed > 1 and not self.pool.trouble:
             return f"{failed} workers in a row have died without having worked"
         return ""
@@ -207,7 +207,7 @@ class WorkerDesk:
             size = linux.rss_bytes(worker.pid) if worker.phase is Phase.READY else 0
             if size > limit:
                 log.info("worker %d has %d bytes: it is replaced", worker.pid, size)
-                self.scheduler.retire(worker.uid)
+                self.scheduler.workforce.retire(worker.uid)
 
     def end_the_stuck(self) -> None:
         """Kill workers that do not start what they were given: stopped by a signal, most likely."""
@@ -227,7 +227,7 @@ class WorkerDesk:
                 log.warning(
                     "worker %d does not start what it was given: it is replaced", worker.pid
                 )
-                self.scheduler.kill(uid)
+                self.scheduler.workforce.kill(uid)
 
 
 def as_death(dead: Dead) -> Death:

@@ -268,9 +268,9 @@ class Attempts:
 
     # -- between two jobs --
 
-    def look_ahead(self) -> bool:
+    def look_ahead(self, *, sure: bool = True) -> bool:
         """Before a wait, or a job that may be long: whether it can begin here, after all that was short."""
-        losses = self._pristine.look_ahead()
+        losses = self._pristine.look_ahead(sure=sure)
         if losses:
             self.replace("")
             self.notes.clear()  # nobody knows which job it was

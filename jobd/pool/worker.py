@@ -44,6 +44,11 @@ HOLD_S = 0.001
 """Outcomes are sent at least this often while short jobs run one after the other."""
 
 MAY_BE_LONG_US = 500
+"""Before a job that may take longer, what is held is sent."""
+
+MEETS_NOTHING_US = 25_000
+"""Before a job that may take longer, the whole look comes in any case; before others when it is time for it."""
+
 LONG_US = 1_000_000
 """What a job is taken for whose function has not run here yet."""
 
@@ -131,10 +136,12 @@ class Worker:
         task = self._next(None)
         while task is not None:
             refused = bool(hands.stop_early) and (task.id, task.attempt) in hands.stop_early
-            if took_us.get(task.function, LONG_US) > MAY_BE_LONG_US:
+            expected_us = took_us.get(task.function, LONG_US)
+            if expected_us > MAY_BE_LONG_US:
                 if hands.delivery.has_held:
                     self._send_held()
-                refused = not self._attempts.look_ahead() or refused
+                sure = expected_us > MEETS_NOTHING_US
+                refused = not self._attempts.look_ahead(sure=sure) or refused
             if refused:
                 hands.refuse(task)
                 task = self._next(None)

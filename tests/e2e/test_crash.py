@@ -366,6 +366,7 @@ class TestEverythingKilled:
 class TestInnocents:
     """Who dies takes the job with it that it ran, and no other one."""
 
+    @pytest.mark.timeout(300)
     def test_of_ten_thousand_jobs_a_thousand_end_their_worker(
         self, make_daemon: MakeDaemon
     ) -> None:
@@ -387,7 +388,7 @@ class TestInnocents:
             client = daemon.client()
             calls = [(str(tally), number) for number in range(10_000)]
             deferreds = client.submit_many("lethal:tally", calls)
-            ends = client.wait([deferred.id for deferred in deferreds], 120)
+            ends = client.wait([deferred.id for deferred in deferreds], 240)
         finally:
             (daemon.root / "victims").write_text("0\n", encoding="ascii")
             killer.join()

@@ -41,6 +41,7 @@ from jobd.scheduler.stops import Stops
 from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
+from jobd.scheduler.workforce import Workforce
 
 HISTORIES = int(os.environ.get("SIMULATION_HISTORIES", "2000"))
 PARTS = 30
@@ -105,6 +106,10 @@ def _never_asks_back(_: Dispatch) -> None:
     pass
 
 
+def _leaves_it_on_deck(_: Dispatch, worker: Worker) -> bool:  # noqa: ARG001  # as it is called
+    return False
+
+
 def _takes_every_outcome(scheduler: Scheduler, job: Job) -> None:
     scheduler.aftermath.put_back(job)
 
@@ -119,15 +124,15 @@ def _tells_at_once(scheduler: Scheduler, peer: bytes, reply: Any) -> None:
     scheduler._effects.replies.append((peer, reply))
 
 
-def _blames_all(scheduler: Scheduler, uid: str, death: Death) -> None:
-    worker_died(scheduler, uid, Death(death.cause, unknown=True))
+def _blames_all(workforce: Workforce, uid: str, death: Death) -> None:
+    worker_died(workforce, uid, Death(death.cause, unknown=True))
 
 
-def _calls_it_off(scheduler: Scheduler, uid: str, death: Death) -> None:
-    worker_died(scheduler, uid, Death(death.cause))
+def _calls_it_off(workforce: Workforce, uid: str, death: Death) -> None:
+    worker_died(workforce, uid, Death(death.cause))
 
 
-def _finds_nothing(_: Scheduler, uid: str, reports: object) -> None:
+def _finds_nothing(_: Workforce, uid: str, reports: object) -> None:
     """Do not look at what a dead worker has left."""
 
 
@@ -365,7 +370,7 @@ blocked_let_go = Blocked.let_go
 dispatch_send = Dispatch._send
 dispatch_take = Dispatch.take
 desk_bury = WorkerDesk._bury
-worker_died = Scheduler.worker_died
+worker_died = Workforce.worker_died
 
 
 FIRST: dict[object, int] = {
@@ -387,10 +392,11 @@ FIRST: dict[object, int] = {
         (Window, "drop", _forgets_a_job),
         (Window, "wants_refill", _never_refills),
         (Dispatch, "ask_back", _never_asks_back),
+        (Dispatch, "_is_wanted_from", _leaves_it_on_deck),
         (Dispatch, "_send", _starts_what_is_not_on_record),
-        (Scheduler, "worker_died", _blames_all),
-        (Scheduler, "worker_died", _calls_it_off),
-        (Scheduler, "left", _finds_nothing),
+        (Workforce, "worker_died", _blames_all),
+        (Workforce, "worker_died", _calls_it_off),
+        (Workforce, "left", _finds_nothing),
         (Dispatch, "take", _keeps_deadlines),
         (Scheduler, "answer", _tells_at_once),
         (Window, "hasten", _never_hastens),
@@ -405,7 +411,7 @@ FIRST: dict[object, int] = {
         (Clocks, "stop", _keeps_clocks),
         (dispatch, "is_restricted", _uses_worn_workers),
         (Dispatch, "_room", _overloads),
-        (Scheduler, "retire", _replaces_nobody),
+        (Workforce, "retire", _replaces_nobody),
         (Stops, "_grace_us", _hurries),
         (Stops, "_grace_us", _takes_its_time),
         (FakePool, "kill", _kills_whatever_runs),

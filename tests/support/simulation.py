@@ -61,7 +61,7 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, commits, dispatch, intake, lanes, timers, window
+from jobd.scheduler import Phase, batch, blocked, commits, dispatch, intake, lanes, plain, timers
 from jobd.scheduler.queues import queue_of
 
 BORN_US = 1_000_000_000
@@ -305,9 +305,9 @@ class Simulation:
             pipe2=lambda _: (-1, -2), close=lambda _: None, O_NONBLOCK=0, O_CLOEXEC=0
         )
         return [
-            (window, "JOBS", int(dice() * 8) + 2),
-            (window, "BYTES", int(dice() * 60) + 15),
-            (window, "LOW_WATER", int(dice() * 4) + 1),
+            (plain, "JOBS", int(dice() * 8) + 2),
+            (plain, "BYTES", int(dice() * 60) + 15),
+            (plain, "LOW_WATER", int(dice() * 4) + 1),
             (batch, "PARCEL_JOBS", parcel_jobs),
             (batch, "PARCEL_BYTES", int(dice() * 50) + 5),
             (intake, "PARCEL_JOBS", parcel_jobs),
@@ -362,7 +362,7 @@ class Simulation:
     def run(self) -> str:
         """Run the history; return a digest of everything that was sent and stored."""
         with _replaced(self._limits), _quiet():
-            room = window.JOBS + batch.PARCEL_JOBS * 2 + backlog.REFILL
+            room = plain.JOBS + batch.PARCEL_JOBS * 2 + backlog.REFILL
             room += lanes.JOBS + lanes.ALL_LANES * (lanes.LEAST + batch.PARCEL_JOBS)
             hands = self._settings.pool.workers + self._settings.pool.max_lent
             self._room = room + hands * (dispatch.CREDIT + 1) * 2

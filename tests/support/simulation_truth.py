@@ -29,7 +29,7 @@ from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused
 from jobd.model.orders import Order, Run, Task
 from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, Event, State
-from jobd.scheduler import Phase, Scheduler, Worker
+from jobd.scheduler import Phase, Scheduler, Worker, dispatch
 
 
 class End(msgspec.Struct):
@@ -537,6 +537,9 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     active = sum(map(_takes_slot, scheduler.workers.values()))
     if active >= scheduler.options.workers:
         return
+    decks = [worker for worker in scheduler.workers.values() if _keeps_deck(worker)]
+    if decks:
+        raise Broken(f"6: a worker idles, and jobs lie on deck: {decks}")
     if scheduler.queues.opens_at(DEFAULT, scheduler._now) != 0:
         return
     window, ledger = scheduler.window, scheduler.ledger
@@ -549,6 +552,16 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     stuck = [n for n in beyond if n <= ledger.stored_high]
     if any(n not in window.jobs for n in stuck) and not scheduler.wants_refill():
         raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
+
+
+def _keeps_deck(worker: Worker) -> bool:
+    """Whether a job waits in a worker's hands behind a long one, and is not asked back."""
+    is_behind = (
+        len(worker.assigned) - worker.unsent > 1
+        and worker.phase is Phase.READY
+        and not worker.stalled
+    )
+    return is_behind and next(iter(worker.assigned.values())).cost_us > dispatch.AHEAD_US
 
 
 def _takes_slot(worker: Worker) -> bool:

@@ -45,7 +45,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     made._sent_at = time.perf_counter()
     made._attempts = attempts = object.__new__(Attempts)
     attempts._hands = made._hands
-    attempts._pristine = SimpleNamespace(look_ahead=list)  # type: ignore[assignment]  # there is nothing to see
+    attempts._pristine = SimpleNamespace(look_ahead=lambda **_: [])  # type: ignore[assignment]  # there is nothing to see
     attempts.notes = []
     attempts.run = lambda task: Outcome(  # type: ignore[method-assign]  # all are alike
         task.id, task.attempt, Verdict.RETURNED, b"jnull", None, 0, 5, None
