@@ -24,11 +24,13 @@ from jobd._version import __version__
 from jobd.blobs import remove_memory
 from jobd.config.settings import Settings
 from jobd.daemon import payloads
+from jobd.daemon.assembly import Daemon, Parts
 from jobd.daemon.door import raise_limit
 from jobd.daemon.lock import Lock, private_directory
-from jobd.daemon.loop import Daemon, as_death, wall_us
+from jobd.daemon.loop import wall_us
 from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
+from jobd.daemon.workers import as_death
 from jobd.failpoints import hit
 from jobd.model.blob import Place
 from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed, StoreLost
@@ -82,7 +84,7 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
             if ready_fd is not None:
                 _tell_starter(ready_fd, _as_json(error))
             raise error from found
-        daemon.catch_signals()  # before anybody hears that it runs, and stops it
+        daemon.signals.catch()  # before anybody hears that it runs, and stops it
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -126,7 +128,7 @@ def _judged(error: JobdError, path: Path) -> JobdError:
 def _save(daemon: Daemon) -> None:
     """Save what the store's open files hold that somebody has deleted, as nobody else can."""
     try:
-        log.critical("%s", daemon.save_store())
+        log.critical("%s", daemon.writer.save())
     except StoreFailed as error:
         log.critical("%s", error)
 
@@ -176,8 +178,8 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     dead = _recover(scheduler, store, pool)
     pool.sweep_leaves()
     hit("start.recovered")
-    daemon = Daemon(
-        settings,
+    parts = Parts(
+        settings=settings,
         scheduler=scheduler,
         store=store,
         pool=pool,
@@ -187,7 +189,8 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         notify=notify,
         owner=owner,
     )
-    daemon.buried += dead
+    daemon = Daemon(parts)
+    daemon.writer.buried += dead
     stack.callback(daemon.close)
     return daemon
 

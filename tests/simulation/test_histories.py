@@ -20,9 +20,9 @@ import simulation
 from fake_pool import FakePool
 from simulation import Failed, Simulation
 
-from jobd.daemon import loop
 from jobd.daemon.dependencies import Dependencies
 from jobd.daemon.keys import Keys
+from jobd.daemon.workers import WorkerDesk
 from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.orders import Run
@@ -156,9 +156,9 @@ def _starts_what_is_not_on_record(dispatch: Dispatch, uid: str, jobs: list[Job])
         ledger.taken_high, dispatch._is_degraded = taken, degraded
 
 
-def _buries_at_once(daemon: loop.Daemon, dead: Any) -> None:
-    daemon_bury(daemon, dead)
-    daemon.pool.forget_board(dead.uid)
+def _buries_at_once(desk: WorkerDesk, dead: Any) -> None:
+    desk_bury(desk, dead)
+    desk.pool.forget_board(dead.uid)
 
 
 def _lends_nothing(_: Iterable[Worker]) -> int:
@@ -372,7 +372,7 @@ blocked_tell = Blocked._tell
 blocked_let_go = Blocked.let_go
 dispatch_send = Dispatch._send
 dispatch_take = Dispatch.take
-daemon_bury = loop.Daemon._bury
+desk_bury = WorkerDesk._bury
 worker_died = Workforce.worker_died
 
 
@@ -420,7 +420,7 @@ FIRST: dict[object, int] = {
         (FakePool, "kill", _kills_whatever_runs),
         (again, "after", _never_gives_up),
         (again, "after", _gives_up),
-        (loop.Daemon, "_bury", _buries_at_once),
+        (WorkerDesk, "_bury", _buries_at_once),
         (Blocked, "changed", _revives_nobody),
         (Blocked, "ended", _tells_only_residents),
         (Blocked, "_tell", _waits_for_one_input),

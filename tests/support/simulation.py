@@ -38,7 +38,22 @@ from simulation_queues import ChangeTruth, QueueTruth, choose_rules
 from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
-from jobd.daemon import dependencies, loop, requests, service
+from jobd.daemon import (
+    assembly,
+    backlog,
+    control,
+    dependencies,
+    door,
+    lifecycle,
+    listing,
+    loop,
+    outgoing,
+    service,
+    signals,
+    submits,
+    workers,
+    writer,
+)
 from jobd.daemon.notify import Notify
 from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
@@ -260,7 +275,7 @@ class Simulation:
         self._limits = self._choose_limits()
         self._heaped = list(accumulate(self._choose_weights()))
         self._events = int(self._dice() * 150) + 50
-        self.daemon: loop.Daemon
+        self.daemon: assembly.Daemon
         self._pool: FakePool
         self._slots: Slots
         self._queues: QueueTruth
@@ -328,17 +343,19 @@ class Simulation:
             (blocked, "EDGES", int(dice() * 12)),
             (blocked, "SLICE", int(dice() * 3) + 1),
             (dependencies, "SLICE", int(dice() * 3) + 1),
-            (loop, "REFILL", int(dice() * 6) + 1),
-            (loop, "MAY_STAND_STILL", 1 << 30),  # nobody does; it would hide what is forgotten
-            (loop, "DRAIN_CLIENTS", int(dice() * 6) + 1),
-            (requests, "SLICE", int(dice() * 4) + 2),
+            (backlog, "REFILL", int(dice() * 6) + 1),
+            (workers, "MAY_STAND_STILL", 1 << 30),  # nobody does; it would hide what is forgotten
+            (door, "DRAIN", int(dice() * 6) + 1),
+            (listing, "SLICE", int(dice() * 4) + 2),
             (fake_store, "SCAN", int(dice() * 8) + 1),
-            (loop, "time", clock),
+            *((module, "time", clock) for module in (lifecycle, loop, writer)),
             (loop, "select", SimpleNamespace(poll=lambda: poller, POLLIN=1)),
-            (loop, "os", pipes),
-            (loop, "Committer", Committer),
-            (loop, "hit", self._hit),
-            (requests, "hit", self._hit),
+            (signals, "os", pipes),
+            (assembly, "Committer", Committer),
+            *(
+                (module, "hit", self._hit)
+                for module in (control, lifecycle, outgoing, submits, workers, writer)
+            ),
             (service, "time", clock),
             (service, "os", SimpleNamespace(listdir=lambda _: self.machine.boards_made())),
         ]
@@ -356,7 +373,7 @@ class Simulation:
     def run(self) -> str:
         """Run the history; return a digest of everything that was sent and stored."""
         with _replaced(self._limits), _quiet():
-            room = plain.JOBS + batch.PARCEL_JOBS * 2 + loop.REFILL
+            room = plain.JOBS + batch.PARCEL_JOBS * 2 + backlog.REFILL
             room += known.JOBS + known.ALL_LANES * (known.LEAST + batch.PARCEL_JOBS)
             hands = self._settings.pool.workers + self._settings.pool.max_lent
             self._room = room + hands * (dispatch.CREDIT + 1) * 2
@@ -406,17 +423,19 @@ class Simulation:
         self._pool = pool
         client_router: Any = self._client_router
         worker_router: Any = self._worker_router
-        self.daemon = loop.Daemon(
-            self._settings,
-            scheduler=scheduler,
-            store=store,
-            pool=pool,
-            payloads=NoPayloads(PLACE, store, scheduler),
-            client_router=client_router,
-            worker_router=worker_router,
-            notify=Notify({}),
+        self.daemon = assembly.Daemon(
+            assembly.Parts(
+                settings=self._settings,
+                scheduler=scheduler,
+                store=store,
+                pool=pool,
+                payloads=NoPayloads(PLACE, store, scheduler),
+                client_router=client_router,
+                worker_router=worker_router,
+                notify=Notify({}),
+            )
         )
-        self.daemon.buried += dead
+        self.daemon.writer.buried += dead
         self._slots = Slots(scheduler)
         Turns(scheduler)
         self._queues = QueueTruth(scheduler)
@@ -449,9 +468,9 @@ class Simulation:
             self._note_stopped()
         committer.took_s = 0.0 if self._dice() < 0.3 else 1.0  # was the disk quick?
         try:
-            is_over = self.daemon._turn()
+            is_over = self.daemon.loop.turn()
         except (Killed, StoreFailed) as end:
-            if isinstance(end, StoreFailed) and not self.daemon._disk_trouble:
+            if isinstance(end, StoreFailed) and not self.daemon.writer.trouble:
                 raise
             self._note("the daemon ends:", repr(end))
             self._crash()
@@ -848,7 +867,7 @@ class Simulation:
         """Let one job run for ever: nothing may be stuck behind it as long as others can work."""
         while self._client_router.inbox:  # a change of a queue may be on its way
             self._turn()
-        if self._settings.pool.workers < 2 or self._dice() < 0.5 or self.daemon._stopping:
+        if self._settings.pool.workers < 2 or self._dice() < 0.5 or self.daemon.lifecycle.stopping:
             return
         scheduler = self.daemon.scheduler
         for worker in self.machine.living:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fake_pool import FakeWorker
 from simulation_inputs import Broken
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.job import Job
 from jobd.model.orders import Order, Run, StopJob, Task
 from jobd.model.states import Event

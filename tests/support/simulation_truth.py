@@ -23,7 +23,7 @@ from simulation_limits import TimeTruth, check_limits, judge_limit
 from simulation_order import OrderTruth, check_order, check_order_end, is_open, runnable
 from simulation_timers import RetryTruth, check_timers
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.job import PUT, Attempt, Job, Raised, Verdict
 from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
 from jobd.model.orders import Order, Run, Task
