@@ -377,14 +377,14 @@ worker_died = Workforce.worker_died
 
 
 FIRST: dict[object, int] = {
-    _never_hastens: 41,
-    _overloads: 41,
-    _reviews_nothing: 48,
+    _never_hastens: 15,
+    _overloads: 26,
+    _reviews_nothing: 54,
     _buries_at_once: 33,
-    _lends_nothing: 55,
-    _hurries: 509,
-    _revives_nobody: 80,
-    _restores_nobody: 86,
+    _lends_nothing: 87,
+    _hurries: 68,
+    _revives_nobody: 45,
+    _restores_nobody: 148,
 }
 """A history that has shown a fault which few show; the others are gone through if it does no longer."""
 
