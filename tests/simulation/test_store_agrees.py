@@ -22,7 +22,7 @@ from jobd.model.queues import Override
 from jobd.model.selector import Selector
 from jobd.model.states import State
 from jobd.scheduler.batch import Backlog, Batch
-from jobd.store import Store, sqlite
+from jobd.store import Store, questions
 
 T = TypeVar("T")
 
@@ -202,7 +202,7 @@ def test_both_stores_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.M
     asked = 0
     for seed in range(HISTORIES):
         monkeypatch.setattr(fake_store, "SCAN", 5)
-        monkeypatch.setattr(sqlite, "SCAN", 2 + seed % 9)
+        monkeypatch.setattr(questions, "SCAN", 2 + seed % 9)
         store = BothStores(tmp_path / f"{seed}.db")
         try:
             Simulation(seed, store=store).run()
