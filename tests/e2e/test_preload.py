@@ -107,7 +107,8 @@ def test_openmp_in_a_preload_module_is_told_if_it_has_threads(make_daemon: Make)
     client = two.client()
     # It takes ten seconds and more to import on a busy machine, which is trouble of its own.
     (sentence,) = eventually(
-        lambda: [said for said in client.status().trouble if "being imported" not in said], 50
+        lambda: [said for said in client.status().trouble if "being imported" not in said],
+        within_s=50,
     )
     assert "module clusters has left 1 thread running" in sentence
     assert "libgomp" in sentence
