@@ -334,10 +334,31 @@ class Transport:
         raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)  # close-on-exec by PEP 446
         try:
             _connect_by(raw, path, deadline)
-            transport = cls(raw, max_message_bytes=max_message_bytes, identity=identity)
-            transport._shake_hands(deadline)
         except BaseException:
             raw.close()
+            raise
+        return cls.shake_hands(
+            raw, deadline, max_message_bytes=max_message_bytes, identity=identity
+        )
+
+    @classmethod
+    def shake_hands(
+        cls,
+        connected: socket.socket,
+        deadline: float,
+        *,
+        max_message_bytes: int,
+        identity: bytes = b"",
+    ) -> "Transport":
+        """Take over a connected socket and shake hands on it, by `deadline` on the monotonic clock.
+
+        Raises `TimeoutError`, `Disconnected` and `ProtocolError`, as `connect` does; then it is closed.
+        """
+        try:
+            transport = cls(connected, max_message_bytes=max_message_bytes, identity=identity)
+            transport._shake_hands(deadline)
+        except BaseException:
+            connected.close()
             raise
         return transport
 

@@ -79,6 +79,7 @@ from jobd.pool.supervisor import Dead, Pool, tail_of
 from jobd.scheduler import Death, Phase, Scheduler, lanes, timers
 from jobd.store import Store
 from jobd.wire.router import Router
+from jobd.wire.zmq_router import PoolRouter
 
 log = logging.getLogger("jobd")
 
@@ -138,7 +139,7 @@ class Daemon:
         pool: Pool,
         payloads: Payloads,
         client_router: Router,
-        worker_router: Router,
+        worker_router: PoolRouter,
         notify: Notify,
         owner: Owner | None = None,
     ) -> None:
@@ -151,7 +152,7 @@ class Daemon:
         self.started_at_us = wall_us()
         self.now_s = time.monotonic()
         self.tasks: deque[Steps] = deque()
-        self.clients = Clients(Outbox(client_router))
+        self.clients = Clients(client_router)
         self._door = Door(
             client_router,
             settings.limits.max_clients,
@@ -397,8 +398,18 @@ class Daemon:
             for fd in wanted - self._pool_fds:
                 self._poller.register(fd, select.POLLIN)
             self._pool_fds = wanted
-        ready = self._spin() if self._is_short_wait() else None
-        return dict(ready or self._poller.poll(self._timeout_ms()))
+        is_ready = (
+            self._worker_router.is_ready
+        )  # last of all: what is done before may take its edge away
+        if is_ready:
+            ready = self._poller.poll(0)
+        else:
+            spun = self._spin() if self._is_short_wait() else None
+            ready = spun or self._poller.poll(self._timeout_ms())
+        found = dict(ready)
+        if is_ready:
+            found[self._worker_router.fd] = select.POLLIN
+        return found
 
     def _is_short_wait(self) -> bool:
         """Whether something is about to come in: what a lone job has come to, or the next question."""

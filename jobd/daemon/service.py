@@ -16,6 +16,7 @@ import shutil
 import sqlite3
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,7 @@ from jobd.scheduler import Options, Scheduler
 from jobd.scheduler.queues import Queues
 from jobd.store import Store, files
 from jobd.wire.router import Router
+from jobd.wire.zmq_router import PoolRouter
 
 log = logging.getLogger("jobd")
 
@@ -162,7 +164,9 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     limits = settings.limits
     client_router = Router(settings.socket, limits.max_message_bytes, limits.max_clients)
     stack.callback(client_router.close)
-    worker_router = Router(settings.worker_socket, limits.max_payload_bytes + SMALL_OUTCOMES_BYTES)
+    worker_router = PoolRouter(
+        settings.worker_socket, limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
+    )
     stack.callback(worker_router.close)
     place = payloads.prepare(settings, stack)
     pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
@@ -170,6 +174,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         private_directory(directory)
     scheduler = _scheduler(settings, pool_settings.boot, store)
     pool = Pool(pool_settings)
+    worker_router.let_in(partial(_is_worker, pool))
     pool.start()
     dead = _recover(scheduler, store, pool)
     pool.sweep_leaves()
@@ -313,6 +318,20 @@ def _recover_lease(
             scheduler.resume(lease.worker, job, attempt, lease, store.kept_items(number))
         else:
             scheduler.interrupted(job, attempt, death, lease, store.kept_items(number))
+
+
+def _is_worker(pool: Pool, identity: bytes, pid: int) -> bool:
+    """Whether a peer is a worker of ours, or of a dead daemon on the same state."""
+    uid = identity[:-2].decode("ascii", "replace")
+    process = pool.processes.get(uid)
+    # Of one that was forked a moment ago its zygote has still to tell.
+    is_orphan = uid.partition("-")[0] != pool.settings.boot and uid.replace("-", "").isalnum()
+    if process is None and is_orphan:
+        try:
+            process = pool.adopt(uid)
+        except ConfigError as error:
+            log.warning("%s", error)
+    return process is not None and process.pid == pid
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:

@@ -6,6 +6,7 @@ import select
 import time
 from collections.abc import Iterable
 
+from jobd.wire.gate import pass_gate
 from jobd.zmtp import Disconnected, Transport
 
 HANDSHAKE_S = 20.0  # of a machine that stands still; a daemon that lives answers at once
@@ -27,9 +28,10 @@ class Link:
         self._transport = self._connect()
 
     def _connect(self) -> Transport:
-        return Transport.connect(
-            self._path,
-            timeout_s=HANDSHAKE_S,
+        deadline = time.monotonic() + HANDSHAKE_S
+        return Transport.shake_hands(
+            pass_gate(self._path, self._identity, deadline),
+            deadline,
             max_message_bytes=LARGEST_BYTES,
             identity=self._identity,
         )

@@ -99,7 +99,10 @@ class Router:
         farewell: the frame that is sent to who is hung up on because there is no room.
         is_short: whether there are no files left to accept anybody with.
         is_pressed: whether somebody waits to be accepted until ``relieve`` has made room.
+        is_ready: whether there is something to drain of which ``fd`` does not tell: it tells of everything.
     """
+
+    is_ready = False
 
     def __init__(self, path: str, max_message_bytes: int, most: int | None = None) -> None:
         """Bind; the caller holds the lock of this path.
