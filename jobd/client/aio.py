@@ -44,7 +44,7 @@ from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInf
 from jobd.model.options import Said
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Selection
-from jobd.zmtp import Disconnected, ProtocolError, Transport
+from jobd.wire.zmtp import Disconnected, ProtocolError, Transport
 
 if TYPE_CHECKING:
     from jobd.client.graphs import Graph

@@ -15,7 +15,7 @@ from jobd.model.errors import (
     TooManyClients,
 )
 from jobd.model.messages import PROTOCOL, Hello, Refused, Welcome, decode_replies, encode
-from jobd.zmtp import Disconnected, ProtocolError, Transport
+from jobd.wire.zmtp import Disconnected, ProtocolError, Transport
 
 MAX_ANSWER_BYTES = 512 * 1024 * 1024
 RECONNECT_S = 0.05

@@ -37,7 +37,7 @@ from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInf
 from jobd.model.options import Said, edges_of, encode_options
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Selection
-from jobd.zmtp import Disconnected
+from jobd.wire.zmtp import Disconnected
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from jobd.wire.gate import pass_gate
-from jobd.zmtp import Disconnected, Transport
+from jobd.wire.zmtp import Disconnected, Transport
 
 HANDSHAKE_S = 20.0  # of a machine that stands still; a daemon that lives answers at once
 RETRY_S = 0.05

@@ -95,7 +95,7 @@ from jobd.pool.share import limited
 from jobd.pool.streams import ConsumerGone, Stream
 from jobd.pool.surroundings import Surrounded, set_argv, spread
 from jobd.pool.timer import SIGNAL
-from jobd.zmtp import Disconnected
+from jobd.wire.zmtp import Disconnected
 
 HOLD_S = 0.001
 """Outcomes are sent at least this often while short jobs run one after the other."""

@@ -9,7 +9,7 @@ from it until it is resumed.  And there may be a bound on how many peers there a
 beyond that shakes hands all the same, so that it can be told why it is sent away, or be
 heard for a moment (``admits``, ``stays``, ``dismiss``).
 
-The protocol is ZMTP (``jobd.zmtp``), so that any ZeroMQ library can be at the other
+The protocol is ZMTP (``jobd.wire.zmtp``), so that any ZeroMQ library can be at the other
 end.  It is not libzmq's ROUTER here, because that reads and writes in a thread of its
 own: for each message it wakes that thread and is woken by it.
 """
@@ -26,7 +26,7 @@ import time
 from collections import deque
 
 from jobd.wire.stale import remove_stale
-from jobd.zmtp import Connection, ProtocolError
+from jobd.wire.zmtp import Connection, ProtocolError
 
 log = logging.getLogger("jobd")
 

@@ -19,7 +19,7 @@ import pytest
 from jobd.wire import gate
 from jobd.wire.gate import pass_gate
 from jobd.wire.zmq_router import PoolRouter
-from jobd.zmtp import Transport
+from jobd.wire.zmtp import Transport
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from jobd.wire import router as wire
 from jobd.wire.gate import pass_gate
 from jobd.wire.router import Router
 from jobd.wire.zmq_router import PoolRouter
-from jobd.zmtp import Disconnected, Transport
+from jobd.wire.zmtp import Disconnected, Transport
 
 T = TypeVar("T")
 
