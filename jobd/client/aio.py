@@ -44,7 +44,8 @@ from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInf
 from jobd.model.options import Said
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Selection
-from jobd.wire.zmtp import Disconnected, ProtocolError, Transport
+from jobd.wire.channel import Channel
+from jobd.wire.zmtp import Disconnected, ProtocolError
 
 if TYPE_CHECKING:
     from jobd.client.graphs import Graph
@@ -354,7 +355,7 @@ class AsyncClient(AsyncSubmitter):
         self.timeout_s = timeout_s
         self._core: Core[AsyncDeferred[Any]] = Core(AsyncDeferred)
         self._loop: asyncio.AbstractEventLoop
-        self._transport: Transport | None = None
+        self._transport: Channel | None = None
         self._waiting: set[asyncio.Future[bool]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._reconnection: asyncio.Task[None] | None = None
@@ -735,6 +736,8 @@ class AsyncClient(AsyncSubmitter):
             self._loop.add_writer(self._transport.fileno(), self._on_writable)
         else:
             self._loop.remove_writer(self._transport.fileno())
+        if self._transport.has_read:  # of which its descriptor tells no more
+            self._loop.call_soon(self._on_readable)
 
     def _ping(self) -> None:
         if self._waiting:
@@ -853,7 +856,7 @@ async def _results(ahead: Ahead[AsyncDeferred[Any]], deadline: float | None) -> 
         yield await ahead.take().result(left_of(deadline))  # as with threads
 
 
-def _drop(made: asyncio.Future[tuple[Transport, Welcome]]) -> None:
+def _drop(made: asyncio.Future[tuple[Channel, Welcome]]) -> None:
     """Close a connection that came when nobody wanted it any more."""
     if not made.cancelled() and made.exception() is None:
         made.result()[0].close()

@@ -32,6 +32,7 @@ from jobd.daemon.outbox import Clients, Outbox
 from jobd.daemon.owner import Owner
 from jobd.daemon.payloads import Payloads
 from jobd.daemon.readers import Readers
+from jobd.daemon.remote import BothRouters, ByWire, Remote
 from jobd.daemon.requests import Requests
 from jobd.daemon.retention import Retention
 from jobd.daemon.streams import StreamService
@@ -130,7 +131,7 @@ AT_ONCE = (GiveBack, StopJob, Adopt, Grant, CloseStream, Lent)
 class Daemon:
     """Everything that one daemon has; made by jobd.daemon.service."""
 
-    def __init__(  # noqa: PLR0913  # what it joins; service.py hands each part in, ready for use
+    def __init__(  # noqa: PLR0913, PLR0915  # what it joins; service.py hands each part in, ready for use
         self,
         settings: Settings,
         *,
@@ -142,8 +143,10 @@ class Daemon:
         worker_router: PoolRouter,
         notify: Notify,
         owner: Owner | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self.settings = settings
+        self.remote = remote
         self.boot = boot = scheduler.boot
         self.scheduler = scheduler
         self.store = store
@@ -152,7 +155,8 @@ class Daemon:
         self.started_at_us = wall_us()
         self.now_s = time.monotonic()
         self.tasks: deque[Steps] = deque()
-        self.clients = Clients(client_router)
+        both = BothRouters(client_router, remote.router) if remote else client_router
+        self.clients = Clients(both, ByWire(payloads.place))
         self._door = Door(
             client_router,
             settings.limits.max_clients,
@@ -179,6 +183,7 @@ class Daemon:
             refuse=self.requests.refuse,
         )
         self._client_router, self._worker_router = client_router, worker_router
+        self._of_libzmq = [worker_router, *([remote.router] if remote else ())]
         # A worker of a dead daemon connects its two sockets one after the other: its orders wait for that.
         self._workers = Outbox(
             worker_router, lambda peer: peer[:-2].decode("ascii", "replace") in pool.processes
@@ -206,15 +211,10 @@ class Daemon:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pool_fds: set[int] = set()
         self._poller = select.poll()
-        for source in (
-            client_router.fd,
-            worker_router.fd,
-            self.committer.fd,
-            self._wake_read,
-        ):
-            self._poller.register(source, select.POLLIN)
-        if owner is not None:
-            self._poller.register(owner.fd, select.POLLIN)
+        fds = [router.fd for router in (client_router, *self._of_libzmq)]
+        fds += [self.committer.fd, self._wake_read, *([owner.fd] if owner else ())]
+        for fd in fds:
+            self._poller.register(fd, select.POLLIN)
 
     def job(self, number: int) -> Job | None:
         """Return a job as it is in memory, or else as it is stored."""
@@ -311,10 +311,12 @@ class Daemon:
             frames = self._client_router.drain(DRAIN_CLIENTS)
             if self._client_router.has_strangers:
                 frames = self._door.let_in(frames, self.now_s)
-            for peer, frame in frames:
-                self.clients.heard(peer, self.now_s)
-                self.requests.take(peer, frame)
-            self._forget_gone()
+            self._hear(frames)
+            self._forget_gone(self._client_router.take_gone())
+        if self.remote is not None and self.remote.router.fd in ready:
+            self._hear(self.remote.router.drain(DRAIN_CLIENTS))
+            suspects = self.remote.router.take_suspects()
+            self._forget_gone([peer for peer in suspects if not self.clients.reaches(peer)])
         if self._worker_router.fd in ready:
             self._take_reports()
         self._go_on()
@@ -378,14 +380,20 @@ class Daemon:
         for peer in self.clients.flush():
             self._forget(peer)
 
-    def _forget_gone(self) -> None:
+    def _hear(self, frames: list[tuple[bytes, bytes]]) -> None:
+        for peer, frame in frames:
+            self.clients.heard(peer, self.now_s)
+            self.requests.take(peer, frame)
+
+    def _forget_gone(self, gone: list[bytes]) -> None:
         """Clients have hung up: nothing is kept for them any longer."""
-        for peer in self._client_router.take_gone():
+        for peer in gone:
             self._heap.has_ended()
             self.requests.turns.gone(peer)
             self._forget(peer)
 
     def _forget(self, peer: bytes) -> None:
+        self.clients.by_wire.discard(peer)
         self.scheduler.window.forget_peer(peer)
         self.requests.forget(peer)
         self.streams.check(peer)
@@ -398,18 +406,12 @@ class Daemon:
             for fd in wanted - self._pool_fds:
                 self._poller.register(fd, select.POLLIN)
             self._pool_fds = wanted
-        is_ready = (
-            self._worker_router.is_ready
-        )  # last of all: what is done before may take its edge away
-        if is_ready:
-            ready = self._poller.poll(0)
-        else:
-            spun = self._spin() if self._is_short_wait() else None
-            ready = spun or self._poller.poll(self._timeout_ms())
-        found = dict(ready)
-        if is_ready:
-            found[self._worker_router.fd] = select.POLLIN
-        return found
+        # Last of all: whatever is done with a socket of libzmq may take its edge away.
+        waiting = [router.fd for router in self._of_libzmq if router.is_ready]
+        if waiting:
+            return dict(self._poller.poll(0)) | dict.fromkeys(waiting, select.POLLIN)
+        ready = self._spin() if self._is_short_wait() else None
+        return dict(ready or self._poller.poll(self._timeout_ms()))
 
     def _is_short_wait(self) -> bool:
         """Whether something is about to come in: what a lone job has come to, or the next question."""

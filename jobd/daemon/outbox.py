@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from jobd.daemon.remote import BothRouters, ByWire
 from jobd.model.messages import Message, encode
 from jobd.wire.router import Router
 
@@ -84,8 +85,11 @@ class Outbox:
 class Clients:
     """Who has been heard of, when, and how many frames went to each."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router | BothRouters, by_wire: ByWire | None = None) -> None:
         self.outbox = Outbox(router)
+        self.by_wire: set[bytes] = set()
+        """Those who cannot map our files."""
+        self._by_wire = by_wire
         self._heard_at: dict[bytes, float] = {}
         self._sent: dict[bytes, int] = {}
         self._gathered: dict[bytes, int] = {}
@@ -123,7 +127,11 @@ class Clients:
 
     def flush(self) -> list[bytes]:
         """Send everything; return the clients that are gone."""
-        for peer in self.outbox._waiting:  # noqa: SLF001  # one class in two halves: sending and counting
+        waiting = self.outbox._waiting  # noqa: SLF001  # one class in two halves: sending and counting
+        if self.by_wire and self._by_wire is not None:
+            for peer in self.by_wire.intersection(waiting):
+                waiting[peer] = [*map(self._by_wire.changed, waiting[peer])]
+        for peer in waiting:
             self._sent[peer] = self._sent.get(peer, 0) + 1
         self._gathered.clear()
         return self.outbox.flush()

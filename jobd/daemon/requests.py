@@ -190,6 +190,8 @@ class Requests:
 
     def _handle(self, peer: bytes, request: Any) -> None:
         try:
+            if self._daemon.remote is not None:
+                self._daemon.remote.refuse(peer, request)
             steps = self._handlers[type(request)](peer, request)
         except StoreFailed:
             raise  # not the client's affair alone: the daemon ends
@@ -857,6 +859,9 @@ class Requests:
                 "install the same version of jobd for both",
             )
         limits = daemon.settings.limits
+        by_wire = request.by_wire or (daemon.remote is not None and daemon.remote.is_peer(peer))
+        if by_wire:
+            daemon.clients.by_wire.add(peer)
         reply = Welcome(
             request.rid,
             PROTOCOL,
@@ -867,7 +872,7 @@ class Requests:
             daemon.scheduler.options.workers,
             limits.max_payload_bytes,
             limits.max_message_bytes,
-            daemon.payloads.place,
+            None if by_wire else daemon.payloads.place,
             "{}.{}".format(*sys.version_info),
         )
         daemon.clients.reply(peer, reply)

@@ -30,6 +30,7 @@ from jobd.daemon.lock import Lock, private_directory
 from jobd.daemon.loop import Daemon, as_death, wall_us
 from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
+from jobd.daemon.remote import Remote
 from jobd.failpoints import hit
 from jobd.model.blob import Place
 from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed, StoreLost
@@ -168,6 +169,9 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         settings.worker_socket, limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
     )
     stack.callback(worker_router.close)
+    remote = Remote.listen(settings)
+    if remote is not None:
+        stack.callback(remote.router.close)
     place = payloads.prepare(settings, stack)
     pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
     for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
@@ -189,6 +193,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         worker_router=worker_router,
         notify=notify,
         owner=owner,
+        remote=remote,
     )
     daemon.buried += dead
     stack.callback(daemon.close)

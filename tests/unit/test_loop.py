@@ -39,6 +39,7 @@ def wait(
         committer=SimpleNamespace(busy=busy),
         pool=SimpleNamespace(fds=lambda: ()),
         _comes_back=comes_back,
+        _of_libzmq=[],
         _pool_fds=set[int](),
         _poller=Poller(ready_at),
         _timeout_ms=lambda: 500,
