@@ -341,10 +341,10 @@ class AsyncClientWithOptions(AsyncSubmitter):
 
 
 class AsyncClient(AsyncSubmitter):
-    """A connection to a daemon on this machine; ``async with`` opens and closes it.
+    """A connection to a daemon; ``async with`` opens and closes it.
 
     Args:
-        socket: the daemon's socket; None: as the settings say (``JOBD_SOCKET`` …).
+        socket: the daemon's socket, ``tcp://…`` or ``ssh://…``; None: as the settings say (``JOBD_SOCKET`` …).
         timeout_s: how long to wait for an answer, or for a daemon that restarts.
     """
 

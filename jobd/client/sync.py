@@ -333,10 +333,10 @@ class ClientWithOptions(Submitter):
 
 
 class Client(Submitter):
-    """A connection to a daemon on this machine.
+    """A connection to a daemon.
 
     Args:
-        socket: the daemon's socket; None: as the settings say (``JOBD_SOCKET`` …).
+        socket: the daemon's socket, ``tcp://…`` or ``ssh://…``; None: as the settings say (``JOBD_SOCKET`` …).
         timeout_s: how long to wait for an answer, or for a daemon that restarts.
         reconnects: whether another daemon may come when this one is gone.
         errand: the client will only ``ping``, ``status``, ``reload`` and ``stop``: then a daemon that

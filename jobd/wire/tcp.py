@@ -1,7 +1,7 @@
 """A client's end of a connection to another machine: libzmq's DEALER, with CURVE.
 
 libzmq tells nothing by itself of what becomes of a connection, and would try again for ever.  So it
-may not (``RECONNECT_IVL``), and its *monitor* is read, on which it tells of the handshake and of the end.
+may not (``NEVER_MS``), and its *monitor* is read, on which it tells of the handshake and of the end.
 When the handshake fails, a plain connection finds out what there is at the other end.
 """
 
@@ -29,6 +29,9 @@ PROBE_S = 0.3
 LINGER_S = 0.5
 LAST_WORDS_MS = 20
 """So long after the end of a connection libzmq may still bring what came before it."""
+
+NEVER_MS = 86_400_000
+"""When libzmq tries again by itself.  With -1, for "never", it would drop what had come before the end."""
 
 HIGH_WATER = 1_000
 MOST = 1_000
@@ -72,7 +75,7 @@ class TcpChannel:
             (zmq.MAXMSGSIZE, max_message_bytes),
             (zmq.SNDHWM, HIGH_WATER),
             (zmq.RCVHWM, 0),
-            (zmq.RECONNECT_IVL, -1),
+            (zmq.RECONNECT_IVL, NEVER_MS),
             (zmq.HEARTBEAT_IVL, int(BEAT_S * 1000)),
             (zmq.HEARTBEAT_TIMEOUT, int(SILENT_S * 1000)),
             (zmq.HEARTBEAT_TTL, int(SILENT_S * 1000)),

@@ -233,9 +233,10 @@ class TcpRouter(ZmqRouter):
         while _has_more(self._monitor):
             self._monitor.recv_multipart(zmq.NOBLOCK)
             self._has_lost = True
-        if self._has_lost or self._resumed:
-            return True
-        return self._held_bytes < HELD_BYTES and _has_more(self.socket)
+        has_more = _has_more(
+            self.socket
+        )  # asked in any case: else the edge would not let the loop sleep
+        return self._has_lost or bool(self._resumed) or (has_more and self._held_bytes < HELD_BYTES)
 
     def drain(self, most: int) -> list[tuple[bytes, bytes]]:
         """Return (peer, frame) that have arrived, up to ``most``."""

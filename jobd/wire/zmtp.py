@@ -1,10 +1,9 @@
-"""ZeroMQ's wire protocol, spoken over a plain Unix socket: by clients, workers and the daemon.
+"""ZeroMQ's wire protocol, spoken over a plain Unix socket: by clients on this machine, workers and the daemon.
 
 A command line must not pay for libzmq to reach the daemon. Its import alone costs more than
 the rest of a short command, it starts a thread, and it hides what a user needs to know at
 once: no such path, nobody listening, no permission, daemon gone. A plain socket reports each
-of them as an errno or as the end of the stream. The daemon pays for the thread too: two of
-them have to be woken for each message, which takes longer than what is done with it.
+of them as an errno or as the end of the stream.
 
 `Connection` is the protocol without any I/O, `Transport` puts a DEALER's socket under it,
 `jobd.wire.router` a ROUTER's. The subset of ZMTP 3.1 (RFC 37,

@@ -398,6 +398,13 @@ def test_a_daemon_without_a_key_does_not_listen(
     assert "server.key" in daemon.log
 
 
+def test_a_daemon_has_its_own_socket_here(far: Elsewhere) -> None:
+    """A client's variable for another machine is not meant for it."""
+    ran = far.daemon.cli("start", JOBD_SOCKET=far.endpoint)
+    assert ran.returncode == 2
+    assert "a daemon's own socket is a path" in ran.stderr
+
+
 # --- keys
 
 
