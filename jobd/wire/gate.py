@@ -102,6 +102,10 @@ class Gate:
         """Whether somebody is here who may be let in by now."""
         return bool(self._visitors)
 
+    def has_news(self) -> bool:
+        """Whether somebody has come, or said something."""
+        return bool(self._epoll.poll(0))
+
     def open(self) -> None:
         """Let in whoever can be let in now; never waits for anybody who is not here."""
         if self._is_listening:
