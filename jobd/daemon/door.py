@@ -28,6 +28,9 @@ from jobd.wire.router import HASTE_S, NEWCOMERS_IN_NEED, Router
 
 log = logging.getLogger("jobd")
 
+DRAIN = 100
+"""Frames taken from clients in one turn, about a millisecond's worth: workers must not wait for more."""
+
 ERRANDS = (Ping, Reload, Status, Stop)
 """What somebody may ask who is not admitted."""
 
@@ -61,6 +64,29 @@ class Door:
         self._refused_at = 0.0
         self._said = ""
         self.look(0)
+
+    @property
+    def fd(self) -> int:
+        """What is readable when somebody has come, has said something, or has left."""
+        return self._router.fd
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are frames of which ``fd`` does not tell."""
+        return self._router.is_ready
+
+    def frames(self, now_s: float) -> list[tuple[bytes, bytes]]:
+        """Return what clients who are let in have sent."""
+        found = self._router.drain(DRAIN)
+        return self.let_in(found, now_s) if self._router.has_strangers else found
+
+    def take_gone(self) -> list[bytes]:
+        """Return the clients that have hung up since the last time."""
+        return self._router.take_gone()
+
+    def relieve(self) -> None:
+        """Send away who takes the room of those that wait, in every turn."""
+        self._router.relieve()
 
     def look(self, processes: int) -> None:
         """Keep files back for the workers that are missing; called about once a second."""

@@ -8,16 +8,17 @@ is not durable yet waits until it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from jobd.daemon.outbox import Clients
+from jobd.daemon.view import View
 from jobd.model.errors import DuplicateKey, UsageError
 from jobd.model.job import Job
 from jobd.model.messages import Refused, Submit, Submitted, refusal
 from jobd.model.options import Policy
 from jobd.model.states import ENDED, State
-
-if TYPE_CHECKING:
-    from jobd.daemon.loop import Daemon
+from jobd.scheduler import Scheduler
+from jobd.store import Store
 
 REMEMBERED = 10_000
 """Submits that were answered with another job: should they come again, the answer is the same."""
@@ -26,34 +27,48 @@ MOST = 100
 """Jobs that one submit may replace."""
 
 
+def refuse_many(request: Submit, policy: Policy) -> None:
+    """Refuse several jobs with one key.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if policy.key and len(request.args) > 1:
+        raise UsageError(
+            f"a key is for one job, and this submit has {len(request.args)}",
+            "submit each with a key of its own, or without",
+        )
+
+
+def refuse_any(policy: Policy | None) -> None:
+    """Refuse a key of a job of a graph, which is taken in as a whole or not at all.
+
+    Raises:
+        UsageError: it has one.
+    """
+    if policy is not None and policy.key:
+        raise UsageError("a job of a graph has no key", "submit it by itself")
+
+
 class Keys:
     """Who has which key."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        store: Store,
+        view: View,
+        clients: Clients,
+        watch: Callable[[bytes, int, int], None],
+    ) -> None:
+        """``watch`` has a client told of the ends of so many jobs from one on."""
+        self._scheduler = scheduler
+        self._store = store
+        self._view = view
+        self._clients = clients
+        self._watch = watch
         self._owners: dict[bytes, int] = {}
         """By the uid of a submit the job that it was answered with."""
-
-    def refuse_many(self, request: Submit, policy: Policy) -> None:
-        """Refuse several jobs with one key.
-
-        Raises:
-            UsageError: so it is.
-        """
-        if policy.key and len(request.args) > 1:
-            raise UsageError(
-                f"a key is for one job, and this submit has {len(request.args)}",
-                "submit each with a key of its own, or without",
-            )
-
-    def refuse_any(self, policy: Policy | None) -> None:
-        """Refuse a key of a job of a graph, which is taken in as a whole or not at all.
-
-        Raises:
-            UsageError: it has one.
-        """
-        if policy is not None and policy.key:
-            raise UsageError("a job of a graph has no key", "submit it by itself")
 
     def claim(self, peer: bytes, request: Submit, policy: Policy) -> list[Job] | None:
         """Return the jobs that a new one replaces: usually none.
@@ -76,7 +91,7 @@ class Keys:
             self._remember(request.uid, owner)
             self._answer(peer, Submitted(request.rid, owner.id, 1, existed=True), owner)
             if request.watch:
-                self._daemon.requests.watch_all(peer, owner.id, 1)
+                self._watch(peer, owner.id, 1)
         else:
             refused = refusal(request.rid, _duplicate(policy, owner))
             assert isinstance(refused, Refused)
@@ -93,7 +108,7 @@ class Keys:
         policy = job.policy
         if policy is None or not policy.key:
             return ""
-        if self._daemon.scheduler.succession.is_at(policy.key):
+        if self._scheduler.succession.is_at(policy.key):
             return "its key is about to change hands"
         found = [other for other in self._in_the_way(policy) if other.id != job.id]
         return f"its key is that of job {found[0].id}, which has not ended" if found else ""
@@ -104,18 +119,18 @@ class Keys:
         if "live" not in modes and "waiting" not in modes:
             return []
         highest = State.RUNNING if "live" in modes else State.QUEUED
-        scheduler = self._daemon.scheduler
+        scheduler = self._scheduler
         unsettled = scheduler.ledger.unsettled_with(policy.key)
         hands = sum(len(worker.assigned) for worker in scheduler.workers.values())
         # As many may have ended, or have started, as the store does not know of.
-        stored = self._daemon.store.keyed(policy.key, MOST + 1 + len(unsettled) + hands)
-        jobs = [self._daemon.job(number) for number in sorted(unsettled.union(stored))]
+        stored = self._store.keyed(policy.key, MOST + 1 + len(unsettled) + hands)
+        jobs = [self._view.job(number) for number in sorted(unsettled.union(stored))]
         return [job for job in jobs if job is not None and job.state <= highest]
 
     def _known_owner(self, uid: bytes) -> Job | None:
         """Return the job that this submit was answered with before, if that is on record or will be."""
         number = self._owners.get(uid)
-        return None if number is None else self._daemon.job(number)
+        return None if number is None else self._view.job(number)
 
     def _remember(self, uid: bytes, owner: Job) -> None:
         self._owners.pop(uid, None)
@@ -125,14 +140,14 @@ class Keys:
 
     def _answer(self, peer: bytes, reply: Submitted | Refused, owner: Job) -> None:
         """Send an answer that is about a job, once that job is on record as it is."""
-        scheduler = self._daemon.scheduler
+        scheduler = self._scheduler
         submission = scheduler.intake.submitting(owner.uid)
         if submission is not None and submission.keyed is not None:
             submission.keyed.answers.append((peer, reply))
         elif scheduler.ledger.is_unsettled(owner.id) and owner.state < ENDED:
             scheduler.answer_early(peer, reply)
         else:
-            self._daemon.clients.reply(peer, reply)
+            self._clients.reply(peer, reply)
 
 
 def _duplicate(policy: Policy, owner: Job) -> DuplicateKey:

@@ -10,12 +10,16 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from jobd.config.settings import Settings
+from jobd.daemon.outbox import Clients
+from jobd.daemon.turns import Handlers
+from jobd.daemon.view import View
 from jobd.model.errors import QueueBusy, UsageError
 from jobd.model.messages import Accepted, QueueInfos, RemoveQueue, SetQueue
 from jobd.model.messages import Queues as Ask
-from jobd.model.options import Policy, check_queue_name, parse_queue
+from jobd.model.options import check_queue_name, parse_queue
 from jobd.model.queues import (
     BY_HAND,
     DEFAULT,
@@ -23,12 +27,10 @@ from jobd.model.queues import (
     QueueInfo,
     Rule,
     no_such_queue,
-    unknown_queue,
 )
+from jobd.scheduler import Scheduler
 from jobd.scheduler.queues import Queues, queue_of
-
-if TYPE_CHECKING:
-    from jobd.daemon.loop import Daemon
+from jobd.store import Store
 
 log = logging.getLogger("jobd")
 
@@ -37,26 +39,38 @@ GONE = "nowhere any more"
 """The origin of a queue that was taken out of the settings while jobs of it wait."""
 
 
+@dataclass(frozen=True)
 class QueueDesk:
     """Answers what is asked about queues."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._queues = daemon.scheduler.queues
+    settings: Settings
+    scheduler: Scheduler
+    store: Store
+    view: View
+    clients: Clients
+
+    @property
+    def handlers(self) -> Handlers:
+        """What it answers."""
+        return {Ask: self._tell, SetQueue: self._change, RemoveQueue: self._remove}
+
+    @property
+    def _queues(self) -> Queues:
+        return self.scheduler.queues
 
     # -- requests --
 
-    def tell(self, peer: bytes, request: Ask) -> None:
+    def _tell(self, peer: bytes, request: Ask) -> None:
         """Tell how queues are.
 
         Raises:
             NotFound: one that is named is not there.
         """
-        durable = Queues(self._queues.settings, self._daemon.store.queues())
+        durable = Queues(self._queues.settings, self.store.queues())
         names = list(dict.fromkeys(request.names)) or self._names(durable)
-        self._daemon.clients.reply(peer, QueueInfos(request.rid, self._infos(names, durable)))
+        self.clients.reply(peer, QueueInfos(request.rid, self._infos(names, durable)))
 
-    def change(self, peer: bytes, request: SetQueue) -> None:
+    def _change(self, peer: bytes, request: SetQueue) -> None:
         """Change or make a queue; answered once that is durable.
 
         Raises:
@@ -67,7 +81,7 @@ class QueueDesk:
         if request.known:
             _refuse_missing(name, self._queues)
         rules = parse_queue({"slots": request.slots, "rate": request.rate})
-        scheduler, paused = self._daemon.scheduler, request.paused
+        scheduler, paused = self.scheduler, request.paused
         if request.reset and paused is None:
             paused = self._queues.overrides.get(name, Override()).paused
         said = Override(rules.slots, rules.rate, paused)
@@ -76,7 +90,7 @@ class QueueDesk:
         log.info("the queue %r: slots %s, rate %s%s", *_told(info))
         scheduler.answer(peer, QueueInfos(request.rid, [info]))
 
-    def remove(self, peer: bytes, request: RemoveQueue) -> None:
+    def _remove(self, peer: bytes, request: RemoveQueue) -> None:
         """Forget a queue; answered once that is durable.
 
         Raises:
@@ -84,14 +98,14 @@ class QueueDesk:
             UsageError: it is always there, or the settings have it.
             QueueBusy: jobs of it have not ended.
         """
-        name, scheduler = request.name, self._daemon.scheduler
+        name, scheduler = request.name, self.scheduler
         _refuse_missing(name, self._queues)
         if name == DEFAULT:
             raise UsageError(
                 "the queue 'default' is always there",
                 "'jobd queue set default --reset' takes its limits away",
             )
-        for table, said in self._daemon.settings.rules.items():
+        for table, said in self.settings.rules.items():
             if table == f"queues.{name}" or said.get("queue") == name:
                 raise UsageError(
                     f"[{table}] of the settings has the queue {name!r}",
@@ -107,17 +121,7 @@ class QueueDesk:
         log.info("the queue %r is removed", name)
         scheduler.answer(peer, Accepted(request.rid))
 
-    # -- for submits, and for the status --
-
-    def refuse_unknown(self, policy: Policy | None) -> None:
-        """Refuse jobs of a queue that nobody has made.
-
-        Raises:
-            UsageError: they are.
-        """
-        name = DEFAULT if policy is None else policy.queue
-        if not self._queues.is_known(name):
-            raise unknown_queue(name, self._queues.rules)
+    # -- for the status --
 
     def trouble(self) -> list[str]:
         """Return a sentence about each queue that is not as somebody may expect."""
@@ -134,7 +138,7 @@ class QueueDesk:
     # -- what holds --
 
     def _gone(self) -> list[str]:
-        return [n for n in self._daemon.scheduler.ledger.queued if not self._queues.is_known(n)]
+        return [n for n in self.scheduler.ledger.queued if not self._queues.is_known(n)]
 
     def _names(self, queues: Queues) -> list[str]:
         others = {*queues.rules, *self._gone()}
@@ -142,15 +146,15 @@ class QueueDesk:
 
     def _unended(self, name: str) -> int:
         """Return how many jobs of a queue have not ended; those on their way to the disk too."""
-        ledger = self._daemon.scheduler.ledger
+        ledger = self.scheduler.ledger
         underway = (submission.count_in(name) for submission in ledger.batch.submissions)
         return ledger.unended_in(name) + sum(underway)
 
     def _infos(self, names: Iterable[str], queues: Queues) -> list[QueueInfo]:
-        workers = self._daemon.scheduler.workers
+        workers = self.scheduler.workers
         running = Counter(
             queue_of(workers[uid].assigned[number])
-            for number, (uid, _) in self._daemon.requests.running().items()
+            for number, (uid, _) in self.view.running().items()
         )
         gone = self._gone()
         found = []
@@ -166,7 +170,7 @@ class QueueDesk:
 
     def _origins(self, name: str, queues: Queues) -> dict[str, str]:
         table = f"queues.{name}"
-        settled = self._daemon.settings.rules.get(table)
+        settled = self.settings.rules.get(table)
         said = queues.overrides.get(name, Override())
         origins = dict.fromkeys(("slots", "rate", "paused"), BUILT_IN)
         origins |= dict.fromkeys(origins.keys() & (settled or {}).keys(), f"[{table}]")

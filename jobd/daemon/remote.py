@@ -6,7 +6,7 @@ they get has no references to files, but what the files hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -54,6 +54,9 @@ from jobd.wire.zmq_router import TcpRouter
 
 READ, SUBMIT, CONTROL = RIGHTS
 
+DRAIN = 100
+"""Frames taken in one turn, as from clients on this machine."""
+
 NEEDS: dict[type, tuple[str, ...]] = {
     Hello: RIGHTS,
     Ping: RIGHTS,
@@ -91,6 +94,8 @@ class Remote:
     def __init__(self, router: TcpRouter, allowed: Sequence[Allowed]) -> None:
         self.router = router
         self._allowed = allowed
+        self.reaches: Callable[[bytes], bool] = lambda _peer: True
+        """Whether a client is still connected; whoever counts what is sent to clients asks."""
 
     @classmethod
     def listen(cls, settings: Settings) -> Remote | None:
@@ -112,6 +117,31 @@ class Remote:
         most = settings.limits.max_message_bytes
         router = TcpRouter(endpoint, most, own.secret, [one.public for one in allowed])
         return cls(router, allowed)
+
+    @property
+    def fd(self) -> int:
+        """What becomes readable when something may have come; see ``is_ready``."""
+        return self.router.fd
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are frames, or somebody has left, whatever ``fd`` says."""
+        return self.router.is_ready
+
+    def frames(self, _now_s: float) -> list[tuple[bytes, bytes]]:
+        """Return what clients have sent."""
+        return self.router.drain(DRAIN)
+
+    def take_gone(self) -> list[bytes]:
+        """Return the clients that have hung up, or are silent, since the last time."""
+        return [peer for peer in self.router.take_suspects() if not self.reaches(peer)]
+
+    def relieve(self) -> None:
+        """Nobody waits in front of this door."""
+
+    def wake_at_s(self, _now_s: float) -> float | None:
+        """Return None: as above."""
+        return None
 
     def is_peer(self, peer: bytes) -> bool:
         """Whether this peer is one of this socket's."""

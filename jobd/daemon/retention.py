@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
+from jobd.daemon.payloads import Payloads
 from jobd.model.job import EXPIRED
-
-if TYPE_CHECKING:
-    from jobd.daemon.loop import Daemon
+from jobd.scheduler import Scheduler
+from jobd.store import Store
 
 SLICE = 2_000
 """Ids that are looked at in one turn of the loop."""
@@ -30,9 +29,14 @@ LONGEST_PAUSE_S = 60.0
 class Retention:
     """Removes the values of jobs that ended long ago; the jobs themselves stay."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._keep_s = daemon.settings.results.keep_s
+    def __init__(
+        self, scheduler: Scheduler, store: Store, payloads: Payloads, keep_s: float
+    ) -> None:
+        """Keep results for ``keep_s`` seconds; 0: for ever."""
+        self._scheduler = scheduler
+        self._store = store
+        self._payloads = payloads
+        self._keep_s = keep_s
         self._next_s = 0.0
         self._named: set[int] = set()
         """Jobs that submits have named as inputs since the last pass began."""
@@ -50,23 +54,24 @@ class Retention:
         return self._pass()
 
     def _pass(self) -> Iterator[None]:
-        daemon = self._daemon
         before_us = time.time_ns() // 1000 - int(self._keep_s * 1e6)
         named, self._named = self._named, set()
         old: set[int] = set()
-        for low in range(0, daemon.scheduler.ledger.stored_high, SLICE):
-            old.update(daemon.store.old_values(low, low + SLICE, before_us))
+        for low in range(0, self._scheduler.ledger.stored_high, SLICE):
+            old.update(self._store.old_values(low, low + SLICE, before_us))
             if len(old) >= MOST:
                 yield from self._expire_all(old - named)
                 old = set()
             yield
         yield from self._expire_all(old - named)
-        self._next_s = daemon.now_s + min(LONGEST_PAUSE_S, max(LEAST_PAUSE_S, self._keep_s / 10))
+        self._next_s = time.monotonic() + min(
+            LONGEST_PAUSE_S, max(LEAST_PAUSE_S, self._keep_s / 10)
+        )
 
     def _expire_all(self, old: set[int]) -> Iterator[None]:
         """Expire those of these values that nobody needs."""
         after = 0
-        while old and (found := self._daemon.store.inputs_in_use(after, SLICE)):
+        while old and (found := self._store.inputs_in_use(after, SLICE)):
             for after, inputs in found:  # noqa: B007  # the last one is where it goes on
                 old.difference_update(inputs)
             yield
@@ -77,8 +82,8 @@ class Retention:
                 yield
 
     def _expire(self, number: int) -> None:
-        scheduler = self._daemon.scheduler
-        job = None if number in scheduler.window.jobs else self._daemon.store.job(number)
+        scheduler = self._scheduler
+        job = None if number in scheduler.window.jobs else self._store.job(number)
         if job is not None:  # else somebody takes it at this moment
-            self._daemon.payloads.release(job.value)
+            self._payloads.release(job.value)
             scheduler.control.consume(scheduler.window.load(job), EXPIRED)

@@ -25,19 +25,23 @@ from jobd._version import __version__
 from jobd.blobs import remove_memory
 from jobd.config.settings import Settings
 from jobd.daemon import payloads
+from jobd.daemon.assembly import Daemon, Parts
 from jobd.daemon.door import raise_limit
 from jobd.daemon.lock import Lock, private_directory
-from jobd.daemon.loop import Daemon, as_death, wall_us
+from jobd.daemon.loop import wall_us
 from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
 from jobd.daemon.remote import Remote
+from jobd.daemon.workers import as_death
 from jobd.failpoints import hit
 from jobd.model.blob import Place
 from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed, StoreLost
 from jobd.model.job import Lease
 from jobd.model.messages import refusal
 from jobd.model.queues import DEFAULT, Rule, unknown_queue
+from jobd.model.states import ENDED
 from jobd.pool import cgroup, cores
+from jobd.pool.deaths import Dead
 from jobd.pool.protocol import Settings as PoolSettings
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
@@ -83,7 +87,7 @@ def run(settings: Settings, ready_fd: int | None = None, owner: Owner | None = N
             if ready_fd is not None:
                 _tell_starter(ready_fd, _as_json(error))
             raise error from found
-        daemon.catch_signals()  # before anybody hears that it runs, and stops it
+        daemon.signals.catch()  # before anybody hears that it runs, and stops it
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -127,7 +131,7 @@ def _judged(error: JobdError, path: Path) -> JobdError:
 def _save(daemon: Daemon) -> None:
     """Save what the store's open files hold that somebody has deleted, as nobody else can."""
     try:
-        log.critical("%s", daemon.save_store())
+        log.critical("%s", daemon.writer.save())
     except StoreFailed as error:
         log.critical("%s", error)
 
@@ -183,8 +187,8 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     dead = _recover(scheduler, store, pool)
     pool.sweep_leaves()
     hit("start.recovered")
-    daemon = Daemon(
-        settings,
+    parts = Parts(
+        settings=settings,
         scheduler=scheduler,
         store=store,
         pool=pool,
@@ -195,7 +199,8 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         owner=owner,
         remote=remote,
     )
-    daemon.buried += dead
+    daemon = Daemon(parts)
+    daemon.writer.buried += dead
     stack.callback(daemon.close)
     return daemon
 
@@ -299,30 +304,30 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
     """
     scheduler.begin(time.monotonic_ns() // 1000, wall_us())
     seen: set[int] = set()
-    named: set[str] = set()
+    dead: dict[str, Dead] = {}
     for lease in store.leases():
-        alive = lease.worker in pool.processes or pool.adopt(lease.worker) is not None
-        if alive and lease.worker not in scheduler.workers:
-            scheduler.add_orphan(lease.worker, pool.processes[lease.worker].pid)
-        _recover_lease(scheduler, store, pool, lease, seen, alive=alive)
-        named.add(lease.worker)
-    _sweep(pool, named)
-    return [uid for uid in named if uid not in pool.processes]
+        uid = lease.worker
+        if uid not in scheduler.workers:
+            process = pool.processes.get(uid) or pool.adopt(uid)
+            if process is None:
+                dead[uid] = pool.post_mortem(uid)
+            scheduler.workforce.add_orphan(uid, dead[uid].pid if process is None else process.pid)
+        _recover_lease(scheduler, store, lease, seen)
+    for uid, found in dead.items():
+        scheduler.workforce.left(uid, found.left)
+        scheduler.workforce.worker_died(uid, as_death(found))
+    _sweep(pool, {*dead, *pool.processes})
+    return list(dead)
 
 
-def _recover_lease(
-    scheduler: Scheduler, store: Store, pool: Pool, lease: Lease, seen: set[int], *, alive: bool
-) -> None:
-    death = None if alive else as_death(pool.post_mortem(lease.worker))
+def _recover_lease(scheduler: Scheduler, store: Store, lease: Lease, seen: set[int]) -> None:
     for number, attempt in lease.attempts:
         job = None if number in seen else store.job(number)
         seen.add(number)
-        if job is None or job.state >= 10 or attempt <= job.attempt:
-            scheduler.forget_attempt(lease)
-        elif death is None:
-            scheduler.resume(lease.worker, job, attempt, lease, store.kept_items(number))
+        if job is None or job.state >= ENDED or attempt <= job.attempt:
+            scheduler.workforce.forget_attempt(lease)
         else:
-            scheduler.interrupted(job, attempt, death, lease, store.kept_items(number))
+            scheduler.workforce.resume(lease.worker, job, attempt, lease, store.kept_items(number))
 
 
 def _is_worker(pool: Pool, identity: bytes, pid: int) -> bool:

@@ -9,43 +9,48 @@ client that is only slow or stopped stays connected, for as long as it likes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from jobd.daemon.outbox import Clients
+from jobd.daemon.turns import Handlers
 from jobd.model.errors import UsageError, no_such_job
 from jobd.model.job import Job
 from jobd.model.messages import Follow, Items, More, Unfollow, refusal
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Follower
-
-if TYPE_CHECKING:
-    from jobd.daemon.loop import Daemon
+from jobd.scheduler import Follower, Scheduler
+from jobd.store import Store
 
 
-class StreamService:
+class StreamDesk:
     """Serves the followers of streams."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._streams = daemon.scheduler.streams
+    def __init__(self, scheduler: Scheduler, store: Store, clients: Clients) -> None:
+        self._scheduler = scheduler
+        self._streams = scheduler.streams
+        self._store = store
+        self._clients = clients
         self.has_more = False
         """There is more to do than was done in one turn of the loop."""
 
+    @property
+    def handlers(self) -> Handlers:
+        """What it answers."""
+        return {Follow: self._follow, More: self._more, Unfollow: self._unfollow}
+
     # -- requests --
 
-    def follow(self, peer: bytes, request: Follow) -> None:
+    def _follow(self, peer: bytes, request: Follow) -> None:
         """Push the items of a stream, or of a job that may become one."""
         number = request.id
         if number not in self._streams.live:
             self._load(number)
         self._streams.follow(peer, request)
 
-    def more(self, peer: bytes, request: More) -> None:
+    def _more(self, peer: bytes, request: More) -> None:
         """A follower has consumed something."""
         self._streams.more(peer, request.rid, request.id, request.seq, request.credit)
 
-    def unfollow(self, peer: bytes, request: Unfollow) -> None:
+    def _unfollow(self, peer: bytes, request: Unfollow) -> None:
         """A follower wants no more."""
-        self._daemon.scheduler.unfollow(peer, request.rid, request.id, close=request.close)
+        self._scheduler.unfollow(peer, request.rid, request.id, close=request.close)
 
     def _load(self, number: int) -> None:
         """Bring what is stored of a stream into memory.
@@ -54,7 +59,7 @@ class StreamService:
             NotFound: there is no such job.
             UsageError: it has succeeded, and was no stream.
         """
-        scheduler, store = self._daemon.scheduler, self._daemon.store
+        scheduler, store = self._scheduler, self._store
         live = scheduler.window.jobs.get(number)
         job = live or store.job(number)
         if job is None:
@@ -74,25 +79,25 @@ class StreamService:
         """Send what may be sent, as much to each as one reading of the store gives."""
         self.has_more = False
         for follower in list(self._streams.due.values()):
-            if not self._daemon.clients.is_behind(follower.peer):
+            if not self._clients.is_behind(follower.peer):
                 self._serve(follower)
                 self.has_more |= (follower.peer, follower.rid) in self._streams.due
 
     def _serve(self, follower: Follower) -> None:
-        daemon, streams = self._daemon, self._streams
+        streams = self._streams
         first, last = streams.wanted(follower)
-        values = daemon.store.items(follower.job, first, last) if last >= first else []
+        values = self._store.items(follower.job, first, last) if last >= first else []
         stream = streams.live[follower.job]
         is_stream = stream.made >= 0
         over = streams.pushed(follower, first + len(values) - 1)
         if over and not is_stream:
-            job = daemon.store.job(follower.job)
+            job = self._store.job(follower.job)
             if job is not None and job.state is State.SUCCEEDED:
-                daemon.clients.reply(follower.peer, refusal(follower.rid, _no_stream(job)))
+                self._clients.reply(follower.peer, refusal(follower.rid, _no_stream(job)))
                 return
         if values or over:
             items = Items(follower.rid, follower.job, stream.attempt, first, values, over)
-            daemon.clients.reply(follower.peer, items, sum(map(len, values)))
+            self._clients.reply(follower.peer, items, sum(map(len, values)))
 
     # -- those that are gone --
 
@@ -104,10 +109,10 @@ class StreamService:
     def check(self, peer: bytes) -> None:
         """If this client is gone, it follows nothing any more."""
         mine = self._streams.of_peer(peer)
-        if mine and not self._daemon.clients.reaches(peer):
+        if mine and not self._clients.reaches(peer):
             self.has_more = True
             for follower in mine:
-                self._daemon.scheduler.unfollow(peer, follower.rid, follower.job, close=True)
+                self._scheduler.unfollow(peer, follower.rid, follower.job, close=True)
 
 
 def _no_stream(job: Job) -> UsageError:

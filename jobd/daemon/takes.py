@@ -10,18 +10,21 @@ the daemon was killed from one who comes too late.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import msgspec
 
+from jobd.daemon.outbox import Clients
+from jobd.daemon.payloads import Payloads
+from jobd.daemon.turns import Handlers
+from jobd.daemon.view import View
 from jobd.inputs import refuse_gone
 from jobd.model.errors import AlreadyTaken, JobdError, NotReady, no_such_job
 from jobd.model.job import TAKEN, Job
 from jobd.model.messages import Accepted, Offered, Take, Taken, refusal
 from jobd.model.states import ENDED, NAMES, State
-
-if TYPE_CHECKING:
-    from jobd.daemon.loop import Daemon
+from jobd.scheduler import Scheduler
+from jobd.store import Store
 
 
 class Offer(msgspec.Struct):
@@ -32,16 +35,25 @@ class Offer(msgspec.Struct):
     waiting: deque[tuple[bytes, Take]]
 
 
-class Takes:
+@dataclass
+class TakeDesk:
     """Who consumes what."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._offers: dict[int, Offer] = {}
+    scheduler: Scheduler
+    store: Store
+    view: View
+    payloads: Payloads
+    clients: Clients
+    offers: dict[int, Offer] = field(default_factory=dict)
+
+    @property
+    def handlers(self) -> Handlers:
+        """What it answers."""
+        return {Take: self._take, Taken: self._taken}
 
     # -- requests --
 
-    def take(self, peer: bytes, request: Take) -> None:
+    def _take(self, peer: bytes, request: Take) -> None:
         """Offer a value to somebody who wants to consume it, or have him wait.
 
         Raises:
@@ -50,7 +62,7 @@ class Takes:
             AlreadyTaken, ResultExpired: its value is gone.
         """
         number = request.id
-        job = self._daemon.store.job(number)
+        job = self.store.job(number)
         if job is None:
             raise no_such_job(number)
         if job.state < ENDED:
@@ -63,11 +75,11 @@ class Takes:
             return
         if job.value != TAKEN + request.token:
             refuse_gone(job.value or b"", number)
-        offer = self._offers.get(number)
-        if number in self._daemon.scheduler.window.jobs:  # it is being stored that it was taken
-            self._daemon.scheduler.answer(peer, refusal(request.rid, _taken(number)))
+        offer = self.offers.get(number)
+        if number in self.scheduler.window.jobs:  # it is being stored that it was taken
+            self.scheduler.answer(peer, refusal(request.rid, _was_taken(number)))
         elif offer is None:
-            self._offers[number] = Offer(peer, request.token, deque())
+            self.offers[number] = Offer(peer, request.token, deque())
             self._reply(peer, request, job)
         elif offer.token == request.token:
             offer.peer = peer
@@ -76,61 +88,61 @@ class Takes:
             offer.waiting.append((peer, request))
             self._probe(number, offer)
 
-    def taken(self, peer: bytes, request: Taken) -> None:
+    def _taken(self, peer: bytes, request: Taken) -> None:
         """Somebody has the value: it is consumed.
 
         Raises:
             NotFound: there is no such job.
             AlreadyTaken, ResultExpired: it has become somebody else's meanwhile, or is gone.
         """
-        scheduler, number = self._daemon.scheduler, request.id
-        job = self._daemon.job(number)
+        scheduler, number = self.scheduler, request.id
+        job = self.view.job(number)
         if job is None or job.value is None:
             raise no_such_job(number)
         tombstone = TAKEN + request.token
         if job.value != tombstone:
             refuse_gone(job.value, number)
-            offer = self._offers.get(number)
+            offer = self.offers.get(number)
             if offer is not None and offer.token != request.token:
-                raise _taken(number)
-            self._offers.pop(number, None)
-            self._daemon.payloads.release(job.value, job)
+                raise _was_taken(number)
+            self.offers.pop(number, None)
+            self.payloads.release(job.value, job)
             scheduler.control.consume(scheduler.window.load(job), tombstone)
             for other, waiting in offer.waiting if offer else ():
-                scheduler.answer(other, refusal(waiting.rid, _taken(number)))
+                scheduler.answer(other, refusal(waiting.rid, _was_taken(number)))
         scheduler.answer(peer, Accepted(request.rid))
 
     # -- those that are gone --
 
     def probe(self) -> None:
         """Pass values on whose takers are not connected any more."""
-        for number, offer in list(self._offers.items()):
+        for number, offer in list(self.offers.items()):
             self._probe(number, offer)
 
     def forget(self, peer: bytes) -> None:
         """This client is gone."""
-        for number, offer in list(self._offers.items()):
+        for number, offer in list(self.offers.items()):
             offer.waiting = deque(entry for entry in offer.waiting if entry[0] != peer)
             if offer.peer == peer:
                 self._pass_on(number, offer)
 
     def _probe(self, number: int, offer: Offer) -> None:
-        if not self._daemon.clients.reaches(offer.peer):
+        if not self.clients.reaches(offer.peer):
             self._pass_on(number, offer)
 
     def _pass_on(self, number: int, offer: Offer) -> None:
-        del self._offers[number]
+        del self.offers[number]
         waiting = list(offer.waiting)
         for peer, request in waiting:  # the first gets it, the others wait behind it
             try:
-                self.take(peer, request)
+                self._take(peer, request)
             except JobdError as error:
-                self._daemon.clients.reply(peer, refusal(request.rid, error))
+                self.clients.reply(peer, refusal(request.rid, error))
 
     def _reply(self, peer: bytes, request: Take, job: Job) -> None:
         offered = Offered(request.rid, job.id, job.state, job.value, job.error, job.cause, job.root)
-        self._daemon.clients.reply(peer, offered, len(job.value or b""))
+        self.clients.reply(peer, offered, len(job.value or b""))
 
 
-def _taken(number: int) -> AlreadyTaken:
+def _was_taken(number: int) -> AlreadyTaken:
     return AlreadyTaken(f"the result of job {number} was taken already", "it can be taken once")

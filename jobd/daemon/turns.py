@@ -40,6 +40,9 @@ from jobd.model.messages import (
 Steps = Iterator[None]
 """What may take long, a step for each turn of the loop."""
 
+Handlers = dict[type, Callable[[bytes, Any], Steps | None]]
+"""By the type of a request, who answers it: at once, or in steps."""
+
 IN_A_TURN = 64
 """Questions of one client that are answered in one turn: a few milliseconds' worth."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import select
 import signal
 import time
+from collections.abc import Iterable
 
 HALTS_WITHIN_S = 0.02
 
@@ -121,6 +123,31 @@ def descendants(pid: int) -> list[int]:
     for child in found:  # which grows meanwhile
         found += children(child)
     return found
+
+
+def is_resource_tracker(pid: int) -> bool:
+    """Whether a process removes what others leave in shared memory, for ``multiprocessing`` or loky."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"resource_tracker" in file.read(4096)
+    except OSError:
+        return False  # it has just ended
+
+
+def await_ends(pids: Iterable[int], timeout_s: float) -> None:
+    """Wait until these processes have ended, or the time is up."""
+    deadline = time.monotonic() + timeout_s
+    for pid in pids:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            continue  # it has ended, or there are no files to wait with
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        finally:
+            os.close(fd)
 
 
 def process_group(pid: int) -> int:

@@ -128,9 +128,11 @@ class Pristine:
         """Return after how long a worker that waits should look; None: it has looked."""
         return None if self.is_fresh else max(0.0, self._next_s - time.perf_counter())
 
-    def look_ahead(self) -> list[str]:
-        """Do as ``after``, for jobs that had a quick look only."""
-        return [] if self.is_fresh else self._look()[1]
+    def look_ahead(self, *, sure: bool = True) -> list[str]:
+        """Do as ``after``, for jobs that had a quick look only; not ``sure``: if it is time for that."""
+        if self.is_fresh or not (sure or time.perf_counter() >= self._next_s):
+            return []
+        return self._look()[1]
 
     def _look(self) -> tuple[bool, list[str]]:
         """Look at everything; return whether something had to be put back, and what cannot be."""

@@ -1,9 +1,13 @@
-"""What a worker is doing, in a small mapped file that outlives it.
+"""What a worker is doing and has done, in a mapped file that outlives it.
 
-The worker writes with one copy to memory for each job; the daemon reads when the
-worker has died (which attempt is to blame?), before it kills it (is it still in
-the attempt that is to be stopped?), for ``status``, and after its own crash
-(which workers of my predecessor live, and what did the dead ones run?).
+The worker writes with a copy to memory for each job; the daemon reads when the
+worker has died (which attempt is to blame, and what had ended before it?), before it
+kills it (is it still in the attempt that is to be stopped?), for ``status``, and after
+its own crash (which workers of my predecessor live, and what did the dead ones run?).
+
+Behind the fields that say what runs there is a ring of *records*: the outcomes that are not
+known to be durable.  An outcome is put there before the attempt counts as over, and so
+before the next job begins: what a worker has done is done, however it ends.
 
 One entry both may write: which attempt was sent SIGTERM by order.  It tells the worker's handler
 whom a signal is meant for, whoever has sent it, and the other one that it was sent.
@@ -14,13 +18,15 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple, Self
 
 from jobd.pool import linux
 
 _HEAD = struct.Struct("<QQ16s")  # pid, start time, boot id of the machine
 _NOW = struct.Struct("<QQQQQ")  # job, attempt, started at, log file number, log offset
-_RUNS = struct.Struct("<Q")  # 1 while that attempt runs
+_RUNS = struct.Struct("<Q")  # while that attempt runs: where the records ended when it began
 _BEGUN = struct.Struct("<QQQQQQ")  # both
 _SEQ = struct.Struct("<Q")  # the last frame of outcomes that was sent
 _NOW_AT = _HEAD.size
@@ -31,6 +37,24 @@ _CPU_AT = _SEQ_AT + _SEQ.size
 _STOP = struct.Struct("<QQ")  # the attempt that was sent SIGTERM by order
 _STOP_AT = _CPU_AT + _CPU.size
 SIZE = _STOP_AT + _STOP.size
+_RING = struct.Struct("<QQ")  # where the records begin and end: bytes that were ever freed, and put
+_RING_AT = SIZE
+_END = struct.Struct("<Q")
+_END_AT = _RING_AT + _END.size
+_RECORDS_AT = 4096
+_LENGTH = struct.Struct("<I")
+
+RING_BYTES = 1024 * 1024
+"""Ten thousand outcomes of small jobs: more than are on their way while the disk is well."""
+
+_FIRST = 1
+"""Where the records of a board without a ring end, always."""
+
+_NONE_RUNS = 2**64 - 1
+_SKIPS = 2**32 - 1
+"""In place of a length: the next record is at the beginning of the ring."""
+
+MOST_PACKERS = 1_000
 
 NOBODY = (0, 0)
 """In place of an attempt."""
@@ -55,17 +79,28 @@ class Scoreboard:
     def __init__(self, fd: int) -> None:
         """Map the file behind ``fd`` (and close it); raises ValueError if it is too short."""
         try:
-            self._map = mmap.mmap(fd, SIZE)
+            size = os.fstat(fd).st_size
+            self._map = mmap.mmap(fd, max(size, SIZE))
         finally:
             os.close(fd)
+        self._ring = max(0, size - _RECORDS_AT)
+        """How many bytes it has for records; 0: none, as the disk was full, or an older jobd has made it."""
+        self._begin = self._end = 0 if self._ring else _FIRST
+        self._packers: dict[int, struct.Struct] = {}
+        """By length: made once, they copy twice as fast as a slice does."""
 
     @classmethod
     def create(cls, path: str) -> Self:
         """Make the page of this process."""
         fresh = f"{path}.new"
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.posix_fallocate(fd, 0, SIZE)  # a full disk is an error here, and SIGBUS later
+        with suppress(OSError):  # without room for records, each outcome is sent at once
+            os.posix_fallocate(fd, 0, _RECORDS_AT + RING_BYTES)
+        if os.fstat(fd).st_size < _RECORDS_AT + RING_BYTES:
+            os.ftruncate(fd, 0)
+            os.posix_fallocate(fd, 0, SIZE)  # a full disk is an error here, and SIGBUS later
         board = cls(fd)
+        board._end_without_record()
         pid = os.getpid()
         _HEAD.pack_into(board._map, 0, pid, linux.start_time(pid), linux.kernel_boot_id())
         os.rename(fresh, path)
@@ -84,11 +119,75 @@ class Scoreboard:
         self, job: int, attempt: int, started_at: int, log_number: int, log_start: int
     ) -> None:
         """Write down the attempt that starts now."""
-        _BEGUN.pack_into(self._map, _NOW_AT, job, attempt, started_at, log_number, log_start, 1)
+        _BEGUN.pack_into(
+            self._map, _NOW_AT, job, attempt, started_at, log_number, log_start, self._end
+        )
 
-    def end(self) -> None:
-        """Write down that no attempt runs."""
-        _RUNS.pack_into(self._map, _RUNS_AT, 0)
+    def end(self, record: bytes) -> bool:
+        """Write down what came of the attempt, and that none runs; False: there was no room for it."""
+        length, end, ring = len(record), self._end, self._ring
+        needs = _LENGTH.size + length
+        place = end % ring if ring else 0
+        if place + needs > ring:  # it would not be in one piece
+            if end - place + ring + needs - self._begin > ring:
+                return self._end_without_record()
+            if place + _LENGTH.size <= ring:
+                _LENGTH.pack_into(self._map, _RECORDS_AT + place, _SKIPS)
+            end, place = end - place + ring, 0
+        elif end + needs - self._begin > ring:
+            return self._end_without_record()
+        packer = self._packers.get(length)
+        if packer is None:
+            if len(self._packers) >= MOST_PACKERS:
+                self._packers.clear()
+            packer = self._packers[length] = struct.Struct(f"<I{length}s")
+        packer.pack_into(self._map, _RECORDS_AT + place, length, record)
+        self._end = end = end + needs
+        # At one stroke: the record is there, and what began where the records ended before is over.
+        _END.pack_into(self._map, _END_AT, end)
+        return True
+
+    def _end_without_record(self) -> bool:
+        _RUNS.pack_into(self._map, _RUNS_AT, _NONE_RUNS)
+        return False
+
+    @property
+    def position(self) -> int:
+        """Where the records end: what ``free`` takes."""
+        return self._end
+
+    def free(self, position: int) -> None:
+        """Forget the records before this position: what they tell is durable."""
+        if position <= self._begin:
+            return  # of a frame all of which had no room
+        if position == self._end:  # nothing is left: begin at the same memory again
+            self._end += -position % self._ring
+            position = self._end
+        self._begin = position
+        _RING.pack_into(self._map, _RING_AT, position, self._end)
+
+    def records(self) -> Iterator[bytes]:
+        """Yield what is not known to be durable, in order; for the daemon, once the worker is dead.
+
+        A job may have written into any memory: what makes no sense ends this.
+        """
+        if not self._ring:
+            return
+        at, end = _RING.unpack_from(self._map, _RING_AT)
+        while at < end <= at + self._ring:
+            place = at % self._ring
+            left = self._ring - place
+            length = _SKIPS
+            if left >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(self._map, _RECORDS_AT + place)
+            if length == _SKIPS:
+                at += left
+            elif length > left - _LENGTH.size:
+                return
+            else:
+                begin = _RECORDS_AT + place + _LENGTH.size
+                yield self._map[begin : begin + length]
+                at += _LENGTH.size + length
 
     def leave(self) -> None:
         """Write down that the process ends of its own will: no attempt is to blame."""
@@ -120,9 +219,8 @@ class Scoreboard:
     @property
     def now(self) -> Now:
         """The attempt that runs."""
-        if not _RUNS.unpack_from(self._map, _RUNS_AT)[0]:
-            return Now(0, 0, 0, 0, 0)
-        return self.last
+        end = _END.unpack_from(self._map, _END_AT) if self._ring else (_FIRST,)
+        return self.last if _RUNS.unpack_from(self._map, _RUNS_AT) == end else Now(0, 0, 0, 0, 0)
 
     @property
     def last(self) -> Now:

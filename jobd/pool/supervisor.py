@@ -8,7 +8,6 @@ finished must not run again because its worker died right after it.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
@@ -18,13 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-import msgspec
-
-from jobd.model.errors import ConfigError
-from jobd.model.job import Usage
 from jobd.pool import cgroup, linux
-from jobd.pool.cgroup import Leaf
-from jobd.pool.oom import OutOfMemory
+from jobd.pool.deaths import NOTHING, Dead, Inquest, how_it_ended
+from jobd.pool.process import Process, open_living
 from jobd.pool.protocol import (
     Exited,
     Failed,
@@ -35,68 +30,13 @@ from jobd.pool.protocol import (
     Warned,
     decode_word,
 )
-from jobd.pool.scoreboard import Now, Scoreboard, log_name
-from jobd.pool.stack import without_ours
+from jobd.pool.scoreboard import Now, Scoreboard
 from jobd.pool.unheard import Unheard, insist
 from jobd.pool.zygotes import ZygoteProcess
 
 log = logging.getLogger("jobd")
 
-JUDGE_S = 0.25
-"""How long a dead worker's last words may take to arrive."""
-
-TOLD_S = 5.0
-"""How long the zygote may take to tell how it ended: it ends first what the worker has left behind."""
-
-TAIL_BYTES = 8192
-TAIL_LINES = 50
-"""Enough for the faulthandler's stack, which begins with the place of the crash."""
-
-OUT_OF_MEMORY = ", out of memory"
-
 NO_FILES = "no file descriptors are left to watch a worker with: raise LimitNOFILE, or 'ulimit -n'"
-
-NOTHING = Now(0, 0, 0, 0, 0)
-
-
-class Dead(msgspec.Struct):
-    """A worker's death, judged."""
-
-    uid: str
-    cause: str
-    now: Now
-    """The attempt it was in, or else the last one: without its outcome, it is what the death is put down to."""
-    tail: str = ""
-    log_end: int = 0
-    unknown: bool = False
-    log_dropped: int = 0
-    usage: Usage | None = None
-    by_rlimit: bool = False
-    """A limit of memory, if it had one, was enforced by rlimit: nobody has counted what it hit."""
-
-
-class Process(msgspec.Struct):
-    """A worker process that lives, or is dead and not judged yet."""
-
-    uid: str
-    pid: int
-    pidfd: int
-    board: Scoreboard | None = None
-    seen_dead_at: float = 0.0
-    exited: Exited | None = None
-    killed: bool = False
-    """We have killed it."""
-    zygote: ZygoteProcess | None = None
-    """Its parent, which will tell how it ended; None: nobody will."""
-
-    def look(self, path: str) -> Scoreboard | None:
-        """Return its scoreboard, if it has made one (the checker does not), and it can be opened."""
-        if self.board is None:
-            try:
-                self.board = Scoreboard.open(path)
-            except (OSError, ValueError):
-                return None
-        return self.board
 
 
 class Pool:
@@ -115,11 +55,9 @@ class Pool:
         self._lost_checkers: list[tuple[str, str]] = []
         self._not_spawned: list[str] = []
         self.unheard = Unheard()
-        self._memory = OutOfMemory()
+        self._inquest = Inquest(settings)
         self._is_heir = False
         """A zygote has died before us, and what were its children are ours."""
-        self._leaves: list[Leaf] = []
-        """Cgroups that could not be removed yet."""
 
     # -- starting --
 
@@ -167,7 +105,7 @@ class Pool:
         Raises:
             ConfigError: there are no files to do so with; to take it for dead would run its job twice.
         """
-        found = _open_living(self.board_path(uid))
+        found = open_living(self.board_path(uid))
         if found is None:
             return None
         board, pidfd = found
@@ -177,19 +115,7 @@ class Pool:
 
     def post_mortem(self, uid: str) -> Dead:
         """Tell what can be known of a worker that died while no daemon watched; raises as ``adopt``."""
-        try:
-            board = Scoreboard.open(self.board_path(uid))
-        except (OSError, ValueError) as error:
-            _refuse_lack(error)
-            return Dead(uid, "it is gone, and so is its record", NOTHING, unknown=True)
-        now, same_boot = board.last, board.is_of_this_boot
-        board.close()
-        if not same_boot:
-            return Dead(uid, "the machine went down", NOTHING, unknown=True)
-        tail, end, dropped = _close_log(self.settings, uid, now)
-        cause = "it ended while no daemon watched" + (OUT_OF_MEMORY if self._end_leaf(uid) else "")
-        by_rlimit = _limits_by_rlimit(self.settings)
-        return Dead(uid, cause, now, tail, end, log_dropped=dropped, by_rlimit=by_rlimit)
+        return self._inquest.unwatched(uid, self.board_path(uid))
 
     # -- what the loop polls --
 
@@ -203,7 +129,7 @@ class Pool:
 
     def wake_at_s(self) -> float | None:
         """Return when ``look`` should be called next, on the monotonic clock, or None."""
-        times = [p.seen_dead_at + _patience_s(p) for p in self.processes.values() if p.seen_dead_at]
+        times = [p.seen_dead_at + p.patience_s for p in self.processes.values() if p.seen_dead_at]
         insist_at = self.unheard.wake_at_s()
         return min(times if insist_at is None else [*times, insist_at], default=None)
 
@@ -224,12 +150,12 @@ class Pool:
         dead = [p for p in self.processes.values() if p.seen_dead_at]
         now = time.monotonic() if dead else 0.0
         for process in dead:
-            late = now - process.seen_dead_at > _patience_s(process)
+            late = now - process.seen_dead_at > process.patience_s
             if late and process.zygote is not None and process.exited is None:
                 owes = f"the zygote (pid {process.zygote.pid}) did not tell of a worker's end"
                 self._replace(process.zygote, owes)  # then we are told
             board = self._board_of(process)
-            told = _is_told(process)
+            told = process.is_told
             all_in = board is None or received.get(process.uid, 0) >= board.seq
             if late or (told and all_in):
                 judged.append(self._judge(process, board))
@@ -276,7 +202,7 @@ class Pool:
     def sweep_leaves(self) -> None:
         """End what a dead daemon's workers have left in their cgroups; those that live are adopted."""
         if self.settings.cgroup is not None:
-            self._leaves = cgroup.sweep(self.settings.cgroup, self.processes)
+            self._inquest.leaves = cgroup.sweep(self.settings.cgroup, self.processes)
 
     def sweep(self) -> None:
         """Replace zygotes that are overdue; end what workers have left behind whose zygote is dead.
@@ -284,14 +210,14 @@ class Pool:
         That has come down to us.
         """
         self._look_after_zygotes()
-        self._leaves = [leaf for leaf in self._leaves if not leaf.remove()]
+        self._inquest.leaves = [leaf for leaf in self._inquest.leaves if not leaf.remove()]
         if not self._is_heir:
             return
         ours = {process.pid for process in self.processes.values()}
         linux.end_strays(ours | {zygote.pid for zygote in self._zygotes()})
 
     def kill(self, uid: str, job: int, attempt: int) -> None:
-        """Kill a worker and its process group, but for a job's sake only while it runs that job.
+        """Kill a worker, and what it has started, but for a job's sake only while it runs that job.
 
         It is stopped before we look: between a look and a kill it might begin the next one.
         """
@@ -308,7 +234,8 @@ class Pool:
                     linux.go_on(process.pidfd)
                 return
         process.killed = True
-        linux.signal_group(process.pid, signal.SIGKILL)
+        if process.zygote is None:  # else that ends what the worker has started
+            linux.signal_group(process.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):  # it died by itself, or by the line above
             signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
 
@@ -348,7 +275,7 @@ class Pool:
             os.close(process.pidfd)
             if process.board is not None:
                 process.board.close()
-        self._memory.close()
+        self._inquest.memory.close()
         self.processes.clear()
         self.sweep_leaves()
         self._zygote = None
@@ -470,139 +397,12 @@ class Pool:
 
     def _judge(self, process: Process, board: Scoreboard | None) -> Dead:
         del self.processes[process.uid]
-        cause = self._cause(process)
+        dead = self._inquest.of(process, board)
         os.close(process.pidfd)
         if process.uid in self._checkers:
             self._checkers.discard(process.uid)
-            self._lost_checkers.append((process.uid, cause))
-        now = board.last if board else NOTHING
-        usage = _usage(process.exited, board.cpu_us if board else 0)
-        if board is not None:
-            board.close()
-        tail, end, dropped = _close_log(self.settings, process.uid, now)
-        by_rlimit = _limits_by_rlimit(self.settings)
-        return Dead(process.uid, cause, now, tail, end, False, dropped, usage, by_rlimit)
-
-    def _cause(self, process: Process) -> str:
-        if process.exited is not None:
-            cause = how_it_ended(process.exited.status)
-            if cause != "SIGKILL" or process.killed:
-                return cause
-            # Asked in any case: what it has seen, it will not tell of the next one with this pid.
-            named = self._memory.has_killed(process.pid) or process.exited.out_of_memory
-            return cause + OUT_OF_MEMORY if named else cause
-        linux.signal_group(process.pid, signal.SIGKILL)
-        hungry = self._end_leaf(process.uid) and not process.killed
-        try:
-            ended = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            ended = None
-        if ended is None:
-            return "SIGKILL" + OUT_OF_MEMORY if hungry else "it ended while nobody could see how"
-        by_exit = ended.si_code == os.CLD_EXITED
-        cause = how_it_ended(ended.si_status << 8 if by_exit else ended.si_status)
-        return cause + OUT_OF_MEMORY if hungry and cause == "SIGKILL" else cause
-
-    def _end_leaf(self, uid: str) -> bool:
-        """End what is in the cgroup of a worker of which no zygote will tell; return whether it was hungry."""
-        if self.settings.cgroup is None:
-            return False
-        leaf = Leaf(self.settings.cgroup, uid)
-        leaf.kill()
-        self._leaves.append(leaf)
-        return leaf.remains().out_of_memory
-
-
-def _open_living(path: str) -> tuple[Scoreboard, int] | None:
-    """Open the scoreboard of a worker that lives, and a pidfd for it; None if there is no such one."""
-    try:
-        board = Scoreboard.open(path)
-    except (OSError, ValueError) as error:
-        _refuse_lack(error)
-        return None
-    pidfd = -1
-    try:
-        pidfd = os.pidfd_open(board.pid)
-        if board.is_alive:  # looked at after the pidfd was opened: now it is the same process
-            return board, pidfd
-    except (OSError, OverflowError, ValueError) as error:
-        _refuse_lack(error)
-    if pidfd >= 0:
-        os.close(pidfd)
-    board.close()
-    return None
-
-
-def _refuse_lack(error: Exception) -> None:
-    """Tell a file that is not there from one that cannot be opened now."""
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        raise ConfigError(
-            f"the workers of the daemon before cannot be looked at: {error.strerror}",
-            "raise LimitNOFILE, or 'ulimit -n'; until then they go on, and wait",
-        ) from error
-
-
-def _limits_by_rlimit(settings: Settings) -> bool:
-    """Whether a job's memory is limited without a cgroup, which would tell that it was too much."""
-    return settings.cgroup is None or not settings.cgroup.enforces("mem")
-
-
-def _is_told(process: Process) -> bool:
-    """Whether all is known that anybody can tell of how it ended."""
-    return process.exited is not None or process.zygote is None
-
-
-def _patience_s(process: Process) -> float:
-    return JUDGE_S if _is_told(process) else TOLD_S
-
-
-def _usage(exited: Exited | None, before_us: int) -> Usage | None:
-    if exited is None:
-        return None
-    return Usage(exited.max_rss_bytes, max(0, int(exited.cpu_s * 1e6) - before_us))
-
-
-def _close_log(settings: Settings, uid: str, now: Now) -> tuple[str, int, int]:
-    """Do for an attempt's output what its worker cannot do any more: cut it to the limit.
-
-    Returns its last lines, where it ends, and how many bytes were not kept.
-    """
-    if not now.job:
-        return "", 0, 0
-    path = os.path.join(settings.logs_dir, log_name(uid, now.log_number))
-    tail, end = tail_of(path, now.log_start)
-    kept = min(end, now.log_start + settings.max_output_bytes)
-    if kept < end:
-        try:
-            os.truncate(path, kept)
-        except OSError:
-            pass  # then it takes more room than it should; nobody reads on from there
-    return tail, kept, end - kept
-
-
-def tail_of(path: str, start: int) -> tuple[str, int]:
-    """Return the last lines of a file from ``start`` on, and its size."""
-    try:
-        with open(path, "rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(start, end - TAIL_BYTES))
-            data = file.read(TAIL_BYTES)
-    except OSError:
-        return "", start
-    # NULs at the beginning are the end of what was cut out of the file while the job ran.
-    text = data.lstrip(b"\0").decode("utf-8", "backslashreplace")
-    return "\n".join(without_ours(text.splitlines())[-TAIL_LINES:]), end
-
-
-def how_it_ended(status: int) -> str:
-    """Turn a wait status into words: ``SIGSEGV``, ``exit code 3``."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return signal.Signals(number).name
-        except ValueError:
-            return f"signal {number}"
-    return f"exit code {os.WEXITSTATUS(status)}"
+            self._lost_checkers.append((process.uid, dead.cause))
+        return dead
 
 
 def _as_status(returncode: int) -> int:

@@ -41,6 +41,9 @@ from jobd.pool.protocol import (
     Word,
 )
 
+CLEARS_S = 1.0
+"""How long the resource trackers of a dead worker may take."""
+
 _decode_spawn = msgspec.msgpack.Decoder(Spawn).decode
 _encode = msgspec.msgpack.encode
 
@@ -203,10 +206,19 @@ class Zygote:
             uid = self._uids.pop(pid, None)
             self._checkers.discard(pid)
             if uid is not None:
-                linux.signal_group(pid, signal.SIGKILL)
+                self._end_group(pid)
             _, status, usage = os.wait4(pid, 0)
             if uid is not None:
                 self._bury(uid, pid, status, usage)
+
+    def _end_group(self, pid: int) -> None:
+        """Kill the group of a dead worker; what tracks its shared memory may clear that away first."""
+        strays = [child for child in linux.children(os.getpid()) if child not in self._uids]
+        trackers = {child for child in strays if linux.is_resource_tracker(child)}
+        if trackers:  # they do so when the last process is gone that could use it
+            linux.kill_children({pid, *self._uids, *trackers})
+            linux.await_ends(trackers, CLEARS_S)
+        linux.signal_group(pid, signal.SIGKILL)
 
     def _bury(self, uid: str, pid: int, status: int, usage: resource.struct_rusage) -> None:
         """Kill and reap what a worker has left behind, and tell how it ended."""

@@ -12,13 +12,9 @@ from jobd.model.job import Attempt, ErrorInfo, Job, LogSpan, Outcome, Raised, Ve
 from jobd.model.states import SUCCEED, Event, State, transition
 from jobd.scheduler import again
 from jobd.scheduler.again import Then
-from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.clocks import cause_of
-from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.roster import Death, Worker
-from jobd.scheduler.streams import Streams
-from jobd.scheduler.timers import Timers
-from jobd.scheduler.window import Window
 
 LAST_WORDS = "Fatal Python error: "
 """How the faulthandler begins."""
@@ -27,21 +23,13 @@ LAST_WORDS = "Fatal Python error: "
 class Aftermath:
     """Decides what follows, and has it stored."""
 
-    def __init__(  # an end concerns everybody who keeps jobs
-        self,
-        ledger: Ledger,
-        window: Window,
-        timers: Timers,
-        blocked: Blocked,
-        streams: Streams,
-        max_crashes: int,
-    ) -> None:
+    def __init__(self, keepers: Keepers, max_crashes: int) -> None:
         """``max_crashes`` is the budget of jobs that have none of their own."""
-        self._ledger = ledger
-        self._window = window
-        self._timers = timers
-        self._blocked = blocked
-        self._streams = streams
+        self._ledger = keepers.ledger
+        self._window = keepers.window
+        self._timers = keepers.timers
+        self._blocked = keepers.blocked
+        self._streams = keepers.streams
         self._max_crashes = max_crashes
 
     def ended(self, worker: Worker, job: Job, outcome: Outcome) -> None:
@@ -94,10 +82,7 @@ class Aftermath:
         self.put_back(job, waits=delay_us > 0)
 
     def outlived(self, job: Job, death: Death) -> None:
-        """The worker that had this job is dead."""
-        if not death.unknown and (job.id, job.attempt) != death.running:
-            self.put_back(job)
-            return
+        """The worker has died in this attempt, or may have."""
         job.started_at = death.started_at
         job.ended_at = self._timers.wall
         job.log = LogSpan(*death.log) if death.log else None

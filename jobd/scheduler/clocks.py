@@ -1,7 +1,7 @@
 """How long attempts may take: the hard limits of those that run, on the monotonic clock.
 
-A limit counts from the moment the order to run leaves, so what an attempt has to wait for
-in its worker counts too: a job with limits is therefore never handed out ahead of time.
+A limit counts from the moment the order to run leaves, if the worker has nothing else in hand, and
+else from the moment it is heard that what lay before the job has ended.
 The worker of a dead daemon tells how long its job has been running; until it does, the
 limit counts from the moment it was taken over, so that nothing ends early.
 """
@@ -29,6 +29,12 @@ class Clocks:
             limit_us = round(job.policy.timeout * 1e6)
             self.due[uid, job.id, job.attempt] = since_us + limit_us
 
+    def begins(self, uid: str, job: Job, now_us: int) -> None:
+        """Count from now on, unless that has begun or is over, if the order to run has left."""
+        is_open = job.stop is None and job.lease is not None and job.lease.run
+        if is_open and (uid, job.id, job.attempt) not in self.due:
+            self.start(uid, job, now_us)
+
     def stop(self, uid: str, job: Job) -> None:
         """The attempt is over, or no longer with this worker."""
         self.due.pop((uid, job.id, job.attempt), None)
@@ -42,13 +48,16 @@ class Clocks:
 
 
 def is_limited(policy: Policy | None) -> bool:
-    """Whether attempts of a job must not wait in a worker's hands."""
+    """Whether attempts of a job are not handed out in numbers: each has a limit, or has to be first."""
     return policy is not None and bool(
-        policy.timeout
-        or policy.soft_timeout
-        or "waiting" in policy.unique  # what is in a worker's hands does not count as waiting
-        or is_restricted(policy)
+        policy.timeout or policy.soft_timeout or has_to_be_first(policy)
     )
+
+
+def has_to_be_first(policy: Policy) -> bool:
+    """Whether attempts of a job must not wait in a worker's hands at all."""
+    # What is in a worker's hands does not count as waiting.
+    return "waiting" in policy.unique or is_restricted(policy)
 
 
 def is_restricted(policy: Policy) -> bool:

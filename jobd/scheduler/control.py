@@ -9,34 +9,23 @@ from __future__ import annotations
 from jobd.model.job import Job
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.aftermath import Aftermath, keep_attempt
-from jobd.scheduler.blocked import Blocked
-from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.stops import Stops
-from jobd.scheduler.streams import Streams
 from jobd.scheduler.succession import Succession
-from jobd.scheduler.timers import Timers, expires_at
-from jobd.scheduler.window import Window
+from jobd.scheduler.timers import expires_at
 
 
 class Control:
     """Cancels, retries, holds and releases jobs, and fires those whose time has come."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  # a job may be with any of them
-        self,
-        ledger: Ledger,
-        window: Window,
-        timers: Timers,
-        blocked: Blocked,
-        streams: Streams,
-        stops: Stops,
-        succession: Succession,
-        aftermath: Aftermath,
+    def __init__(
+        self, keepers: Keepers, stops: Stops, succession: Succession, aftermath: Aftermath
     ) -> None:
-        self._ledger = ledger
-        self._window = window
-        self._timers = timers
-        self._blocked = blocked
-        self._streams = streams
+        self._ledger = keepers.ledger
+        self._window = keepers.window
+        self._timers = keepers.timers
+        self._blocked = keepers.blocked
+        self._streams = keepers.streams
         self._stops = stops
         self._succession = succession
         self._aftermath = aftermath

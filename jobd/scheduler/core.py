@@ -5,16 +5,10 @@ out of ``take_effects`` (to be done now) and of ``take_batch`` (to be stored, an
 what may be told and done once it is).  No I/O, no clock, no threads, no
 randomness: the same events give the same effects.
 
-Of its parts ``intake`` takes new jobs in, ``dispatch`` hands them to workers, ``control``
-does to them what people and the clock want, and ``commits`` says when to store.  Here is
-what concerns several of them: commits that are over, and what workers report.
-
-Lending.  A job that waits for others does not count: its slot is lent, another
-worker is started if none is idle, and what its own had been handed ahead is asked
-back.  Those that it waits for go before all others: else a thousand jobs that wait for
-one each would all begin, and wait, before the first is served.  A job that goes on
-does so at once, so that more may run than there are slots: then nothing more is
-started until there are no more (but for short jobs that were handed ahead before).
+Of its parts ``intake`` takes new jobs in, ``dispatch`` hands them to workers, ``workforce``
+hears these, ``loans`` those of their jobs that wait for others, ``control`` does to jobs what
+people and the clock want, and ``commits`` says when to store.  Here is what concerns several
+of them: commits that are over, and what is loaded from the store.
 
 Durability.  An attempt is on record before its job starts, unless the job
 itself is not stored yet: then both are stored together, before anybody hears
@@ -24,31 +18,33 @@ of the job.  Every answer waits in the batch that holds what it tells.
 from __future__ import annotations
 
 from jobd.model.errors import JobdError
-from jobd.model.job import AtBound, Job, Lease, Outcome
-from jobd.model.lane import gates_of
+from jobd.model.job import AtBound, Job
 from jobd.model.messages import INLINE_BYTES, Ended, Reply, Stuck, Submitted, refusal
-from jobd.model.orders import GiveBack, Lent, Produced, Recorded, Retire
+from jobd.model.orders import Recorded
 from jobd.model.queues import Override
-from jobd.model.states import ENDED, Event, State, transition
+from jobd.model.states import ENDED, State
 from jobd.scheduler import lending
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.commits import Commits
 from jobd.scheduler.control import Control
-from jobd.scheduler.dispatch import AHEAD_US, STALL_US, Dispatch, is_leaving
+from jobd.scheduler.dispatch import Dispatch, is_leaving
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
-from jobd.scheduler.lanes import Lanes, Line
+from jobd.scheduler.keepers import Keepers
+from jobd.scheduler.lanes import Line
 from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.loans import Loans
 from jobd.scheduler.queues import Queues, queue_of
-from jobd.scheduler.roster import Death, Phase, Worker
+from jobd.scheduler.roster import Phase, Worker
 from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.stops import Stops
 from jobd.scheduler.streams import Streams
 from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
+from jobd.scheduler.workforce import Workforce
 
 UNSTORED = 10_000
 """While so many changes wait for the disk, no more jobs become due: they would all be in memory."""
@@ -71,61 +67,39 @@ class Scheduler:
         self.boot = boot
         self.options = options
         self.queues = queues or Queues()
-        self.ledger = Ledger(next_id, counts or {}, next_lease, queued)
-        # One more than there are: the store is looked through once, for parcels that are over.
-        self.window = Window(
-            self.ledger.counts[State.QUEUED] + (next_id > 1),
-            lambda number: lending.is_awaited(self.workers.values(), number),
-        )
-        self.lanes = self.window.lanes = Lanes(self.queues, self.window, has_stored=next_id > 1)
         self.workers: dict[str, Worker] = {}
-        self.timers = Timers(has_more=next_id > 1)
-        self.blocked = Blocked(self.ledger, self.window, self.timers)
-        self.streams = Streams(self.ledger)
-        self.aftermath = Aftermath(
-            self.ledger,
-            self.window,
-            self.timers,
-            self.blocked,
-            self.streams,
-            options.max_crashes,
+        self._effects = effects = Effects()
+        self._now = self._wall = 0
+        self.ledger = ledger = Ledger(next_id, counts or {}, next_lease, queued)
+        # One more than there are: the store is looked through once, for parcels that are over.
+        spilled = ledger.counts[State.QUEUED] + (next_id > 1)
+        self.window = window = Window(
+            self.queues, spilled, self._is_awaited, has_stored=next_id > 1
         )
-        self.succession = Succession(self.ledger, self.blocked, self.timers, self.aftermath)
-        self.intake = Intake(
-            self.ledger,
-            self.window,
-            self.blocked,
-            self.succession,
-            self.aftermath,
-            options.max_queued,
+        self.lanes = window.lanes
+        self.timers = timers = Timers(has_more=next_id > 1)
+        self.blocked = blocked = Blocked(ledger, window, timers)
+        self.streams = streams = Streams(ledger)
+        keepers = Keepers(ledger, window, timers, blocked, streams)
+        self.aftermath = after = Aftermath(keepers, options.max_crashes)
+        self.succession = Succession(ledger, blocked, timers, after)
+        most = options.max_queued
+        self.intake = Intake(ledger, window, blocked, self.succession, after, most)
+        self.commits = Commits(ledger)
+        self.stops = stops = Stops(ledger, streams, self.workers, options.kill_grace_us)
+        self.control = Control(keepers, stops, self.succession, after)
+        self.dispatch = dispatch = Dispatch(
+            boot, options, ledger, window, self.queues, self.workers, stops, after, effects
         )
-        self.commits = Commits(self.ledger)
-        self.stops = Stops(self.ledger, self.streams, self.workers, options.kill_grace_us)
-        self.control = Control(
-            self.ledger,
-            self.window,
-            self.timers,
-            self.blocked,
-            self.streams,
-            self.stops,
-            self.succession,
-            self.aftermath,
+        self._staff = staff = Staff(boot, options, self.workers)
+        self.workforce = Workforce(
+            self.workers, options, effects, keepers, stops, after, dispatch, staff
         )
-        self._effects = Effects()
-        self.dispatch = Dispatch(
-            boot,
-            options,
-            self.ledger,
-            self.window,
-            self.queues,
-            self.workers,
-            self.stops,
-            self.aftermath,
-            self._effects,
-        )
-        self._staff = Staff(boot, options, self.workers)
-        self._now = 0
-        self._wall = 0
+        lent = options.max_lent
+        self.loans = Loans(self.workers, lent, effects, self.queues, keepers, dispatch)
+
+    def _is_awaited(self, number: int) -> bool:
+        return lending.is_awaited(self.workers.values(), number)
 
     # -- time and effects --
 
@@ -346,217 +320,9 @@ class Scheduler:
 
     # -- workers --
 
-    def worker_ready(self, uid: str, pid: int) -> None:
-        """A worker has started and connected."""
-        worker = self.workers.get(uid)
-        if worker is None:
-            return
-        worker.pid = pid
-        self._staff.started()
-        if worker.phase is Phase.STARTING:
-            worker.phase = Phase.READY
-        elif worker.phase is Phase.RETIRING:  # it could not be told before
-            self._effects.orders.append((uid, Retire()))
-
-    def add_orphan(self, uid: str, pid: int) -> None:
-        """A worker of a dead daemon lives and counts as one of ours until it has finished."""
-        self.workers[uid] = Worker(uid, Phase.ORPHAN, pid, adopted=True)
-
-    def resume(
-        self, uid: str, job: Job, attempt: int, lease: Lease, kept: tuple[int, int] | None = None
-    ) -> None:
-        """At start: this stored job was leased to an orphan that lives; ``kept`` are its items, if any."""
-        self.window.recover(job)
-        job.attempt = attempt - 1
-        self.dispatch.resume(self.workers[uid], job, lease)
-        self.streams.resume(uid, job, kept)
-        if job.stop is not None:
-            self.stops.stop(job, job.stop)
-
-    def interrupted(
-        self,
-        job: Job,
-        attempt: int,
-        death: Death,
-        lease: Lease,
-        kept: tuple[int, int] | None = None,
-    ) -> None:
-        """At start: this stored job was leased to a worker that is gone; ``kept`` are its items, if any."""
-        self.window.recover(job)
-        job.attempt = attempt
-        if kept is not None:
-            self.streams.load(job, kept)
-        job.state = transition(job.state, Event.ASSIGN)
-        self.forget_attempt(lease)
-        self.aftermath.outlived(job, death)
-
-    def forget_attempt(self, lease: Lease) -> None:
-        """At start: one of this lease's attempts is of no interest any more."""
-        self.ledger.close_lease(lease)
-        self.ledger.batch.urgent = True
-
-    def handed_over(self, uid: str, pid: int, running: tuple[int, int], for_us: int = 0) -> None:
-        """An orphan has sent its outcomes; it is in this attempt ``for_us`` now, the rest never started."""
-        worker = self.workers.get(uid)
-        if worker is None or worker.phase is not Phase.ORPHAN:
-            return
-        worker.pid = pid
-        worker.phase = Phase.RETIRING
-        for job in list(worker.assigned.values()):
-            if (job.id, job.attempt) != running:
-                self.dispatch.take(worker, job)
-                self.aftermath.put_back(job)
-            elif job.stop is None:
-                self.stops.clocks.start(uid, job, self._now - for_us)
-        self._effects.orders.append((uid, Retire()))
-
-    def outcomes(self, uid: str, seq: int, outcomes: list[Outcome]) -> None:
-        """A worker hands in what came of attempts."""
-        worker = self.workers.get(uid)
-        if worker is None:  # its jobs are in other hands, or never were on record
-            self._effects.orders.append((uid, Recorded([seq])))
-            return
-        batch = self.ledger.batch
-        batch.recorded.append((uid, seq))
-        batch.urgent = True
-        assigned, take, ended = worker.assigned, self.dispatch.take, self.aftermath.ended
-        learn = self.dispatch.forecast.learn
-        function, took_us, count = "", 0, 0
-        for outcome in outcomes:
-            job = assigned.get(outcome.id)
-            if job is not None and job.attempt == outcome.attempt:
-                if job.function != function or outcome.duration_us > AHEAD_US:
-                    learn(function, took_us, count)
-                    function, took_us, count = job.function, 0, 0
-                took_us += outcome.duration_us
-                count += 1
-                take(worker, job)
-                ended(worker, job, outcome)
-        learn(function, took_us, count)
-        worker.stall_at = self._now + STALL_US
-        worker.stalled = False
-        worker.done += len(outcomes)
-        if 0 < self.options.max_jobs_per_worker <= worker.done:
-            self.retire(uid)
-
-    def produced(self, uid: str, report: Produced) -> None:
-        """A worker hands in what a stream has produced."""
-        worker = self.workers.get(uid)
-        job = worker.assigned.get(report.id) if worker else None
-        if job is None or job.attempt != report.attempt or job.void:
-            self.streams.close(uid, report.id, report.attempt)  # nobody was promised anything of it
-        else:
-            self.streams.produced(uid, job, report.first, report.values)
-
-    def given_back(
-        self, uid: str, attempts: list[tuple[int, int]], read: int = 0, upto: int = 0
-    ) -> None:
-        """A worker gives back what it has not started, and the orders that it has not read."""
-        worker = self.workers.get(uid)
-        if worker is None:
-            return
-        unread = [
-            (job.id, job.attempt)
-            for job in worker.assigned.values()
-            if job.lease is not None and read < job.lease.run <= upto
-        ]
-        for number, attempt in attempts + unread:
-            job = worker.assigned.get(number)
-            if job is not None and job.attempt == attempt:
-                self.dispatch.take_back(worker, job)
-
-    def leaves(self, uid: str, attempts: list[tuple[int, int]]) -> None:
-        """A worker is not what it was, and ends; it gives back what it has not started."""
-        self.given_back(uid, attempts)
-        worker = self.workers.get(uid)
-        if worker is not None and worker.phase is Phase.READY:
-            worker.phase = Phase.RETIRING
-            # It may be a while until it reads what is still on its way to it.
-            self._effects.orders.append((uid, GiveBack(worker.sent)))
-
-    def waits(self, uid: str, number: int, attempt: int, awaited: list[int]) -> None:
-        """A job waits for others, which go first now, and lends its slot, if it may."""
-        worker = self.workers.get(uid)
-        job = worker.assigned.get(number) if worker is not None else None
-        # An attempt that is over has no slot to lend: should it wait for ever, nobody could run.
-        error: JobdError | None = JobdError("this attempt of the job does not count any more")
-        if worker is not None and job is not None and job.attempt == attempt:
-            workers = list(self.workers.values())
-            most, inputs = self.options.max_lent, self.blocked.missing
-            if worker.waiting is job:
-                most += 1  # it counts already: it waits for others too, or for fewer
-            known = lending.Known(inputs, self._held_up)
-            error = lending.refusal(workers, worker, number, awaited, known, most)
-            if error is None:
-                if self.queues.counts and worker.waiting is not job:
-                    self.queues.ended(queue_of(job))
-                    self.lanes.queue_changed(queue_of(job))
-                worker.waiting, worker.awaited = job, lending.with_inputs(awaited, inputs)
-                worker.stall_at = self._now
-                for other in worker.awaited:
-                    self.window.hasten(other)
-        answer = Lent(number, error.error, error.message, error.hint) if error else Lent(number)
-        self._effects.orders.append((uid, answer))
-
     def waits_for(self, job: Job) -> str:
         """Return what keeps a queued job from being started, in words; "": a free worker."""
         return self.lanes.waits_for(job.lane, self._now)
-
-    def _held_up(self, number: int) -> dict[str, list[int]]:
-        """Return the closed gates of a job that has not started, with the jobs that run with each."""
-        job = self.window.jobs.get(number)
-        if job is None or not job.lane or job.state >= State.RUNNING:
-            return {}
-        closed = self.lanes.closed_gates(job.lane)
-        found: dict[str, list[int]] = {name: [] for name in closed}
-        for worker in self.workers.values() if closed else ():
-            for other in worker.assigned.values():
-                for name, _ in gates_of(other.lane):
-                    if name in found:
-                        found[name].append(other.id)
-        return found
-
-    def goes_on(self, uid: str, number: int, attempt: int) -> None:
-        """A job waits no longer."""
-        worker = self.workers.get(uid)
-        if worker is None or worker.waiting is None:
-            return
-        if (worker.waiting.id, worker.waiting.attempt) == (number, attempt):
-            if self.queues.counts:
-                self.queues.goes_on(queue_of(worker.waiting))
-            worker.waiting = None
-
-    def worker_died(self, uid: str, death: Death) -> None:
-        """A worker is seen dead, and all that it had sent has been taken in."""
-        worker = self.workers.pop(uid, None)
-        if worker is None:
-            return
-        self.stops.forget(uid)
-        self._staff.died(worker, self._now)
-        for job in list(worker.assigned.values()):
-            self.dispatch.take(worker, job)
-            self.aftermath.outlived(job, death)
-
-    def retire(self, uid: str) -> None:
-        """Replace a worker as soon as its job is done."""
-        worker = self.workers.get(uid)
-        if worker is not None and worker.phase is Phase.READY:
-            worker.phase = Phase.RETIRING
-            self._effects.orders += [(uid, GiveBack(worker.sent)), (uid, Retire())]
-
-    def retire_all(self) -> None:
-        """Replace every worker as soon as its job is done; one that is missing is started at once."""
-        self._staff.start_over()
-        for worker in self.workers.values():
-            if worker.phase in (Phase.READY, Phase.STARTING):
-                worker.phase = Phase.RETIRING
-                give_back = GiveBack(worker.sent)
-                self._effects.orders += [(worker.uid, give_back), (worker.uid, Retire())]
-
-    @property
-    def failed_starts(self) -> int:
-        """How many workers in a row have died without having worked."""
-        return self._staff.failed_starts
 
     # -- streams --
 
@@ -592,33 +358,7 @@ class Scheduler:
         self.intake.is_closed = True
         for uid in [w.uid for w in self.workers.values() if w.phase is Phase.STARTING]:
             del self.workers[uid]  # it may never come; if it does, the pool ends it
-        self.retire_all()
-
-    def waits_of_all(self) -> list[list[int]]:
-        """Return what each job that runs waits for, as far as that is known; none if one does not wait."""
-        busy = [worker for worker in self.workers.values() if worker.assigned]
-        if any(worker.waiting is None for worker in busy):
-            return []
-        return [worker.awaited for worker in busy]
-
-    def stop_running(self) -> None:
-        """Stop what still runs; it will run again at the next start."""
-        for worker in self.workers.values():
-            for job in worker.assigned.values():
-                self.stops.stop(job, Event.PUT_BACK)
-            if not worker.assigned:  # it was told to end, and does not hear
-                self.stops.expect_end(worker.uid)
-
-    def kill_all(self) -> None:
-        """End every worker at once; what it ran goes back into the queue."""
-        for uid in self.workers:
-            self.kill(uid)
-
-    def kill(self, uid: str) -> None:
-        """End a worker at once; what it has in hand goes back into the queue without blame."""
-        for job in self.workers[uid].assigned.values():
-            job.stop = job.stop or Event.PUT_BACK
-        self._effects.kill.append((uid, 0, 0))
+        self.workforce.retire_all()
 
     def is_at_rest(self) -> bool:
         """Whether nothing runs and all is stored."""

@@ -5,6 +5,10 @@ ahead of time, up to ``BUDGET_US`` of work for a worker and as much as it does w
 lasts.  Should one of them turn out long, the worker is asked to give back the others
 ``STALL_US`` later, so that no job waits for long behind another.
 
+Behind a job that takes longer than that, one more is *on deck*: on record, and in the worker's
+hands, so that it starts in the step that ends the one before.  It is asked back when another
+worker idles, or when the one before takes three times as long as it should.
+
 An order to run leaves at once if its jobs are stored together with their lease, as nobody
 has heard of them before; else it waits for the commit of the lease.
 """
@@ -16,7 +20,7 @@ from jobd.model.options import BUILT_IN
 from jobd.model.orders import GiveBack, Retire, Run, Surroundings, Task
 from jobd.model.states import ASSIGN, Event, transition
 from jobd.scheduler.aftermath import Aftermath
-from jobd.scheduler.clocks import is_limited, is_restricted, limits_of
+from jobd.scheduler.clocks import has_to_be_first, is_limited, is_restricted, limits_of
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
@@ -48,7 +52,10 @@ SHORT_US = 500.0
 """A commit does not wait for the end of a job whose function takes longer on average."""
 
 AHEAD_US = 2_000.0
-"""A function that takes longer on average is handed out one job at a time: each waits for a commit then."""
+"""A function that takes longer on average is handed out one job at a time, and one on deck."""
+
+DECK_US = 250_000.0
+"""Nothing is put on deck behind a job that is expected to take longer: a hand-over costs it nothing."""
 
 STALL_US = 5_000
 """How long jobs may sit in a worker's hands without progress."""
@@ -102,6 +109,17 @@ class Dispatch:
             key=lambda w: w.load_us,
         )
         slots = self._options.workers - sum(worker.is_active for worker in self._workers.values())
+        hands = self._hand_to_idle(ready, slots)
+        if slots >= 0 and (len(self._window) or self._lanes.count):
+            self._hand_ahead(ready, hands)
+            self._put_on_deck(ready, hands)
+        for uid, jobs in hands.items():
+            self._send(uid, jobs)
+        if len(self._window):
+            self._ledger.batch.urgent = True  # what still waits will not end before this commit
+
+    def _hand_to_idle(self, ready: list[Worker], slots: int) -> dict[str, list[Job]]:
+        """Hand one job each to workers that have none, as long as there are slots."""
         hands: dict[str, list[Job]] = {}
         for worker in ready:
             if worker.assigned or len(hands) >= slots:
@@ -111,23 +129,7 @@ class Dispatch:
                 break
             self._hand(worker, job, self.forecast.expected_us(job.function))
             hands[worker.uid] = [job]
-        budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
-        rooms = [
-            w
-            for w in ready
-            if w.assigned
-            and w.load_us < REFILL * budget_us
-            and not w.is_single_use
-            and not self._is_stuck(w)
-        ]
-        if rooms and slots >= 0 and (len(self._window) or self._lanes.count):
-            most = FIRST if hands else CREDIT
-            self._hand_ahead(rooms, hands, budget_us, most)
-            self.has_more = any(len(jobs) >= most for jobs in hands.values())
-        for uid, jobs in hands.items():
-            self._send(uid, jobs)
-        if len(self._window):
-            self._ledger.batch.urgent = True  # what still waits will not end before this commit
+        return hands
 
     def _next(self) -> Job | None:
         """Take the next job that is of use, and may start."""
@@ -156,30 +158,77 @@ class Dispatch:
         self._lanes.take()
         return job
 
-    def _hand_ahead(
-        self, rooms: list[Worker], hands: dict[str, list[Job]], budget_us: float, most: int
-    ) -> None:
-        """Hand out short jobs to workers that will be done soon, in equal shares: ``most`` to each."""
+    def _hand_ahead(self, ready: list[Worker], hands: dict[str, list[Job]]) -> None:
+        """Hand out short jobs to workers that will be done soon, in equal shares."""
+        budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
+        rooms = [
+            w
+            for w in ready
+            if w.assigned
+            and w.load_us < REFILL * budget_us
+            and not w.is_single_use
+            and not self._is_stuck(w)
+        ]
+        if not rooms:
+            return
+        most = FIRST if hands else CREDIT
+        share = min(most, -(-(len(self._window) + self._lanes.count) // len(rooms)))
+        for worker in rooms:
+            if not self._fill(worker, hands.setdefault(worker.uid, []), share, budget_us):
+                break
+        self.has_more = any(len(jobs) >= most for jobs in hands.values())
+
+    def _fill(self, worker: Worker, taken: list[Job], share: int, budget_us: float) -> bool:
+        """Hand a worker its share, as far as it has room; return whether there may be more short jobs."""
         window, lanes, expected_us = self._window, self._lanes, self.forecast.expected_us
         take = self._next_short if lanes.is_used else window.pop
-        share = -(-(len(window) + lanes.count) // len(rooms))
-        for worker in rooms:
-            taken = hands.setdefault(worker.uid, [])
-            for _ in range(min(share, most, self._room(worker))):
-                if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
-                    break
-                job = take()
-                if job is None:
-                    return
-                if job.due_at and job.due_at <= self.wall:
-                    self._expire(job)
-                    continue
-                cost_us = expected_us(job.function)
-                if cost_us > AHEAD_US or is_limited(job.policy):
-                    window.push(job)
-                    return
-                self._hand(worker, job, cost_us)
-                taken.append(job)
+        for _ in range(min(share, self._room(worker))):
+            if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
+                break
+            job = take()
+            if job is None:
+                return False
+            if job.due_at and job.due_at <= self.wall:
+                self._expire(job)
+                continue
+            cost_us = expected_us(job.function)
+            if cost_us > AHEAD_US or is_limited(job.policy):
+                window.push(job)
+                return False
+            self._hand(worker, job, cost_us)
+            taken.append(job)
+        return True
+
+    def _put_on_deck(self, ready: list[Worker], hands: dict[str, list[Job]]) -> None:
+        """Hand each worker the job that it is to begin with when the one that it runs has ended."""
+        for worker in ready:
+            if len(worker.assigned) != 1 or worker.is_single_use or self._is_stuck(worker):
+                continue
+            if worker.unsent or worker.uid in hands:
+                continue  # what is handed to it now might overtake that
+            (head,) = worker.assigned.values()
+            if head.cost_us > DECK_US or not self._room(worker):
+                continue
+            job = self._next_for_deck()
+            if job is None:
+                return
+            self._hand(worker, job, self.forecast.expected_us(job.function))
+            hands.setdefault(worker.uid, []).append(job)
+
+    def _next_for_deck(self) -> Job | None:
+        """Take the next job if it may lie on deck; it loses its turn only if it is taken."""
+        window, lanes = self._window, self._lanes
+        if not lanes.is_used:
+            job = self._next()
+            if job is not None and not may_lie_on_deck(job):
+                window.push(job)
+                return None
+            return job
+        job = self._choose()
+        if job is None or not lanes.may_go_ahead() or not may_lie_on_deck(job):
+            return None
+        lanes.take()
+        return job
 
     def _room(self, worker: Worker) -> int:
         """Return how many jobs more a worker may have in hand."""
@@ -203,7 +252,7 @@ class Dispatch:
         job.pid = worker.pid
         job.cost_us = cost_us
         if not worker.assigned:
-            worker.stall_at = self.now + STALL_US
+            worker.stall_at = self.stalls_at(cost_us)
         worker.assigned[job.id] = job
         worker.load_us += cost_us
         worker.load_bytes += len(job.args)
@@ -249,7 +298,8 @@ class Dispatch:
             for task in run.tasks:
                 self._queues.left(task.queue, self.now)
         if first.policy is not None:
-            self._stops.clocks.start(worker.uid, first, self.now)
+            if len(worker.assigned) - worker.unsent == len(run.tasks):
+                self._stops.clocks.start(worker.uid, first, self.now)
             if worker.is_single_use and worker.phase is Phase.READY:
                 worker.phase = Phase.RETIRING
                 self._effects.orders.append((worker.uid, Retire()))
@@ -270,8 +320,9 @@ class Dispatch:
             return
         worker.unsent -= len(run.tasks)
         if len(worker.assigned) - worker.unsent == len(run.tasks):
-            worker.stall_at = self.now + STALL_US  # it begins with these
-        elif worker.stalled:  # it was asked to give back what it has: others will run these sooner
+            # It begins with these.
+            worker.stall_at = self.stalls_at(worker.assigned[run.tasks[0].id].cost_us)
+        elif worker.stalled or self._is_wanted_from(worker):  # others will run these sooner
             for task in run.tasks:
                 self.take_back(worker, worker.assigned[task.id])
             return
@@ -309,12 +360,52 @@ class Dispatch:
         return [w.stall_at for w in workers if len(w.assigned) - w.unsent > 1]
 
     def ask_back(self) -> None:
-        """Have workers give back what they have not come to for too long."""
+        """Have workers give back what they have not come to for too long, or what another one could begin."""
         for worker in self._workers.values():
-            if len(worker.assigned) - worker.unsent > 1 and self.now >= worker.stall_at:
-                worker.stall_at = self.now + STALLED_US
-                worker.stalled = True
-                self._effects.orders.append((worker.uid, GiveBack(worker.sent)))
+            if len(worker.assigned) - worker.unsent > 1 and (
+                self.now >= worker.stall_at or (not worker.stalled and self._is_wanted_from(worker))
+            ):
+                self._ask_back_from(worker)
+
+    def _is_wanted_from(self, worker: Worker) -> bool:
+        """Whether a worker idles that would begin what lies on deck here, or another job outranks that."""
+        if next(iter(worker.assigned.values())).cost_us <= AHEAD_US:
+            return False  # it is about to begin here
+        if self._lanes.is_used and self._is_outranked(worker):
+            return True
+        workers = self._workers.values()
+        if sum(other.is_active for other in workers) >= self._options.workers:
+            return False
+        return any(w.phase is Phase.READY and not w.assigned for w in workers)
+
+    def _is_outranked(self, worker: Worker) -> bool:
+        """Whether a job that may start has a higher priority than what lies on deck here."""
+        first = self._choose()
+        return first is not None and priority_of(first) > priority_of(
+            [*worker.assigned.values()][1]
+        )
+
+    def _ask_back_from(self, worker: Worker) -> None:
+        worker.stall_at = self.now + STALLED_US
+        worker.stalled = True
+        self._effects.orders.append((worker.uid, GiveBack(worker.sent)))
+
+    def goes_on(self, worker: Worker) -> None:
+        """A worker has made progress."""
+        head = self.begins_head(worker)
+        worker.stall_at = self.stalls_at(head.cost_us if head is not None else 0.0)
+        worker.stalled = False
+
+    def begins_head(self, worker: Worker) -> Job | None:
+        """What came before may be out of a worker's hands: what is first there now has begun; return it."""
+        head = next(iter(worker.assigned.values()), None)
+        if head is not None and head.policy is not None:
+            self._stops.clocks.begins(worker.uid, head, self.now)
+        return head
+
+    def stalls_at(self, cost_us: float) -> int:
+        """Return when a job that begins now, and should take so long, takes too long for those behind it."""
+        return self.now + STALL_US + (round(2 * cost_us) if AHEAD_US < cost_us <= DECK_US else 0)
 
     def take(self, worker: Worker, job: Job) -> None:
         """Take a job out of a worker's hands."""
@@ -349,6 +440,20 @@ class Dispatch:
         else:
             job.attempt -= 1  # it never was one
             self._aftermath.put_back(job)
+
+
+def priority_of(job: Job) -> int:
+    """Return a job's priority; 0: as most have it."""
+    return job.policy.priority if job.policy is not None else 0
+
+
+def may_lie_on_deck(job: Job) -> bool:
+    """Whether a job may be in the hands of a worker that is at another one.
+
+    Should the machine go down, nobody can tell whether it had begun, and it counts as crashed.
+    """
+    policy = job.policy
+    return policy is None or not (has_to_be_first(policy) or policy.max_crashes == 0)
 
 
 def is_leaving(worker: Worker, job: Job) -> bool:

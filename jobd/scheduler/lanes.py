@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from heapq import heappop, heappush, heapreplace
-from typing import TYPE_CHECKING
 
 from jobd.model.job import Job, Record
 from jobd.model.lane import Gate, gates_of, parse_lane, span_of, words_of
@@ -32,10 +31,8 @@ from jobd.model.options import HIGHEST
 from jobd.model.queues import DEFAULT
 from jobd.model.states import State
 from jobd.scheduler.batch import Backlog, Submission
+from jobd.scheduler.plain import PlainQueue
 from jobd.scheduler.queues import Queues
-
-if TYPE_CHECKING:
-    from jobd.scheduler.window import Window
 
 JOBS = 65_536
 """Laned jobs in memory; a lane of which there is nothing yet gets ``LEAST`` beyond that."""
@@ -152,11 +149,11 @@ class Level:
 class Lanes:
     """All lanes in memory, and what keeps each of them from being served."""
 
-    def __init__(self, queues: Queues, window: Window, *, has_stored: bool) -> None:
+    def __init__(self, queues: Queues, plain: PlainQueue, *, has_stored: bool) -> None:
         """``has_stored``: there may be lanes in the store already."""
         self._queues = queues
-        self._window = window
-        self._jobs = window.jobs
+        self._plain_jobs = plain
+        self._jobs = plain.jobs
         self.count = 0
         """Ready jobs in all lanes; some may have been cancelled since."""
         self._bytes = 0
@@ -242,7 +239,7 @@ class Lanes:
             if line is not None:
                 self._leave(line, first, first + count - 1)
             if peer is not None:
-                self._window.watchers.add(peer, first, first + count - 1)
+                self._plain_jobs.watchers.add(peer, first, first + count - 1)
             return line is not None
         batch = record.batch
         for number, args in enumerate(record.args, first):
@@ -311,7 +308,7 @@ class Lanes:
 
     def choose(self, now_us: int) -> Job | None:
         """Return the job that is to be the next to start, which stays until it is taken."""
-        window = self._window
+        window = self._plain_jobs
         if not self._plain.entry and len(window):
             self._enter(self._plain, 1)
         if not self._plain_first.entry and window.has_first:
@@ -338,7 +335,7 @@ class Lanes:
         level, node, line, job = self._chosen
         heap = node.ring[line.fair_key]
         if line.key in self._pseudo:
-            self._window.pop()
+            self._plain_jobs.pop()
         else:
             heappop(line.ids)
             self.count -= 1
@@ -414,10 +411,10 @@ class Lanes:
     def _head(self, line: Line) -> Job | None:
         """Return the first ready job of a lane; what was cancelled meanwhile is dropped."""
         if line is self._plain:
-            return self._window.head()
+            return self._plain_jobs.head()
         if line is self._plain_first:
-            job = self._window.head()
-            return job if self._window.has_first else None
+            job = self._plain_jobs.head()
+            return job if self._plain_jobs.has_first else None
         ids, jobs = line.ids, self._jobs
         while ids:
             job = jobs.get(ids[0])
@@ -638,7 +635,7 @@ class Lanes:
         All that is stored goes up to ``high``; what was left to the store up to the id
         ``settled`` is there, or never will be.  Returns the parcels that hold nothing any more.
         """
-        window, found = self._window, list[Job]()
+        window, found = self._plain_jobs, list[Job]()
         ended = window.unpack(backlog, found.append)
         _, rows, reached = backlog
         found += [

@@ -98,7 +98,7 @@ class Staff:
 
     def died(self, worker: Worker, now_us: int) -> None:
         """A worker is dead: if it had not worked, the next one has to wait."""
-        has_worked = worker.assigned or worker.phase is Phase.RETIRING
+        has_worked = worker.assigned or worker.done or worker.phase >= Phase.RETIRING
         is_failure = worker.phase is Phase.STARTING or not has_worked
         if is_failure and self._spawn_at <= now_us:  # those that die together count as one
             backoff = min(FIRST_BACKOFF_US << min(self.failed_starts, 20), LAST_BACKOFF_US)

@@ -96,6 +96,7 @@ class Stops:
         """This worker is dead."""
         for key in [key for key in self.deadlines if key[0] == uid]:
             del self.deadlines[key]
+        self.orders = [order for order in self.orders if order[0] != uid]
 
     def stop_late(self) -> None:
         """Stop what has taken too long, and kill what has not stopped."""

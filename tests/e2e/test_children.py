@@ -16,6 +16,7 @@ import pytest
 from harness import DaemonUnderTest, eventually, is_alive
 
 from jobd.client import Client
+from jobd.model.errors import JobCrashed
 from jobd.model.job import JobInfo
 from jobd.model.selector import one
 from jobd.model.states import State
@@ -188,6 +189,21 @@ def test_what_resource_trackers_know_of_is_cleared_away(client: Client) -> None:
     following.result(20)
     eventually(lambda: names.isdisjoint(os.listdir(SHM)))
     assert output(client, job.id) == output(client, following.id) == ""
+
+
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_resource_trackers_clear_away_what_a_dead_worker_has_left(
+    client: Client, tmp_path: Path, *, by_signal: bool
+) -> None:
+    """They outlive it for a moment, although they are of its process group."""
+    pytest.importorskip("joblib", reason="loky's tracker is part of joblib")
+    path = tmp_path / "names"
+    once = client.options(max_crashes=0)
+    job = once.submit("children:leave_semaphores_and_die", str(path), by_signal=by_signal)
+    assert isinstance(job.exception(30), JobCrashed)
+    names = {*path.read_text(encoding="ascii").split()}
+    assert len(names) == 18
+    eventually(lambda: names.isdisjoint(os.listdir(SHM)))
 
 
 @pytest.mark.parametrize("count", [1, 3])

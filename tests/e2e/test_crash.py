@@ -7,7 +7,7 @@ import random
 import resource
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -22,6 +22,7 @@ from jobd.failpoints import NAMES, WORKER_NAMES
 from jobd.model.job import JobInfo
 from jobd.model.selector import Selector, one
 from jobd.model.states import State
+from jobd.pool.scoreboard import Scoreboard
 
 MakeDaemon = Callable[..., DaemonUnderTest]
 
@@ -110,7 +111,10 @@ class TestFailpoints:
         ends = client.wait([h.id for h in deferreds], 20)
         states = [end.state for end in ends.values()]
         assert set(states) <= {State.SUCCEEDED, State.CRASHED}
-        if hit == 1 and name != "outcomes.sent":  # that one dies when all is said
+        if name.startswith("outcome"):  # what a worker has done is done
+            assert set(states) == {State.SUCCEEDED}
+            assert all(info_of(client, n).attempt == 1 for n in ends)
+        elif hit == 1:
             assert set(states) == {State.CRASHED}
             assert all(info_of(client, n).crashes == 2 for n in ends)
         oracle.judge()
@@ -277,7 +281,7 @@ class TestKilledDaemon:
         oracle.judge()
 
     def test_a_worker_that_cannot_reconnect(self, make_daemon: MakeDaemon) -> None:
-        """It finishes its job, waits for ``orphan_s``, ends; the job runs again, and no crash is counted."""
+        """It finishes its job, waits for ``orphan_s``, ends; what it has done is found, and not done again."""
         daemon = make_daemon(pool__orphan_s=0.5).start()
         oracle, client = Oracle(daemon), daemon.client()
         gate = daemon.root / "gate"
@@ -293,8 +297,8 @@ class TestKilledDaemon:
         gate.touch()
         client = daemon.client()
         assert client.result(number, 20)
-        assert (info_of(client, number).attempt, info_of(client, number).crashes) == (2, 0)
-        assert oracle.runs([deferred]) == [2]
+        assert (info_of(client, number).attempt, info_of(client, number).crashes) == (1, 0)
+        assert oracle.runs([deferred]) == [1]
 
 
 class TestEverythingKilled:
@@ -356,6 +360,64 @@ class TestEverythingKilled:
         daemon.start()
         assert all(deferred.result(20) for deferred in deferreds)
         assert all(info_of(client, deferred.id).crashes == 0 for deferred in deferreds)
+        oracle.judge()
+
+
+class TestInnocents:
+    """Who dies takes the job with it that it ran, and no other one."""
+
+    @pytest.mark.timeout(300)
+    def test_of_ten_thousand_jobs_a_thousand_end_their_worker(
+        self, make_daemon: MakeDaemon
+    ) -> None:
+        """By exiting, by a segmentation fault, by a kill from outside; each of the others runs once."""
+        daemon = make_daemon(jobs__max_crashes=0).start()
+        tally = daemon.root / "tally"
+        os.mkfifo(daemon.root / "victims")
+        # Open for writing, too: then there is no end of file between two victims.
+        fifo = os.open(daemon.root / "victims", os.O_RDWR)
+
+        def kill() -> None:
+            with open(fifo, encoding="ascii") as victims:
+                while pid := int(victims.readline()):
+                    os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            client = daemon.client()
+            calls = [(str(tally), number) for number in range(10_000)]
+            deferreds = client.submit_many("lethal:tally", calls)
+            ends = client.wait([deferred.id for deferred in deferreds], 240)
+        finally:
+            (daemon.root / "victims").write_text("0\n", encoding="ascii")
+            killer.join()
+        states = [ends[deferred.id].state for deferred in deferreds]
+        assert all(
+            state is (State.CRASHED if number % 10 == 9 else State.SUCCEEDED)
+            for number, state in enumerate(states)
+        )
+        runs = Counter(map(int, tally.read_text(encoding="ascii").split()))
+        assert runs == Counter(range(10_000))
+
+    def test_daemon_and_worker_die_before_a_word_is_said(self, make_daemon: MakeDaemon) -> None:
+        """What had ended is found by the next daemon, and does not run again."""
+        daemon = make_daemon(pool__workers=1).start()
+        oracle, client = Oracle(daemon), daemon.client()
+        worker, deferreds = in_stopped_hands(daemon, oracle, client)
+        (path,) = (daemon.state_dir / "workers").iterdir()
+        board = Scoreboard.open(str(path))
+        os.kill(daemon.pid, signal.SIGSTOP)
+        os.kill(worker, signal.SIGCONT)
+        oracle.wait_for_runs(deferreds[-1])
+        eventually(lambda: board.now.job == 0)
+        kill_all(daemon, oracle)
+        board.close()
+        daemon.start()
+        assert all(deferred.result(20) for deferred in deferreds)
+        infos = [info_of(client, deferred.id) for deferred in deferreds]
+        assert {(info.attempt, info.crashes, info.pid) for info in infos} == {(1, 0, worker)}
+        assert oracle.runs(deferreds) == [1] * len(deferreds)
         oracle.judge()
 
 

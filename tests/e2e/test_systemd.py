@@ -22,7 +22,7 @@ from harness import DaemonUnderTest, eventually, is_alive, lines
 
 from jobd.client import Client
 from jobd.config import Settings
-from jobd.daemon import loop
+from jobd.daemon import lifecycle
 from jobd.model import errors
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +220,7 @@ def hanging_commits(directory: Path, gate: Path) -> dict[str, str]:
 import os, sys, time
 
 if "--foreground" in sys.orig_argv:
-    from jobd.daemon import loop
+    from jobd.daemon import writer
     from jobd.store import Store
 
     commit = Store.commit
@@ -230,7 +230,7 @@ if "--foreground" in sys.orig_argv:
             time.sleep(0.01)
         commit(self)
 
-    loop.COMMIT_HANGS_S = 0.2
+    writer.COMMIT_HANGS_S = 0.2
     Store.commit = hang
 """
     (directory / "sitecustomize.py").write_text(text, encoding="utf-8")
@@ -398,7 +398,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, drop_in: str 
 def test_the_times_of_the_unit_leave_room_for_what_the_defaults_promise() -> None:
     """The manager must not cut a drain short, nor take a slow commit for a hang."""
     unit, settings = settings_of(UNIT, "Service"), Settings()
-    needed = settings.daemon.drain_s + settings.pool.kill_grace_s + loop.CLOSE_S
+    needed = settings.daemon.drain_s + settings.pool.kill_grace_s + lifecycle.CLOSE_S
     assert seconds(unit["TimeoutStopSec"]) > needed
     assert seconds(unit["WatchdogSec"]) >= 10
     assert seconds(unit["TimeoutStartSec"]) > seconds(unit["TimeoutStopSec"])

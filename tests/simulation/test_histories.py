@@ -20,15 +20,14 @@ import simulation
 from fake_pool import FakePool
 from simulation import Failed, Simulation
 
-from jobd.daemon import loop
 from jobd.daemon.dependencies import Dependencies
 from jobd.daemon.keys import Keys
+from jobd.daemon.workers import WorkerDesk
 from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Scheduler, Worker, again, blocked, dispatch, lending
-from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler import Death, Scheduler, Worker, again, blocked, dispatch, lending
 from jobd.scheduler.again import Step, Then
 from jobd.scheduler.batch import Keyed
 from jobd.scheduler.blocked import Blocked
@@ -42,6 +41,7 @@ from jobd.scheduler.stops import Stops
 from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
+from jobd.scheduler.workforce import Workforce
 
 HISTORIES = int(os.environ.get("SIMULATION_HISTORIES", "2000"))
 PARTS = 30
@@ -106,6 +106,10 @@ def _never_asks_back(_: Dispatch) -> None:
     pass
 
 
+def _leaves_it_on_deck(_: Dispatch, worker: Worker) -> bool:  # noqa: ARG001  # as it is called
+    return False
+
+
 def _takes_every_outcome(scheduler: Scheduler, job: Job) -> None:
     scheduler.aftermath.put_back(job)
 
@@ -120,8 +124,16 @@ def _tells_at_once(scheduler: Scheduler, peer: bytes, reply: Any) -> None:
     scheduler._effects.replies.append((peer, reply))
 
 
-def _blames_all(aftermath: Aftermath, job: Job, death: Any) -> None:
-    aftermath._crashed(job, death.cause, "")
+def _blames_all(workforce: Workforce, uid: str, death: Death) -> None:
+    worker_died(workforce, uid, Death(death.cause, unknown=True))
+
+
+def _calls_it_off(workforce: Workforce, uid: str, death: Death) -> None:
+    worker_died(workforce, uid, Death(death.cause))
+
+
+def _finds_nothing(_: Workforce, uid: str, reports: object) -> None:
+    """Do not look at what a dead worker has left."""
 
 
 def _keeps_deadlines(dispatch: Dispatch, worker: Any, job: Job) -> None:
@@ -141,9 +153,9 @@ def _starts_what_is_not_on_record(dispatch: Dispatch, uid: str, jobs: list[Job])
         ledger.taken_high, dispatch._is_degraded = taken, degraded
 
 
-def _buries_at_once(daemon: loop.Daemon, dead: Any) -> None:
-    daemon_bury(daemon, dead)
-    daemon.pool.forget_board(dead.uid)
+def _buries_at_once(desk: WorkerDesk, dead: Any) -> None:
+    desk_bury(desk, dead)
+    desk.pool.forget_board(dead.uid)
 
 
 def _lends_nothing(_: Iterable[Worker]) -> int:
@@ -357,7 +369,8 @@ blocked_tell = Blocked._tell
 blocked_let_go = Blocked.let_go
 dispatch_send = Dispatch._send
 dispatch_take = Dispatch.take
-daemon_bury = loop.Daemon._bury
+desk_bury = WorkerDesk._bury
+worker_died = Workforce.worker_died
 
 
 FIRST: dict[object, int] = {
@@ -379,8 +392,11 @@ FIRST: dict[object, int] = {
         (Window, "drop", _forgets_a_job),
         (Window, "wants_refill", _never_refills),
         (Dispatch, "ask_back", _never_asks_back),
+        (Dispatch, "_is_wanted_from", _leaves_it_on_deck),
         (Dispatch, "_send", _starts_what_is_not_on_record),
-        (Aftermath, "outlived", _blames_all),
+        (Workforce, "worker_died", _blames_all),
+        (Workforce, "worker_died", _calls_it_off),
+        (Workforce, "left", _finds_nothing),
         (Dispatch, "take", _keeps_deadlines),
         (Scheduler, "answer", _tells_at_once),
         (Window, "hasten", _never_hastens),
@@ -395,13 +411,13 @@ FIRST: dict[object, int] = {
         (Clocks, "stop", _keeps_clocks),
         (dispatch, "is_restricted", _uses_worn_workers),
         (Dispatch, "_room", _overloads),
-        (Scheduler, "retire", _replaces_nobody),
+        (Workforce, "retire", _replaces_nobody),
         (Stops, "_grace_us", _hurries),
         (Stops, "_grace_us", _takes_its_time),
         (FakePool, "kill", _kills_whatever_runs),
         (again, "after", _never_gives_up),
         (again, "after", _gives_up),
-        (loop.Daemon, "_bury", _buries_at_once),
+        (WorkerDesk, "_bury", _buries_at_once),
         (Blocked, "changed", _revives_nobody),
         (Blocked, "ended", _tells_only_residents),
         (Blocked, "_tell", _waits_for_one_input),

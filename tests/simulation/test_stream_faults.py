@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from simulation import Failed, Simulation
 
-from jobd.daemon.streams import StreamService
+from jobd.daemon.streams import StreamDesk
 from jobd.model.job import Job
 from jobd.scheduler.batch import Batch
 from jobd.scheduler.streams import Stream, Streams
@@ -61,7 +61,7 @@ def _keeps_the_last_round(streams: Streams, number: int) -> None:
     streams.live.pop(number, None)
 
 
-def _believes_in_everybody(_: StreamService, peer: bytes) -> None:  # as it is called
+def _believes_in_everybody(_: StreamDesk, peer: bytes) -> None:  # as it is called
     pass
 
 
@@ -86,7 +86,7 @@ FIRST: dict[object, int] = {
         (Streams, "resume", _forgets_what_runs),
         (Streams, "ended", _never_tells_the_end),
         (Streams, "restart", _keeps_the_last_round),
-        (StreamService, "check", _believes_in_everybody),
+        (StreamDesk, "check", _believes_in_everybody),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )

@@ -34,7 +34,7 @@ class Bench:
         self.worker = ""
         self._seqs = count(1)
         self.turn()
-        self.scheduler.worker_ready(self.worker, 100)
+        self.scheduler.workforce.worker_ready(self.worker, 100)
         self.turn()
 
     def turn(self, after_s: float = 0.0) -> None:
@@ -90,15 +90,15 @@ class Bench:
         value = b"j1" if raised is None else None
         outcome = Outcome(number, job.attempt, verdict, value, error, 5, 100, raised=raised)
         outcome.notes = notes
-        self.scheduler.outcomes(self.worker, next(self._seqs), [outcome])
+        self.scheduler.workforce.outcomes(self.worker, next(self._seqs), [outcome])
         self.turn()
 
     def die(self) -> None:
         """Let the worker die in its job, and hire the next one."""
         (job,) = self.scheduler.workers[self.worker].assigned.values()
-        self.scheduler.worker_died(self.worker, Death("SIGSEGV", (job.id, job.attempt)))
+        self.scheduler.workforce.worker_died(self.worker, Death("SIGSEGV", (job.id, job.attempt)))
         self.turn(1.0)
-        self.scheduler.worker_ready(self.worker, 101)
+        self.scheduler.workforce.worker_ready(self.worker, 101)
         self.turn()
 
     def row(self, number: int) -> Job:

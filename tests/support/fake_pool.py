@@ -1,6 +1,6 @@
 """Worker processes that are objects: each does one small step when it is told to.
 
-A worker follows ``jobd.pool.worker``: a main thread with its own inbox, a control
+A worker follows ``jobd.pool.worker`` and ``hands``: a main thread with its own inbox, a control
 thread with another, and what both touch.  It can die between any two steps; its
 scoreboard tells afterwards what it was in.  What it sent before is on its way in
 ``out`` and arrives, or does not, as the network of the simulation likes.
@@ -34,6 +34,7 @@ from jobd.model.orders import (
     Lent,
     Order,
     Outcomes,
+    Produced,
     Ready,
     Recorded,
     Retire,
@@ -42,8 +43,8 @@ from jobd.model.orders import (
     Task,
     Waiting,
 )
+from jobd.pool.deaths import Dead
 from jobd.pool.scoreboard import Now
-from jobd.pool.supervisor import Dead
 
 NOTHING = Now(0, 0, 0, 0, 0)
 MAY_BE_LONG_US = 500
@@ -144,6 +145,8 @@ class FakeWorker:
         self.pid = pid
         self.boot = boot
         self.alive = True
+        self.is_lost = False
+        """Its scoreboard was lost with the whole machine."""
         self.cause = ""
         self.at = At.STARTING
         self.linked = {"/j": False, "/c": False}
@@ -168,7 +171,7 @@ class FakeWorker:
         self.stream: FakeStream | None = None
         self.moved = False
         """Its job socket leads to a dead daemon, and another one has asked for what it has."""
-        self._with_stream: dict[int, list[Message]] = {}
+        self._with_stream: dict[int, list[Produced]] = {}
         """What is kept of a stream together with its outcome, by the number of that."""
         self.leaving = False
         self.told_to_stop = False
@@ -202,6 +205,13 @@ class FakeWorker:
         """End of its own will."""
         self.last = NOTHING
         self.die("exit code 0")
+
+    def left(self) -> list[Outcomes | Produced]:
+        """Return what its scoreboard has of attempts that ended, and are not durable as far as it knows."""
+        left: list[Outcomes | Produced] = []
+        for seq, outcomes in self.unrecorded.items():
+            left += [*self._with_stream.get(seq, ()), Outcomes(seq, outcomes)]
+        return [*left, Outcomes(0, self.held)] if self.held else left
 
     def lose_daemon(self) -> None:
         """The daemon has died: what was on its way to it is lost, what had come from it is not."""
@@ -662,7 +672,8 @@ class FakePool:
         worker = self.machine.boards.get(uid)
         if worker is None or uid in self.machine.restarted:
             return Dead(uid, "unknown", NOTHING, unknown=True)
-        return Dead(uid, "it ended while no daemon watched", worker.last)
+        cause = "it ended while no daemon watched"
+        return Dead(uid, cause, worker.board, left=worker.left(), pid=worker.pid)
 
     def look(self) -> None:
         """Nothing is to be seen that ``judge`` does not see."""
@@ -685,7 +696,7 @@ class FakePool:
                 del self.processes[uid]
                 self.machine.strays += [(uid, c, m) for c, out in worker.out.items() for m in out]
                 self.machine.workers.pop(uid, None)
-                judged.append(Dead(uid, worker.cause, worker.last))
+                judged.append(Dead(uid, worker.cause, worker.board, left=worker.left()))
                 if isinstance(worker, FakeChecker):
                     self._lost_checkers.append((uid, worker.cause))
         return judged

@@ -38,7 +38,22 @@ from simulation_queues import ChangeTruth, QueueTruth, choose_rules
 from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
-from jobd.daemon import dependencies, loop, requests, service
+from jobd.daemon import (
+    assembly,
+    backlog,
+    control,
+    dependencies,
+    door,
+    lifecycle,
+    listing,
+    loop,
+    outgoing,
+    service,
+    signals,
+    submits,
+    workers,
+    writer,
+)
 from jobd.daemon.notify import Notify
 from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
@@ -46,7 +61,7 @@ from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
-from jobd.scheduler import Phase, batch, blocked, commits, dispatch, intake, lanes, timers, window
+from jobd.scheduler import Phase, batch, blocked, commits, dispatch, intake, lanes, plain, timers
 from jobd.scheduler.queues import queue_of
 
 BORN_US = 1_000_000_000
@@ -249,7 +264,7 @@ class Simulation:
         self._limits = self._choose_limits()
         self._heaped = list(accumulate(self._choose_weights()))
         self._events = int(self._dice() * 150) + 50
-        self.daemon: loop.Daemon
+        self.daemon: assembly.Daemon
         self._pool: FakePool
         self._slots: Slots
         self._queues: QueueTruth
@@ -290,9 +305,9 @@ class Simulation:
             pipe2=lambda _: (-1, -2), close=lambda _: None, O_NONBLOCK=0, O_CLOEXEC=0
         )
         return [
-            (window, "JOBS", int(dice() * 8) + 2),
-            (window, "BYTES", int(dice() * 60) + 15),
-            (window, "LOW_WATER", int(dice() * 4) + 1),
+            (plain, "JOBS", int(dice() * 8) + 2),
+            (plain, "BYTES", int(dice() * 60) + 15),
+            (plain, "LOW_WATER", int(dice() * 4) + 1),
             (batch, "PARCEL_JOBS", parcel_jobs),
             (batch, "PARCEL_BYTES", int(dice() * 50) + 5),
             (intake, "PARCEL_JOBS", parcel_jobs),
@@ -317,17 +332,19 @@ class Simulation:
             (blocked, "EDGES", int(dice() * 12)),
             (blocked, "SLICE", int(dice() * 3) + 1),
             (dependencies, "SLICE", int(dice() * 3) + 1),
-            (loop, "REFILL", int(dice() * 6) + 1),
-            (loop, "MAY_STAND_STILL", 1 << 30),  # nobody does; it would hide what is forgotten
-            (loop, "DRAIN_CLIENTS", int(dice() * 6) + 1),
-            (requests, "SLICE", int(dice() * 4) + 2),
+            (backlog, "REFILL", int(dice() * 6) + 1),
+            (workers, "MAY_STAND_STILL", 1 << 30),  # nobody does; it would hide what is forgotten
+            (door, "DRAIN", int(dice() * 6) + 1),
+            (listing, "SLICE", int(dice() * 4) + 2),
             (fake_store, "SCAN", int(dice() * 8) + 1),
-            (loop, "time", clock),
+            *((module, "time", clock) for module in (lifecycle, loop, writer)),
             (loop, "select", SimpleNamespace(poll=lambda: poller, POLLIN=1)),
-            (loop, "os", pipes),
-            (loop, "Committer", Committer),
-            (loop, "hit", self._hit),
-            (requests, "hit", self._hit),
+            (signals, "os", pipes),
+            (assembly, "Committer", Committer),
+            *(
+                (module, "hit", self._hit)
+                for module in (control, lifecycle, outgoing, submits, workers, writer)
+            ),
             (service, "time", clock),
             (service, "os", SimpleNamespace(listdir=lambda _: self.machine.boards_made())),
         ]
@@ -345,7 +362,7 @@ class Simulation:
     def run(self) -> str:
         """Run the history; return a digest of everything that was sent and stored."""
         with _replaced(self._limits), _quiet():
-            room = window.JOBS + batch.PARCEL_JOBS * 2 + loop.REFILL
+            room = plain.JOBS + batch.PARCEL_JOBS * 2 + backlog.REFILL
             room += lanes.JOBS + lanes.ALL_LANES * (lanes.LEAST + batch.PARCEL_JOBS)
             hands = self._settings.pool.workers + self._settings.pool.max_lent
             self._room = room + hands * (dispatch.CREDIT + 1) * 2
@@ -395,17 +412,19 @@ class Simulation:
         self._pool = pool
         client_router: Any = self._client_router
         worker_router: Any = self._worker_router
-        self.daemon = loop.Daemon(
-            self._settings,
-            scheduler=scheduler,
-            store=store,
-            pool=pool,
-            payloads=NoPayloads(PLACE, store, scheduler),
-            client_router=client_router,
-            worker_router=worker_router,
-            notify=Notify({}),
+        self.daemon = assembly.Daemon(
+            assembly.Parts(
+                settings=self._settings,
+                scheduler=scheduler,
+                store=store,
+                pool=pool,
+                payloads=NoPayloads(PLACE, store, scheduler),
+                client_router=client_router,
+                worker_router=worker_router,
+                notify=Notify({}),
+            )
         )
-        self.daemon.buried += dead
+        self.daemon.writer.buried += dead
         self._slots = Slots(scheduler)
         Turns(scheduler)
         self._queues = QueueTruth(scheduler)
@@ -438,9 +457,9 @@ class Simulation:
             self._note_stopped()
         committer.took_s = 0.0 if self._dice() < 0.3 else 1.0  # was the disk quick?
         try:
-            is_over = self.daemon._turn()
+            is_over = self.daemon.loop.turn()
         except (Killed, StoreFailed) as end:
-            if isinstance(end, StoreFailed) and not self.daemon._disk_trouble:
+            if isinstance(end, StoreFailed) and not self.daemon.writer.trouble:
                 raise
             self._note("the daemon ends:", repr(end))
             self._crash()
@@ -778,6 +797,8 @@ class Simulation:
             worker.alive = False
         self.truth.running.clear()
         self.machine.restarted.update(self.machine.boards)
+        for worker in self.machine.boards.values():
+            worker.is_lost = True
         self._restart()
 
     def _do_jump(self) -> None:
@@ -835,7 +856,7 @@ class Simulation:
         """Let one job run for ever: nothing may be stuck behind it as long as others can work."""
         while self._client_router.inbox:  # a change of a queue may be on its way
             self._turn()
-        if self._settings.pool.workers < 2 or self._dice() < 0.5 or self.daemon._stopping:
+        if self._settings.pool.workers < 2 or self._dice() < 0.5 or self.daemon.lifecycle.stopping:
             return
         scheduler = self.daemon.scheduler
         for worker in self.machine.living:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from fake_store import FakeStore
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.edges import Standing, When, standing
 from jobd.model.job import Job
 from jobd.model.states import ENDED, State

@@ -12,7 +12,7 @@ from fake_pool import FakeWorker
 from fake_store import FakeStore
 from simulation_inputs import Broken
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.job import Job
 from jobd.model.messages import Refused, Submitted
 from jobd.model.orders import Task

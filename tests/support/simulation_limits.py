@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fake_pool import FakeWorker
 from simulation_inputs import Broken
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.job import Job
 from jobd.model.orders import Order, Run, StopJob, Task
 from jobd.model.states import Event
@@ -98,16 +98,21 @@ def judge_limit(row: Job) -> None:
 
 
 def check_limits(scheduler: Scheduler) -> None:
-    """After each turn: every hard limit runs, none is over, and none is left of what has ended."""
+    """After each turn: every hard limit of what has started runs, none is over, no other one is there."""
     due = dict(scheduler.stops.clocks.due)
     for worker in scheduler.workers.values():
-        for job in worker.assigned.values():
+        for place, job in enumerate(worker.assigned.values()):
+            is_behind = (
+                place > 0 and not worker.adopted
+            )  # which of an orphan's runs is not known yet
+            if is_behind and (worker.uid, job.id, job.attempt) in due:
+                raise Broken(f"a limit runs for {job.id}, which has not started")
             at = due.pop((worker.uid, job.id, job.attempt), None)
             if at is not None and at <= scheduler._now:
                 raise Broken(f"the limit of {job.id} was over at {at}, it is {scheduler._now}")
             limited = job.policy is not None and job.policy.timeout > 0
             has_left = job.lease is not None and job.lease.run > 0
-            if limited and has_left and at is None and job.stop is None:
+            if limited and has_left and not is_behind and at is None and job.stop is None:
                 raise Broken(f"no limit runs for {job.id}, attempt {job.attempt}")
     if due:
         raise Broken(f"limits run for what nobody has in hand: {due}")

@@ -7,7 +7,7 @@ from collections import Counter
 from fake_store import FakeStore
 from simulation_inputs import Broken
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.job import Job
 from jobd.model.lane import Lane, parse_lane
 from jobd.model.orders import Task

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fake_store import FakeStore
 from simulation_inputs import Broken
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.job import Attempt, Job, Raised, Wish
 from jobd.model.options import BUILT_IN
 from jobd.model.orders import Task
@@ -115,7 +115,7 @@ def check_timers(daemon: Daemon, store: FakeStore) -> None:
             raise Broken(f"1: nobody wakes job {job.id}, {job.state.name}, due at {job.due_at}")
         if job.state >= ENDED:
             raise Broken(f"job {job.id} is {job.state.name} and due at {job.due_at}")
-    if scheduler.has_due() and daemon._timeout_ms():
+    if scheduler.has_due() and daemon.loop._timeout_ms():
         raise Broken("6: the loop sleeps while there are jobs that are due")
     due_at = timers.next_at()
     if due_at is not None and due_at <= timers.wall and not scheduler.draining:

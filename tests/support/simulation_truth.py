@@ -23,13 +23,13 @@ from simulation_limits import TimeTruth, check_limits, judge_limit
 from simulation_order import OrderTruth, check_order, check_order_end, is_open, runnable
 from simulation_timers import RetryTruth, check_timers
 
-from jobd.daemon.loop import Daemon
+from jobd.daemon.assembly import Daemon
 from jobd.model.job import PUT, Attempt, Job, Raised, Verdict
 from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
 from jobd.model.orders import Order, Run, Task
 from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, Event, State
-from jobd.scheduler import Phase, Scheduler, Worker
+from jobd.scheduler import Phase, Scheduler, Worker, dispatch
 
 
 class End(msgspec.Struct):
@@ -57,11 +57,10 @@ class Truth(Witness):
         self.last: dict[bytes, int] = {}
         self.ends: dict[bytes, dict[int, End]] = {}
         self.crashes: Counter[bytes] = Counter()
-        """How often a job's worker died in it; ``lost`` counts those that died right after it too."""
+        """How often a job's worker died in it; ``lost`` counts the ends that may pass for that."""
         self.lost: Counter[bytes] = Counter()
         self.reopened: set[int] = set()
         """Jobs that had ended and were retried."""
-        self.last_task: dict[str, Task] = {}
         self.stopped: set[bytes] = set()
         """Jobs that somebody has asked to be stopped."""
         self.daemon: Daemon | None = None
@@ -135,10 +134,12 @@ class Truth(Witness):
             raise Broken(f"{worker} starts {task} although it was cancelled")
 
     def _is_closed(self, task: Task, number: int, end: End) -> None:
-        """Judge an earlier attempt: a worker that lives still has its outcome, or it is on record."""
-        if not end.worker.alive or end.verdict == Verdict.STOPPED:
+        """Judge an earlier attempt: its outcome is on record, unless it was lost with the machine."""
+        if end.worker.is_lost or end.verdict == Verdict.STOPPED:
             return
-        if end.was_told_to_stop and end.verdict in (Verdict.RAISED, Verdict.TIMED_OUT):
+        # An order to stop that was on its way may have led to that, as far as anybody knows.
+        was_told = end.was_told_to_stop or (not end.worker.alive and task.args in self.stopped)
+        if was_told and end.verdict in (Verdict.RAISED, Verdict.TIMED_OUT):
             return
         if (task.id, number) not in self.store.records:
             raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
@@ -162,7 +163,6 @@ class Truth(Witness):
             self.lost[task.args] += (
                 1  # it counts as a crash if this is heard, and nobody asked for it
             )
-        self.last_task[worker.uid] = task
 
     def raised(self, worker: FakeWorker, task: Task, raised: Raised) -> None:  # noqa: ARG002  # as it is called
         """Take note of what an attempt has raised."""
@@ -181,8 +181,6 @@ class Truth(Witness):
     def died(self, worker: FakeWorker) -> None:
         """Take note of a death."""
         if worker.running is None:
-            if worker.last.job and worker.uid in self.last_task:
-                self.lost[self.last_task[worker.uid].args] += 1
             return
         args = worker.running.task.args
         if self.running.get(args) is worker:
@@ -539,6 +537,9 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     active = sum(map(_takes_slot, scheduler.workers.values()))
     if active >= scheduler.options.workers:
         return
+    decks = [worker for worker in scheduler.workers.values() if _keeps_deck(worker)]
+    if decks:
+        raise Broken(f"6: a worker idles, and jobs lie on deck: {decks}")
     if scheduler.queues.opens_at(DEFAULT, scheduler._now) != 0:
         return
     window, ledger = scheduler.window, scheduler.ledger
@@ -551,6 +552,16 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     stuck = [n for n in beyond if n <= ledger.stored_high]
     if any(n not in window.jobs for n in stuck) and not scheduler.wants_refill():
         raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
+
+
+def _keeps_deck(worker: Worker) -> bool:
+    """Whether a job waits in a worker's hands behind a long one, and is not asked back."""
+    is_behind = (
+        len(worker.assigned) - worker.unsent > 1
+        and worker.phase is Phase.READY
+        and not worker.stalled
+    )
+    return is_behind and next(iter(worker.assigned.values())).cost_us > dispatch.AHEAD_US
 
 
 def _takes_slot(worker: Worker) -> bool:

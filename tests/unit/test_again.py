@@ -107,7 +107,7 @@ def test_an_attempt_that_took_too_long_is_tried_again(bench: Bench) -> None:
         job = bench.scheduler.workers[bench.worker].assigned[number]
         error = ErrorInfo("jobd.TimeLimitExceeded", "", "")
         late = Outcome(number, job.attempt, Verdict.TIMED_OUT, None, error, 5, 100)
-        bench.scheduler.outcomes(bench.worker, job.attempt, [late])
+        bench.scheduler.workforce.outcomes(bench.worker, job.attempt, [late])
         bench.turn()
         assert bench.row(number).state is state
     (first,) = bench.store.attempts(number)
@@ -130,8 +130,8 @@ def test_crashes_have_a_budget_of_their_own(bench: Bench) -> None:
 def test_an_attempt_that_is_cut_off_uses_up_no_retry(bench: Bench) -> None:
     """A shutdown is not the job's fault."""
     number = bench.submit(retries=1, backoff="0")
-    bench.scheduler.stop_running()
-    bench.scheduler.outcomes(
+    bench.scheduler.workforce.stop_running()
+    bench.scheduler.workforce.outcomes(
         bench.worker, 99, [Outcome(number, 1, Verdict.STOPPED, None, None, 5, 10)]
     )
     bench.turn()

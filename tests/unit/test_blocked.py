@@ -10,6 +10,7 @@ from jobd.model.states import State
 from jobd.scheduler import blocked as module
 from jobd.scheduler.blocked import Blocked, Sources, blame
 from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.queues import Queues
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 
@@ -19,7 +20,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.ledger = Ledger(100, {}, 1)
-        self.window = Window(0)
+        self.window = Window(Queues(), 0)
         self.blocked = Blocked(self.ledger, self.window, Timers(has_more=False))
         self.blocked.wall = 5
         self.ends: dict[int, Job] = {}

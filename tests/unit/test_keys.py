@@ -10,8 +10,9 @@ import pytest
 from bench import KEY_ERROR, Bench
 
 from jobd.daemon import keys
-from jobd.daemon.dependencies import Dependencies
 from jobd.daemon.keys import Keys
+from jobd.daemon.predecessors import Predecessors
+from jobd.daemon.view import View
 from jobd.model.edges import When
 from jobd.model.errors import DiskFull, DuplicateKey, UsageError
 from jobd.model.job import Job
@@ -30,14 +31,11 @@ class Desk(Bench):
     def __init__(self) -> None:
         super().__init__()
         self.replies: list[Any] = []
-        daemon: Any = SimpleNamespace(
-            scheduler=self.scheduler,
-            store=self.store,
-            job=self.job,
-            clients=SimpleNamespace(reply=lambda _, reply: self.replies.append(reply)),
-            requests=SimpleNamespace(watch_all=lambda *_: None),
-        )
-        self.keys = Keys(daemon)
+        store: Any = self.store
+        clients: Any = SimpleNamespace(reply=lambda _, reply: self.replies.append(reply))
+        pool: Any = None
+        self.view = View(self.scheduler, store, pool)
+        self.keys = Keys(self.scheduler, store, self.view, clients, lambda *_: None)
         self._number = 0
 
     def job(self, number: int) -> Job | None:
@@ -317,16 +315,9 @@ def test_who_comes_after_a_job_that_is_being_replaced_waits_until_that_is_for_go
     desk: Desk,
 ) -> None:
     """The commit may fail yet: then it was not cancelled, and who waits for its failure waits on."""
-    daemon: Any = SimpleNamespace(
-        scheduler=desk.scheduler,
-        store=desk.store,
-        job=desk.job,
-        retention=SimpleNamespace(names=lambda _: None),
-        requests=SimpleNamespace(
-            take_in=lambda peer, request, sources: desk.scheduler.intake.submit(
-                peer, request, None, sources
-            )
-        ),
+    store: Any = desk.store
+    predecessors = Predecessors(
+        desk.scheduler, store, desk.view, desk.keys, lambda _: False, lambda _: None
     )
     first = desk.new()
     desk.ask(if_exists="replace")
@@ -334,7 +325,8 @@ def test_who_comes_after_a_job_that_is_being_replaced_waits_until_that_is_for_go
     alarm = Submit(9, b"another." + bytes(8), "m:f", [b"1"], [(0, ())])
     alarm.after = [(first, When.FAILED)]
     number = desk.scheduler.ledger.next_id
-    Dependencies(daemon).take_in(b"peer", alarm)
+    sources = predecessors.of(b"peer", alarm)
+    desk.scheduler.intake.submit(b"peer", alarm, None, sources)
     desk.lose()
     desk.turn()
     assert (desk.state(first), desk.state(number)) == (State.QUEUED, State.BLOCKED)
@@ -428,15 +420,15 @@ def test_while_a_key_changes_hands_nobody_else_gets_it_back(desk: Desk) -> None:
 # -- what makes no sense --
 
 
-def test_a_key_is_for_one_job(desk: Desk) -> None:
+def test_a_key_is_for_one_job() -> None:
     """Not for several, nor for a job of a graph."""
     many = Submit(1, b"", "m:f", [b"1", b"2"], [(0, ())])
     with pytest.raises(UsageError, match="this submit has 2"):
-        desk.keys.refuse_many(many, Policy(key="k"))
-    desk.keys.refuse_many(many, Policy())
+        keys.refuse_many(many, Policy(key="k"))
+    keys.refuse_many(many, Policy())
     with pytest.raises(UsageError, match="a job of a graph has no key"):
-        desk.keys.refuse_any(Policy(key="k"))
-    desk.keys.refuse_any(None)
+        keys.refuse_any(Policy(key="k"))
+    keys.refuse_any(None)
 
 
 @pytest.mark.parametrize(

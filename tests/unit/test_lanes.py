@@ -16,7 +16,6 @@ from jobd.model.queues import Override, Rule
 from jobd.model.states import State
 from jobd.scheduler import lanes as module
 from jobd.scheduler.batch import Submission
-from jobd.scheduler.lanes import Lanes
 from jobd.scheduler.queues import Queues
 from jobd.scheduler.window import Window
 
@@ -27,10 +26,8 @@ class Hall:
     def __init__(self, *, stored: FakeStore | None = None, **rules: Rule) -> None:
         self.store = stored or FakeStore()
         self.queues = Queues(rules)
-        self.window = Window(0)
-        self.lanes = self.window.lanes = Lanes(
-            self.queues, self.window, has_stored=stored is not None
-        )
+        self.window = Window(self.queues, 0, has_stored=stored is not None)
+        self.lanes = self.window.lanes
         self.now_us = 0
         self._numbers = count(max(self.store.rows, default=0) + 1)
 

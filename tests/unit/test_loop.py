@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from jobd.daemon import loop as module
-from jobd.daemon.loop import Daemon
+from jobd.daemon.loop import Loop
 
 SPINS = 5
 
@@ -39,14 +39,15 @@ def wait(
         committer=SimpleNamespace(busy=busy),
         pool=SimpleNamespace(fds=lambda: ()),
         _comes_back=comes_back,
-        _of_libzmq=[],
+        doors=[],
+        workers=SimpleNamespace(router=SimpleNamespace(is_ready=False)),
         _pool_fds=set[int](),
         _poller=Poller(ready_at),
         _timeout_ms=lambda: 500,
     )
-    loop._is_short_wait = lambda: Daemon._is_short_wait(cast("Daemon", loop))
-    loop._spin = lambda: Daemon._spin(cast("Daemon", loop))
-    assert Daemon._poll(cast("Daemon", loop)) == {7: 1}
+    loop._is_short_wait = lambda: Loop._is_short_wait(cast("Loop", loop))
+    loop._spin = lambda: Loop._spin(cast("Loop", loop))
+    assert Loop._poll(cast("Loop", loop)) == {7: 1}
     return loop
 
 

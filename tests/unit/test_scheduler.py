@@ -33,9 +33,9 @@ from jobd.scheduler import (
     intake,
     lanes,
     ledger,
+    plain,
     staff,
     stops,
-    window,
 )
 from jobd.scheduler.aftermath import death_of
 from jobd.scheduler.queues import Queues
@@ -88,7 +88,7 @@ class Desk:
     def hire(self) -> list[str]:
         """Let all workers that were asked for report."""
         for number, uid in enumerate(self.spawned):
-            self.scheduler.worker_ready(uid, 100 + number)
+            self.scheduler.workforce.worker_ready(uid, 100 + number)
         self.act()
         return self.spawned
 
@@ -163,24 +163,33 @@ class Desk:
             value = b"jnull" if verdict == Verdict.RETURNED else None
             error = ErrorInfo("E", "why", "") if verdict == Verdict.RAISED else None
             outcome = Outcome(number, job.attempt, verdict, value, error, 1, took_us)
-            self.scheduler.outcomes(uid, next(self._seqs), [outcome])
+            self.scheduler.workforce.outcomes(uid, next(self._seqs), [outcome])
         self.act()
+
+    def ordered(self) -> list[int]:
+        """Return the jobs in hands whose order to run has left."""
+        hands = [
+            job for worker in self.scheduler.workers.values() for job in worker.assigned.values()
+        ]
+        return [job.id for job in hands if job.lease is not None and job.lease.run]
 
     def wait(self, number: int, *awaited: int) -> None:
         """Let a running job say that it waits for others."""
-        self.scheduler.waits(self.holder(number), number, self.job(number).attempt, [*awaited])
+        self.scheduler.loans.waits(
+            self.holder(number), number, self.job(number).attempt, [*awaited]
+        )
         self.act()
 
     def go_on(self, number: int) -> None:
         """Let a job say that it waits no longer."""
-        self.scheduler.goes_on(self.holder(number), number, self.job(number).attempt)
+        self.scheduler.loans.goes_on(self.holder(number), number, self.job(number).attempt)
         self.act()
 
     def die(self, uid: str, running: int = 0, *, unknown: bool = False) -> None:
         """Let a worker die, in a job or not."""
         job = self.scheduler.window.jobs.get(running)
         at = (running, job.attempt) if job else (0, 0)
-        self.scheduler.worker_died(uid, Death("SIGSEGV", at, unknown))
+        self.scheduler.workforce.worker_died(uid, Death("SIGSEGV", at, unknown))
         self.act()
 
     def learn(self, function: str, took_us: int) -> None:
@@ -352,7 +361,7 @@ def test_a_worker_that_starts_or_retires_gets_no_job() -> None:
     desk.hire()
     assert all(desk.runs(uid) for uid in desk.spawned)
     desk.commit()
-    desk.scheduler.retire_all()
+    desk.scheduler.workforce.retire_all()
     desk.end(1, 2)
     (number,) = desk.submit()
     desk.act()
@@ -473,11 +482,11 @@ def test_a_job_that_runs_since_an_earlier_daemon_takes_a_slot_and_is_no_start(de
     queues = Queues({"default": Rule(slots=1, rate="1/h")})
     after = Scheduler("next", desk.options, next_id=2, counts=desk.store.counts(), queues=queues)
     after.begin(0, 10**15)
-    after.add_orphan("old", 5)
-    after.resume("old", desk.row(number), 1, lease)
+    after.workforce.add_orphan("old", 5)
+    after.workforce.resume("old", desk.row(number), 1, lease)
     assert queues.opens_at("default", 0) is None
     outcome = Outcome(number, 1, Verdict.RETURNED, b"jnull", None, 1, SHORT)
-    after.outcomes("old", 1, [outcome])
+    after.workforce.outcomes("old", 1, [outcome])
     assert queues.opens_at("default", 0) == 0
 
 
@@ -650,7 +659,9 @@ def test_outcomes_are_acknowledged_when_they_are_durable(desk: Desk) -> None:
 
 def test_outcomes_of_a_stranger_are_acknowledged_at_once(desk: Desk) -> None:
     """Its jobs were never on record; it must not keep them, and itself, for ever."""
-    desk.scheduler.outcomes("stranger", 5, [Outcome(1, 1, Verdict.RETURNED, b"j1", None, 1, 1)])
+    desk.scheduler.workforce.outcomes(
+        "stranger", 5, [Outcome(1, 1, Verdict.RETURNED, b"j1", None, 1, 1)]
+    )
     desk.act()
     assert desk.told_to("stranger", Recorded) == [Recorded([5])]
 
@@ -660,7 +671,7 @@ def test_the_row_of_an_ended_job_tells_when_it_ran_and_where(desk: Desk) -> None
     (number,) = desk.submit()
     desk.act()
     outcome = Outcome(number, 1, Verdict.RETURNED, b"j1", None, 5_000, 70)
-    desk.scheduler.outcomes(desk.holder(number), 1, [outcome])
+    desk.scheduler.workforce.outcomes(desk.holder(number), 1, [outcome])
     desk.commit()
     row = desk.row(number)
     assert (row.started_at, row.ended_at, row.pid, row.value) == (5_000, 5_070, 100, b"j1")
@@ -672,10 +683,10 @@ def test_what_a_worker_says_after_it_was_judged_dead_changes_nothing(desk: Desk)
     desk.act()
     uid = desk.holder(number)
     desk.die(uid, number)
-    desk.scheduler.given_back(uid, [(number, 1)], 0, 9)
-    desk.scheduler.handed_over(uid, 1, (number, 1))
-    desk.scheduler.worker_ready(uid, 1)
-    desk.scheduler.worker_died(uid, Death("again"))
+    desk.scheduler.workforce.given_back(uid, [(number, 1)], 0, 9)
+    desk.scheduler.workforce.handed_over(uid, 1, (number, 1))
+    desk.scheduler.workforce.worker_ready(uid, 1)
+    desk.scheduler.workforce.worker_died(uid, Death("again"))
     assert (desk.job(number).crashes, desk.job(number).attempt) == (1, 2)
     assert uid not in desk.scheduler.workers
 
@@ -689,10 +700,157 @@ def test_an_outcome_of_a_superseded_attempt_is_refused(desk: Desk) -> None:
     late = Outcome(number, 1, Verdict.RETURNED, b'j"late"', None, 1, 1)
     desk.die(uid, number)
     desk.commit()
-    desk.scheduler.outcomes(uid, 1, [late])
-    desk.scheduler.outcomes(desk.holder(number), 1, [late])
+    desk.scheduler.workforce.outcomes(uid, 1, [late])
+    desk.scheduler.workforce.outcomes(desk.holder(number), 1, [late])
     assert desk.job(number).state is State.RUNNING
     assert desk.job(number).attempt == 2
+
+
+# -- on deck --
+
+
+@pytest.fixture
+def long_ones(desk: Desk) -> list[int]:
+    """Give six jobs of a function that takes 20 ms: two that run, two on deck, two that wait."""
+    desk.learn("m:slow", LONG)
+    numbers = desk.submit(6, "m:slow")
+    desk.act()
+    desk.commit()
+    desk.act()
+    desk.commit()
+    return numbers
+
+
+def test_a_worker_has_the_next_job_before_the_one_at_hand_has_ended(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """It starts in the step that ends the other; what it is about to start is on record."""
+    first, second = desk.spawned
+    one, two, three, four, five, _ = long_ones
+    assert [desk.holder(number) for number in long_ones] == [first, second, first, second, "", ""]
+    assert desk.runs(first)[-2:] == [one, three]
+    assert {(three, 1), (four, 1)} < {a for each in desk.store.leases() for a in each.attempts}
+    desk.end(one, took_us=LONG)
+    assert desk.holder(five) == first
+    assert five not in desk.runs(first), "its order waits for its record"
+    desk.commit()
+    assert desk.runs(first)[-1] == five
+    assert desk.holder(two) == second
+
+
+def test_what_lies_on_deck_goes_to_a_worker_that_idles(desk: Desk, long_ones: list[int]) -> None:
+    """Once nothing else is queued."""
+    first, second = desk.spawned
+    one, two, three, four, five, six = long_ones
+    for ended in (two, four):
+        desk.end(ended, took_us=LONG)
+        desk.commit()
+        assert not desk.told_to(first, GiveBack)
+    for ended in (five, six):
+        desk.end(ended, took_us=LONG)
+        desk.commit()
+    (asked,) = desk.told_to(first, GiveBack)
+    assert isinstance(asked, GiveBack)
+    desk.scheduler.workforce.given_back(first, [(three, 1)], 2, asked.upto)
+    desk.act()
+    desk.commit()
+    assert [desk.holder(number) for number in (one, three)] == [first, second]
+    assert desk.runs(second)[-1] == three
+    assert desk.job(three).attempt == 1
+
+
+def test_a_job_of_a_higher_priority_takes_the_place_of_one_on_deck(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """It would have gone before that, had it been there."""
+    first, second = desk.spawned
+    one, two, three, four, *_ = long_ones
+    desk.submit(policy=Policy(priority=0))
+    desk.act()
+    desk.commit()
+    assert not desk.told_to(first, GiveBack)
+    (urgent,) = desk.submit(policy=Policy(priority=1))
+    desk.act()
+    assert desk.told_to(first, GiveBack)
+    assert desk.told_to(second, GiveBack)
+    desk.scheduler.workforce.given_back(first, [(three, 1)], 2, 2)
+    desk.scheduler.workforce.given_back(second, [(four, 1)], 2, 2)
+    desk.act()
+    desk.end(two, took_us=LONG)
+    assert desk.holder(urgent) == second
+    assert desk.holder(one) == first
+
+
+def test_behind_a_job_that_takes_three_times_as_long_nothing_stays_on_deck(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """Others go on, and it must not wait for long behind that."""
+    first = desk.spawned[0]
+    desk.act(dispatch.STALL_US + 2 * LONG - 1)
+    assert not desk.told_to(first, GiveBack)
+    desk.act(1)
+    assert desk.told_to(first, GiveBack)
+    desk.scheduler.workforce.given_back(first, [(long_ones[2], 1)], 2, 2)
+    desk.act()
+    assert desk.holder(long_ones[2]) != first
+
+
+def test_what_lay_on_deck_when_its_worker_died_has_not_run(
+    desk: Desk, long_ones: list[int]
+) -> None:
+    """No crash is counted, and it keeps its number."""
+    first = desk.spawned[0]
+    one, _, three, *_ = long_ones
+    desk.die(first, one)
+    assert (desk.job(one).attempt, desk.job(one).crashes) == (1, 1)
+    assert (desk.job(three).attempt, desk.job(three).crashes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [Policy(max_crashes=0), Policy(unique=["waiting"], key="k"), Policy(mem=1 << 30)],
+)
+def test_some_jobs_never_lie_on_deck(desk: Desk, policy: Policy) -> None:
+    """Those that may run once only, and those that must not wait in a worker's hands."""
+    desk.learn("m:slow", LONG)
+    desk.submit(2, "m:slow")
+    (number,) = desk.submit(1, "m:slow", policy=policy)
+    for _ in range(3):
+        desk.act()
+        desk.commit()
+    assert not desk.holder(number)
+
+
+def test_a_time_limit_counts_from_the_end_of_the_job_before(desk: Desk) -> None:
+    """On deck a job has not started."""
+    desk.learn("m:slow", LONG)
+    heads = desk.submit(2, "m:slow")
+    numbers = desk.submit(2, "m:slow", policy=Policy(timeout=1.0))
+    for _ in range(3):
+        desk.act()
+        desk.commit()
+    assert [desk.holder(number) for number in numbers] == desk.spawned
+    clocks = desk.scheduler.stops.clocks
+    assert not clocks.due
+    desk.act(7_000)
+    desk.end(heads[0], took_us=LONG)
+    (at,) = clocks.due.values()
+    assert at == desk.scheduler._now + 1_000_000
+    desk.act(1_000)
+    desk.scheduler.workforce.outcomes(desk.holder(numbers[0]), 99, [])
+    assert [*clocks.due.values()] == [at]
+
+
+def test_behind_a_job_that_may_take_for_ever_nothing_lies_on_deck(desk: Desk) -> None:
+    """A function that is not known, or takes long."""
+    desk.learn("m:endless", round(dispatch.DECK_US) + 1)
+    desk.submit(1, "m:unknown")
+    desk.submit(1, "m:endless")
+    (number,) = desk.submit(1, "m:endless")
+    for _ in range(3):
+        desk.act()
+        desk.commit()
+    assert not desk.holder(number)
 
 
 # -- taking back --
@@ -708,7 +866,7 @@ def test_jobs_behind_a_long_one_are_taken_back_and_go_to_an_idle_worker(desk: De
     desk.end(two, four)
     desk.act(dispatch.STALL_US)
     assert desk.told_to(first, GiveBack) == [GiveBack(2)]
-    desk.scheduler.given_back(first, [(three, 1)])
+    desk.scheduler.workforce.given_back(first, [(three, 1)])
     desk.act()
     assert desk.holder(three) == second
     assert desk.holder(one) == first
@@ -720,7 +878,7 @@ def test_a_job_that_was_given_back_has_not_used_up_an_attempt(desk: Desk) -> Non
     numbers = desk.submit(4, "m:short")
     desk.act()
     uid = desk.spawned[0]
-    desk.scheduler.given_back(uid, [(numbers[2], 1)])
+    desk.scheduler.workforce.given_back(uid, [(numbers[2], 1)])
     assert desk.job(numbers[2]).attempt == 0
     desk.act()
     assert desk.job(numbers[2]).attempt == 1
@@ -736,7 +894,7 @@ def test_what_a_busy_worker_has_not_read_is_taken_back_too(desk: Desk) -> None:
     desk.act()
     assert desk.holder(three) == uid or desk.holder(four) == uid
     (unread,) = [n for n in (three, four) if desk.holder(n) == uid]
-    desk.scheduler.given_back(uid, [], read=2, upto=3)
+    desk.scheduler.workforce.given_back(uid, [], read=2, upto=3)
     assert desk.job(unread).state is State.QUEUED
     assert desk.holder(one) == uid
 
@@ -794,7 +952,7 @@ def test_a_stalled_worker_gets_nothing_ahead_until_it_makes_progress() -> None:
     desk.act()
     uid = desk.holder(one)
     desk.act(dispatch.STALL_US)
-    desk.scheduler.given_back(uid, [(two, 1)])
+    desk.scheduler.workforce.given_back(uid, [(two, 1)])
     desk.act()
     assert not desk.holder(two)
     three = desk.submit(1, "m:short")[0]
@@ -860,8 +1018,12 @@ def test_when_the_machine_goes_down_every_job_on_record_may_be_to_blame() -> Non
     desk.commit()
     after = Scheduler("next", desk.options, next_id=3, counts=desk.store.counts())
     for lease in desk.store.leases():
+        if lease.worker not in after.workers:
+            after.workforce.add_orphan(lease.worker, 1)
         for number, attempt in lease.attempts:
-            after.interrupted(desk.row(number), attempt, Death("power", unknown=True), lease)
+            after.workforce.resume(lease.worker, desk.row(number), attempt, lease)
+    for uid in list(after.workers):
+        after.workforce.worker_died(uid, Death("power", unknown=True))
     assert [job.crashes for job in after.window.jobs.values()] == [1, 1]
 
 
@@ -941,7 +1103,7 @@ def test_workers_that_die_together_count_as_one_failure() -> None:
     desk.hire()
     for uid in list(desk.spawned):
         desk.die(uid)
-    assert desk.scheduler.failed_starts == 1
+    assert desk.scheduler.workforce.failed_starts == 1
     desk.act(staff.FIRST_BACKOFF_US)
     assert len(desk.spawned) == 16
 
@@ -952,7 +1114,7 @@ def test_a_worker_that_reports_ends_the_row_of_failures() -> None:
     desk.die(desk.spawned[-1])
     desk.act(staff.FIRST_BACKOFF_US)
     desk.hire()
-    assert desk.scheduler.failed_starts == 0
+    assert desk.scheduler.workforce.failed_starts == 0
 
 
 def test_a_worker_whose_job_was_stopped_is_replaced_without_a_wait(desk: Desk) -> None:
@@ -968,7 +1130,7 @@ def test_a_worker_whose_job_was_stopped_is_replaced_without_a_wait(desk: Desk) -
     assert len(desk.spawned) == 4, "there is nothing that they still have to do but to end"
     for uid in holders:
         desk.die(uid)
-    assert desk.scheduler.failed_starts == 0
+    assert desk.scheduler.workforce.failed_starts == 0
     assert len(desk.spawned) == 4
 
 
@@ -1093,7 +1255,7 @@ def test_a_job_that_was_handed_ahead_is_cancelled_without_a_kill(desk: Desk) -> 
     assert desk.scheduler.control.cancel(desk.job(third), "", grace_us=0) == "stopping"
     desk.act()
     assert desk.told_to(uid, StopJob) == [StopJob(third, 1)]
-    desk.scheduler.given_back(uid, [(third, 1)])
+    desk.scheduler.workforce.given_back(uid, [(third, 1)])
     desk.end(first, second)
     desk.commit()
     desk.act(stops.KILL_AGAIN_US)
@@ -1132,9 +1294,9 @@ def test_a_cancel_is_not_lost_with_the_hands_that_had_the_job(desk: Desk, how: s
     if how == "death":
         desk.die(uid, numbers[0])
     elif how == "given back":
-        desk.scheduler.given_back(uid, [(number, 1)])
+        desk.scheduler.workforce.given_back(uid, [(number, 1)])
     else:
-        desk.scheduler.given_back(uid, [], read=0, upto=99)
+        desk.scheduler.workforce.given_back(uid, [], read=0, upto=99)
     desk.commit()
     assert desk.row(number).state is State.CANCELLED
 
@@ -1286,7 +1448,7 @@ def test_a_job_that_the_end_of_the_daemon_stops_is_put_back_without_blame(desk: 
     numbers = desk.submit(2)
     desk.act()
     desk.scheduler.drain()
-    desk.scheduler.stop_running()
+    desk.scheduler.workforce.stop_running()
     desk.act()
     for number in numbers:
         assert desk.told_to(desk.holder(number), StopJob) == [StopJob(number, 1)]
@@ -1302,8 +1464,8 @@ def test_a_cancel_outranks_the_end_of_the_daemon(desk: Desk) -> None:
     (number,) = desk.submit()
     desk.act()
     desk.scheduler.control.cancel(desk.job(number), "")
-    desk.scheduler.stop_running()
-    desk.scheduler.kill_all()
+    desk.scheduler.workforce.stop_running()
+    desk.scheduler.workforce.kill_all()
     desk.act()
     desk.die(desk.holder(number), number)
     desk.commit()
@@ -1315,7 +1477,7 @@ def test_to_stop_at_once_kills_every_worker(desk: Desk) -> None:
     (number,) = desk.submit()
     desk.act()
     desk.scheduler.drain()
-    desk.scheduler.kill_all()
+    desk.scheduler.workforce.kill_all()
     desk.act()
     assert desk.killed == [(uid, 0, 0) for uid in desk.spawned]
     desk.die(desk.spawned[0], number)
@@ -1328,7 +1490,7 @@ def test_a_reload_replaces_each_worker_when_its_job_is_done(desk: Desk) -> None:
     (number,) = desk.submit()
     desk.act()
     busy, idle = desk.spawned[:2]
-    desk.scheduler.retire_all()
+    desk.scheduler.workforce.retire_all()
     desk.act()
     assert desk.told_to(busy, Retire)
     assert desk.told_to(idle, Retire)
@@ -1341,7 +1503,7 @@ def test_a_reload_replaces_each_worker_when_its_job_is_done(desk: Desk) -> None:
 def test_a_worker_that_is_to_be_replaced_before_it_has_reported_is_told_when_it_does() -> None:
     """A reload may come while workers start."""
     desk = Desk(workers=1)
-    desk.scheduler.retire_all()
+    desk.scheduler.workforce.retire_all()
     desk.act()
     desk.orders.clear()
     desk.hire()
@@ -1462,7 +1624,7 @@ def test_a_refused_job_that_already_runs_is_not_recorded(desk: Desk) -> None:
     uid = desk.holder(number)
     desk.fail()
     outcome = Outcome(number, 1, Verdict.RETURNED, b"j1", None, 1, SHORT)
-    desk.scheduler.outcomes(uid, 1, [outcome])
+    desk.scheduler.workforce.outcomes(uid, 1, [outcome])
     desk.act()
     desk.commit()
     assert desk.store.job(number) is None
@@ -1476,8 +1638,8 @@ def test_a_refused_job_that_already_runs_is_not_recorded(desk: Desk) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Desk:
     """Return a desk with one worker and room for four waiting jobs."""
-    monkeypatch.setattr(window, "JOBS", 4)
-    monkeypatch.setattr(window, "LOW_WATER", 2)
+    monkeypatch.setattr(plain, "JOBS", 4)
+    monkeypatch.setattr(plain, "LOW_WATER", 2)
     monkeypatch.setattr(batch, "PARCEL_JOBS", 10)
     monkeypatch.setattr(intake, "PARCEL_JOBS", 10)
     made = Desk(workers=1)
@@ -1495,7 +1657,7 @@ def run_all(desk: Desk, look: Callable[[], None] = lambda: None) -> list[int]:
         if scheduler.wants_refill():
             desk.refill()
         look()
-        now = [n for worker in scheduler.workers.values() for n in worker.assigned]
+        now = desk.ordered()
         if not (now or scheduler.ledger.batch or scheduler.wants_refill()):
             return ran
         ran += now
@@ -1614,7 +1776,7 @@ def test_a_retried_job_waits_in_the_store_when_memory_is_full(small: Desk) -> No
 
 def test_cancelled_jobs_do_not_fill_the_window_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of what was cancelled while it waited are room again."""
-    monkeypatch.setattr(window, "BYTES", 20)
+    monkeypatch.setattr(plain, "BYTES", 20)
     desk = Desk(workers=1)
     desk.hire()
     (running,) = desk.submit()
@@ -1678,12 +1840,12 @@ def orphaned(*, stop: Event | None = None) -> tuple[Desk, Scheduler]:
         "next", desk.options, next_id=desk.store.next, counts=desk.store.counts(), next_lease=99
     )
     after.begin(desk.now_us, 10**15)
-    after.add_orphan(desk.spawned[0], 100)
+    after.workforce.add_orphan(desk.spawned[0], 100)
     for lease in desk.store.leases():
         for number, attempt in lease.attempts:
             job = desk.row(number)
             job.stop = stop if number == numbers[1] else None
-            after.resume(desk.spawned[0], job, attempt, lease)
+            after.workforce.resume(desk.spawned[0], job, attempt, lease)
     desk.scheduler = after
     desk.act()
     return desk, after
@@ -1694,7 +1856,7 @@ def test_an_orphan_keeps_the_job_that_it_runs_and_gives_up_the_others() -> None:
     desk, after = orphaned()
     uid = desk.spawned[0]
     running, waiting = sorted(after.workers[uid].assigned)
-    after.handed_over(uid, 100, (running, 1))
+    after.workforce.handed_over(uid, 100, (running, 1))
     desk.act()
     assert desk.holder(running) == uid
     assert desk.job(waiting).state is State.QUEUED
@@ -1719,7 +1881,7 @@ def test_a_cancel_outlives_the_daemon_that_promised_it() -> None:
     uid = desk.spawned[0]
     running, cancelled = sorted(after.workers[uid].assigned)
     assert desk.told_to(uid, StopJob) == [StopJob(cancelled, 1)]
-    after.handed_over(uid, 100, (running, 1))
+    after.workforce.handed_over(uid, 100, (running, 1))
     desk.act()
     desk.commit()
     assert desk.row(cancelled).state is State.CANCELLED
@@ -1730,7 +1892,7 @@ def test_a_job_that_a_dead_daemon_had_stopped_is_not_blamed() -> None:
     desk, after = orphaned()
     uid = desk.spawned[0]
     running = min(after.workers[uid].assigned)
-    after.handed_over(uid, 100, (running, 1))
+    after.workforce.handed_over(uid, 100, (running, 1))
     desk.end(running, verdict=Verdict.STOPPED)
     desk.commit()
     assert (desk.row(running).state, desk.row(running).crashes) == (State.QUEUED, 0)
@@ -1795,7 +1957,7 @@ def test_what_was_handed_ahead_of_a_job_that_waits_is_asked_back_at_once() -> No
     assert [desk.holder(number) for number in numbers] == [uid] * 3
     desk.wait(numbers[0])
     assert len(desk.told_to(uid, GiveBack)) == 1
-    desk.scheduler.given_back(uid, [(number, 1) for number in numbers[1:]])
+    desk.scheduler.workforce.given_back(uid, [(number, 1) for number in numbers[1:]])
     desk.hire()
     assert {desk.holder(number) for number in numbers[1:]} == {desk.spawned[1]}
 
@@ -1871,9 +2033,9 @@ def test_a_late_word_on_a_wait_is_of_no_effect() -> None:
     desk, (parent, child) = lending()
     first, _ = desk.spawned
     desk.end(parent, took_us=LONG)
-    desk.scheduler.waits(first, parent, 1, [child])
-    desk.scheduler.waits("nobody", parent, 1, [child])
-    desk.scheduler.goes_on(first, parent, 1)
+    desk.scheduler.loans.waits(first, parent, 1, [child])
+    desk.scheduler.loans.waits("nobody", parent, 1, [child])
+    desk.scheduler.loans.goes_on(first, parent, 1)
     desk.act()
     lents = [lent for lent in desk.told_to(first, Lent)[1:] if isinstance(lent, Lent)]
     assert [(lent.id, lent.error) for lent in lents] == [(parent, "error")]
@@ -1897,14 +2059,14 @@ def test_a_job_that_waits_may_wait_for_more_and_for_fewer() -> None:
 def test_what_all_that_runs_waits_for_is_known() -> None:
     """As long as one job runs that does not wait, there is hope for the others."""
     desk, (parent, child) = lending()
-    desk.scheduler.goes_on(desk.holder(parent), parent, 1)
+    desk.scheduler.loans.goes_on(desk.holder(parent), parent, 1)
     desk.wait(parent, child)
-    assert desk.scheduler.waits_of_all() == []
+    assert desk.scheduler.workforce.waits_of_all() == []
     desk.scheduler.drain()
     desk.end(child, took_us=LONG)
-    assert desk.scheduler.waits_of_all() == [[child]]
-    desk.scheduler.goes_on(desk.holder(parent), parent, 1)
-    assert desk.scheduler.waits_of_all() == []
+    assert desk.scheduler.workforce.waits_of_all() == [[child]]
+    desk.scheduler.loans.goes_on(desk.holder(parent), parent, 1)
+    assert desk.scheduler.workforce.waits_of_all() == []
 
 
 def test_a_job_that_waits_goes_on_waiting_under_the_next_daemon() -> None:
@@ -1913,7 +2075,7 @@ def test_a_job_that_waits_goes_on_waiting_under_the_next_daemon() -> None:
     uid = desk.spawned[0]
     running = min(after.workers[uid].assigned)
     after.options = Options(workers=1, max_lent=0)
-    after.handed_over(uid, 100, (running, 1))
+    after.workforce.handed_over(uid, 100, (running, 1))
     before = len(desk.spawned)
     desk.wait(running)
     assert desk.told_to(uid, Lent) == [Lent(running)]
@@ -2002,13 +2164,13 @@ def test_whatever_becomes_of_a_job_its_key_is_free_again(way: str) -> None:
         desk.die(uid)
         desk.hire()
     elif way == "given back":
-        desk.scheduler.given_back(uid, [(first, 1)])
+        desk.scheduler.workforce.given_back(uid, [(first, 1)])
         desk.scheduler.control.cancel(desk.job(first), "")
         desk.act()
     else:
         desk.fail()
         outcome = Outcome(first, 1, Verdict.RETURNED, b"jnull", None, 1, LONG)
-        desk.scheduler.outcomes(uid, 1, [outcome])
+        desk.scheduler.workforce.outcomes(uid, 1, [outcome])
         (second,) = desk.submit(policy=DB)
         desk.act()
     assert desk.holder(second)
@@ -2022,10 +2184,10 @@ def test_a_job_that_runs_since_an_earlier_daemon_has_its_key(desk: Desk) -> None
     lease = next(iter(desk.store.leased.values()))
     after = Scheduler("next", desk.options, next_id=2, counts=desk.store.counts())
     after.begin(desk.now_us, 10**15)
-    after.add_orphan(lease.worker, 7)
-    after.resume(lease.worker, desk.row(first), 1, lease)
+    after.workforce.add_orphan(lease.worker, 7)
+    after.workforce.resume(lease.worker, desk.row(first), 1, lease)
     assert after.lanes.running("key:db") == 1
-    after.worker_died(lease.worker, Death("SIGKILL", (first, 1)))
+    after.workforce.worker_died(lease.worker, Death("SIGKILL", (first, 1)))
     assert after.lanes.running("key:db") == 0
 
 
@@ -2045,7 +2207,7 @@ def test_many_jobs_of_one_submit_are_packed_and_loaded_as_there_is_room(
     desk.commit()
     assert len(desk.store.parcels) == 20
     started = []
-    while found := [n for w in desk.scheduler.workers.values() for n in w.assigned]:
+    while found := desk.ordered():
         started += found
         desk.end(*found, took_us=LONG)
         desk.commit()
@@ -2129,7 +2291,7 @@ def handed_on() -> tuple[Desk, int, str, str]:
     desk.commit()
     desk.wait(parent)
     first = desk.holder(child)
-    desk.scheduler.given_back(first, [(child, 1)])
+    desk.scheduler.workforce.given_back(first, [(child, 1)])
     desk.hire()
     desk.commit()
     second = desk.holder(child)
@@ -2146,11 +2308,11 @@ def outcome(number: int, attempt: int, value: bytes) -> Outcome:
 def test_who_gave_an_attempt_back_cannot_end_the_one_that_has_its_number() -> None:
     """Only who has the job in hand is heard, before the job has ended and after."""
     desk, child, first, second = handed_on()
-    desk.scheduler.outcomes(first, 90, [outcome(child, 1, b'j"first"')])
+    desk.scheduler.workforce.outcomes(first, 90, [outcome(child, 1, b'j"first"')])
     assert desk.holder(child) == second
-    desk.scheduler.outcomes(second, 91, [outcome(child, 1, b'j"second"')])
+    desk.scheduler.workforce.outcomes(second, 91, [outcome(child, 1, b'j"second"')])
     desk.commit()
-    desk.scheduler.outcomes(first, 92, [outcome(child, 1, b'j"first"')])
+    desk.scheduler.workforce.outcomes(first, 92, [outcome(child, 1, b'j"first"')])
     desk.commit()
     row = desk.row(child)
     assert (row.state, row.attempt, row.value) == (State.SUCCEEDED, 1, b'j"second"')
@@ -2168,9 +2330,9 @@ def test_who_gave_an_attempt_back_has_it_no_more_under_the_next_daemon(tmp_path:
     service._recover(after, store, pool)
     desk.scheduler = after
     assert desk.holder(child) == second
-    after.outcomes(first, 90, [outcome(child, 1, b'j"first"')])
-    after.handed_over(first, 100, (0, 0))
-    after.outcomes(second, 91, [outcome(child, 1, b'j"second"')])
+    after.workforce.outcomes(first, 90, [outcome(child, 1, b'j"first"')])
+    after.workforce.handed_over(first, 100, (0, 0))
+    after.workforce.outcomes(second, 91, [outcome(child, 1, b'j"second"')])
     desk.commit()
     assert desk.row(child).value == b'j"second"'
 
@@ -2183,7 +2345,7 @@ def test_the_number_of_an_attempt_that_has_started_is_never_used_again() -> None
     assert desk.job(child).attempt == 2
     desk.commit()
     third = desk.holder(child)
-    desk.scheduler.given_back(third, [(child, 2)])
+    desk.scheduler.workforce.given_back(third, [(child, 2)])
     desk.act()
     assert desk.job(child).attempt == 2, "it was handed out again, under the same number"
     desk.commit()
@@ -2206,7 +2368,7 @@ def test_what_a_job_waits_for_goes_before_all_others() -> None:
     assert desk.holder(child)
     desk.end(child, took_us=LONG)
     desk.commit()
-    assert [bool(desk.holder(number)) for number in others] == [True, False, False]
+    assert [bool(desk.holder(number)) for number in others] == [True, True, False]  # one on deck
 
 
 def test_what_goes_first_runs_once() -> None:
@@ -2243,7 +2405,7 @@ def test_what_goes_first_does_not_start_before_it_is_on_record() -> None:
     desk.commit()
     (child,) = desk.submit(1, "m:short")
     desk.wait(parent, child)
-    desk.scheduler.given_back(desk.holder(parent), [(older, 1)])
+    desk.scheduler.workforce.given_back(desk.holder(parent), [(older, 1)])
     second = desk.hire()[1]
     assert desk.holder(child) == desk.holder(older) == second
     assert desk.runs(second) == [], "its lease is not stored"
@@ -2338,7 +2500,7 @@ def test_a_soft_limit_that_ended_the_job_is_its_end(desk: Desk) -> None:
     uid = desk.holder(number)
     error = ErrorInfo("jobd.TimeLimitExceeded", "why", "where")
     late = Outcome(number, 1, Verdict.TIMED_OUT, None, error, 1, LONG)
-    desk.scheduler.outcomes(uid, 1, [late])
+    desk.scheduler.workforce.outcomes(uid, 1, [late])
     desk.act()
     desk.commit()
     row = desk.row(number)
@@ -2383,12 +2545,12 @@ def test_a_limit_goes_on_under_the_next_daemon_from_where_it_was(desk: Desk) -> 
     after = Scheduler("next", desk.options, next_id=desk.store.next, counts=desk.store.counts())
     desk.scheduler = after
     after.begin(desk.now_us, 10**15)
-    after.add_orphan(uid, 100)
+    after.workforce.add_orphan(uid, 100)
     (lease,) = desk.store.leases()
-    after.resume(uid, desk.row(number), 1, lease)
+    after.workforce.resume(uid, desk.row(number), 1, lease)
     desk.act(1_999_999)
     assert desk.told_to(uid, StopJob) == []
-    after.handed_over(uid, 100, (number, 1), for_us=1_999_999)
+    after.workforce.handed_over(uid, 100, (number, 1), for_us=1_999_999)
     desk.act()
     assert desk.told_to(uid, StopJob) == []
     desk.act(1)
@@ -2427,7 +2589,7 @@ def test_a_value_that_is_put_while_the_window_is_full_is_not_looked_for_in_the_s
     monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
 ) -> None:
     """It is no job that waits, whether the disk has room for it or not."""
-    monkeypatch.setattr(window, "JOBS", 1)
+    monkeypatch.setattr(plain, "JOBS", 1)
     desk = Desk(workers=1)
     desk.submit(3)
     desk.commit()
@@ -2482,8 +2644,8 @@ def test_a_worker_that_is_to_be_replaced_keeps_what_it_is_at(desk: Desk) -> None
     (number,) = desk.submit()
     desk.act()
     uid = desk.holder(number)
-    desk.scheduler.retire(uid)
-    desk.scheduler.retire(uid)
+    desk.scheduler.workforce.retire(uid)
+    desk.scheduler.workforce.retire(uid)
     desk.act()
     assert desk.holder(number) == uid
     assert len(desk.told_to(uid, GiveBack)) == len(desk.told_to(uid, Retire)) == 1
@@ -2499,7 +2661,7 @@ def test_a_worker_that_leaves_gives_back_what_it_had_and_is_replaced() -> None:
     desk.commit()
     (uid,) = desk.spawned
     attempts = [desk.job(number).attempt for number in numbers]
-    desk.scheduler.leaves(uid, list(zip(numbers[1:], attempts[1:], strict=True)))
+    desk.scheduler.workforce.leaves(uid, list(zip(numbers[1:], attempts[1:], strict=True)))
     desk.end(numbers[0])
     desk.act()
     assert len(desk.spawned) == 2, "the next one is on its way before this one is dead"
@@ -2507,7 +2669,7 @@ def test_a_worker_that_leaves_gives_back_what_it_had_and_is_replaced() -> None:
     desk.hire()
     assert {desk.holder(number) for number in numbers[1:]} == {desk.spawned[1]}
     desk.die(uid)
-    assert desk.scheduler.failed_starts == 0
+    assert desk.scheduler.workforce.failed_starts == 0
     assert [desk.job(n).attempt for n in numbers[1:]] == attempts[1:]
     assert [desk.job(n).crashes for n in numbers[1:]] == [0, 0]
 
@@ -2517,7 +2679,7 @@ def test_those_that_leave_are_replaced_only_so_far() -> None:
     desk = Desk(workers=2)
     for _ in range(5):
         for uid in desk.hire():
-            desk.scheduler.leaves(uid, [])
+            desk.scheduler.workforce.leaves(uid, [])
         desk.act()
     assert len(desk.spawned) == 4
 

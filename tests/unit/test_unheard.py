@@ -69,7 +69,7 @@ def test_who_runs_another_attempt_is_left_alone(
     """And so is one that has ended it."""
     process, pidfd, board = worker
     assert not insist(process.pid, pidfd, board, other)
-    board.end()
+    board.end(b"")
     assert not insist(process.pid, pidfd, board, (7, 2))
     assert board.to_stop == NOBODY
 

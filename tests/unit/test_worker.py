@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -25,30 +24,30 @@ from jobd.model.orders import (
 from jobd.pool import children, linux
 from jobd.pool import worker as module
 from jobd.pool.alarm import Stopped
+from jobd.pool.attempts import Attempts
+from jobd.pool.hands import Hands
+from jobd.pool.scoreboard import Scoreboard
 from jobd.pool.worker import Worker
 
 CALL = b"j[[],{}]"
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
+def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Give a worker that knows ``m:f`` to be short, and sends into the list ``frames``."""
     monkeypatch.setattr(module, "HOLD_S", 3600.0)
     made: Any = object.__new__(Worker)
     made.frames = []
-    made._lock = threading.RLock()
+    link: Any = SimpleNamespace(send=made.frames.append)
     made._forks = SimpleNamespace(look=lambda: False)
-    made._jobs = made._control = SimpleNamespace(send=made.frames.append)
-    made._board = SimpleNamespace(sent=lambda _: None)
-    made._pending, made._stop_early = deque(), deque()
-    made._held, made._unrecorded, made._took_us = [], {}, {"m:f": 5}
-    made._current = made._stream = None
-    made._leaving = made._stop_ordered = made._told_to_stop = False
-    made._notes = []
-    made._boot, made._seq, made._read, made._given_back = "boot", 0, 0, 0
+    made._hands = Hands("boot", Scoreboard.create(str(tmp_path / "board")), link, link)
+    made._took_us = {"m:f": 5}
     made._sent_at = time.perf_counter()
-    made._pristine = SimpleNamespace(look_ahead=list)
-    made._attempt = lambda task: Outcome(
+    made._attempts = attempts = object.__new__(Attempts)
+    attempts._hands = made._hands
+    attempts._pristine = SimpleNamespace(look_ahead=lambda **_: [])  # type: ignore[assignment]  # there is nothing to see
+    attempts.notes = []
+    attempts.run = lambda task: Outcome(  # type: ignore[method-assign]  # all are alike
         task.id, task.attempt, Verdict.RETURNED, b"jnull", None, 0, 5, None
     )
     return made
@@ -78,7 +77,7 @@ def test_what_is_held_leaves_although_the_last_job_was_stopped_before_it_began(
     worker: Any,
 ) -> None:
     """A stop comes with the order to end: what nobody has been told would be lost, and run again."""
-    worker._obey_at_once(StopJob(2, 1))
+    worker._hands.obey(StopJob(2, 1), None)
     worker._obey(Run("boot", [Task(1, 1, "m:f", CALL), Task(2, 1, "m:f", CALL)], 1))
     worker._obey(Retire())
     worker._work()
@@ -86,32 +85,18 @@ def test_what_is_held_leaves_although_the_last_job_was_stopped_before_it_began(
     assert given_back == GivenBack([(2, 1)])
     assert isinstance(sent, Outcomes)
     assert [outcome.id for outcome in sent.outcomes] == [1]
-    assert worker._unrecorded  # it stays until that is recorded
+    assert worker._hands.delivery.unrecorded()  # it stays until that is recorded
 
 
 # -- a stop that the control thread has no turn for ---------------------------
 
 
-class Board:
-    """The page on which the daemon has written whom its SIGTERM is for."""
-
-    def __init__(self, to_stop: tuple[int, int]) -> None:
-        self.to_stop = to_stop
-
-    def order_stop(self, job: int, attempt: int) -> None:
-        """Write down whom it is for."""
-        self.to_stop = job, attempt
-
-    def sent(self, _seq: int) -> None:
-        """Nobody reads it."""
-
-
 @pytest.fixture
 def stopped(worker: Any) -> Any:
     """Give a worker with job 1 at hand, 2 and 3 behind it, that was sent SIGTERM for job 1."""
-    worker._pid, worker._idle, worker._in_job = os.getpid(), False, True
-    worker._board = Board((1, 1))
-    worker._alarm = SimpleNamespace(stop=_stop)
+    worker._idle, worker._attempts.in_job = False, True
+    worker._hands.board.order_stop(1, 1)
+    worker._attempts.alarm = SimpleNamespace(stop=_stop)
     worker._obey(Run("boot", [Task(n, 1, "m:f", CALL) for n in (1, 2, 3)], 1))
     worker._next(None)
     return worker
@@ -127,7 +112,7 @@ def test_a_sigterm_of_the_daemon_is_an_order_to_stop(stopped: Any) -> None:
         stopped._on_sigterm(15, None)
     outcome = Outcome(1, 1, Verdict.STOPPED, None, None, 0, 5, None)
     assert stopped._next(outcome) is None
-    assert stopped._leaving
+    assert stopped._hands.is_leaving
     given_back, sent = reports(stopped)
     assert given_back == GivenBack([(2, 1), (3, 1)])
     assert [each.id for each in sent.outcomes] == [1]
@@ -141,19 +126,20 @@ def test_the_order_that_is_read_later_signals_nobody_again(
     monkeypatch.setattr(linux, "end_processes", told.append)
     with pytest.raises(Stopped):
         stopped._on_sigterm(15, None)
-    stopped._obey_at_once(StopJob(1, 1))
+    stopped._hands.obey(StopJob(1, 1), None)
     assert told == []
-    stopped._board.to_stop = (0, 0)
-    stopped._obey_at_once(StopJob(1, 1))
-    assert (told, stopped._board.to_stop) == ([os.getpid()], (1, 1))
+    stopped._hands.board.order_stop(0, 0)
+    stopped._hands.obey(StopJob(1, 1), None)
+    assert (told, stopped._hands.board.to_stop) == ([os.getpid()], (1, 1))
 
 
 def test_a_sigterm_for_an_attempt_that_has_ended_hits_nobody(stopped: Any) -> None:
     """Only the first one; what comes then is for whoever runs."""
-    stopped._board.to_stop = (1, 0)
+    stopped._hands.board.order_stop(1, 0)
     stopped._on_sigterm(15, None)
-    assert not any((stopped._told_to_stop, stopped._stop_ordered, stopped._leaving))
-    stopped._stop_ordered = True  # so that this process group is not told
+    hands = stopped._hands
+    assert not any((hands.is_told_to_stop, hands.is_stop_ordered, hands.is_leaving))
+    hands.is_stop_ordered = True  # so that this process group is not told
     with pytest.raises(Stopped):
         stopped._on_sigterm(15, None)
 
@@ -162,16 +148,16 @@ def test_a_worker_whose_job_has_left_processes_begins_no_other_one(
     worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says so before it tells what came of the job, and gives back what it had been handed."""
-    attempt = worker._attempt
+    attempt = worker._attempts.run
 
     def leave_two(task: Task) -> Outcome:
         monkeypatch.setattr(linux, "has_children", lambda: True)
         monkeypatch.setattr(children, "left_running", lambda: 2)
-        worker._look_for_children()
+        worker._attempts.look_for_children()
         outcome: Outcome = attempt(task)
         return outcome
 
-    worker._attempt = leave_two
+    worker._attempts.run = leave_two
     worker._obey(Run("boot", [Task(n, 1, "m:f", CALL) for n in (1, 2, 3)], 1))
     worker._work()
     worker._obey(Run("boot", [Task(4, 1, "m:f", CALL)], 2))
@@ -180,4 +166,4 @@ def test_a_worker_whose_job_has_left_processes_begins_no_other_one(
     assert isinstance(sent, Outcomes)
     assert [outcome.id for outcome in sent.outcomes] == [1]
     assert given_back == GivenBack([(4, 1)])
-    assert worker._notes == ["it left 2 processes running: its worker was replaced"]
+    assert worker._attempts.notes == ["it left 2 processes running: its worker was replaced"]

@@ -234,6 +234,15 @@ def leave_semaphores_and_wait(path: str) -> None:
     time.sleep(600)
 
 
+def leave_semaphores_and_die(path: str, *, by_signal: bool) -> None:
+    """Do so, write the names to a file, and end the worker."""
+    names = leave_semaphores()
+    Path(path).write_text(" ".join(names), encoding="ascii")
+    if by_signal:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(3)
+
+
 # --- children that are left
 
 

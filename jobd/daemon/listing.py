@@ -1,0 +1,110 @@
+"""Jobs as people see them: page by page, each with what it is at by now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from jobd.daemon.progress import ProgressBoard
+from jobd.daemon.view import View
+from jobd.model.job import Job, JobInfo
+from jobd.model.selector import MAX_ID, Selector
+from jobd.model.states import State
+from jobd.pool.scoreboard import Now
+from jobd.scheduler import Scheduler
+from jobd.scheduler.timers import expires_at
+from jobd.store import Store
+from jobd.store.sqlite import walk
+
+SLICE = 500
+"""Jobs that a long request looks at in one turn of the loop."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Finds jobs, and says how they are."""
+
+    scheduler: Scheduler
+    store: Store
+    view: View
+    progress: ProgressBoard
+
+    def matching(self, selector: Selector, page: int) -> Iterator[list[JobInfo]]:
+        """Yield the jobs that are selected, page by page; a page may be empty."""
+        running = self.view.running()
+        wanted = selector.states
+        if selector.ranges:
+            selector = self.settled(selector)
+        if wanted == [State.RUNNING]:
+            every = selector.all or selector.last
+            ids = [n for n in running if every or any(a <= n <= b for a, b in selector.ranges)]
+            selector = Selector([(n, n) for n in ids], 0, False, [State.QUEUED])
+        elif State.RUNNING in wanted and State.QUEUED not in wanted:
+            selector = msgspec.structs.replace(selector, states=[*wanted, State.QUEUED])
+        for jobs in walk(self.store, selector, page):
+            running = self.view.running()  # anew: turns of the loop lie between two pages
+            infos = [self.info(job, running) for job in jobs]
+            yield [info for info in infos if not wanted or info.state in wanted]
+
+    def info(self, job: Job, running: dict[int, tuple[str, Now]]) -> JobInfo:
+        """Return what is told of a job; ``running`` is who is at what."""
+        info = JobInfo(
+            job.id,
+            job.uid,
+            job.state,
+            job.function,
+            job.created_at,
+            job.started_at,
+            job.ended_at,
+            job.attempt,
+            job.crashes,
+            job.pid,
+            job.cause,
+            job.error,
+            job.log.end - job.log.start if job.log else 0,
+        )
+        if job.policy is not None:
+            info.queue, info.name = job.policy.queue, job.policy.name
+        info.root, info.usage, info.due_at, info.notes = job.root, job.usage, job.due_at, job.notes
+        info.at_bound = self.scheduler.at_bound(job.id)
+        if job.state is State.HELD:
+            info.due_at = expires_at(job)
+        if job.id in running and job.state is State.QUEUED:
+            uid, now = running[job.id]
+            info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
+            info.pid = self.scheduler.workers[uid].pid
+            info.progress = self.progress.of(uid, now)
+        return info
+
+    def settled(self, selector: Selector) -> Selector:
+        """Turn ``last`` into the range of ids that it means now, beside the other ranges."""
+        if not selector.last:
+            return selector
+        newest, _ = self.store.page(Selector([], 0, all=True), MAX_ID, 1)
+        if not newest:
+            return selector
+        top = newest[0].id
+        ranges = [*selector.ranges, (max(1, top - selector.last + 1), top)]
+        return msgspec.structs.replace(selector, ranges=ranges, last=0)
+
+
+def missing(selector: Selector, seen: set[int]) -> list[int]:
+    """Return the ids that were named one by one and do not exist (or are not in the wanted state)."""
+    return [low for low, high in selector.ranges if low == high and low not in seen]
+
+
+def below(selector: Selector, before: int) -> Selector:
+    """Return a selector without the ids from ``before`` on."""
+    ranges = [(1, MAX_ID)] if selector.all else selector.ranges
+    cut = [(low, min(high, before - 1)) for low, high in ranges if low < before]
+    return Selector(cut or [(0, 0)], 0, False, selector.states)
+
+
+def size_of(infos: list[JobInfo]) -> int:
+    """Return about how many bytes these jobs take in an answer."""
+    texts = sum(len(info.error.traceback) for info in infos if info.error)
+    texts += sum(len(info.tail) + sum(len(a.tail) for a in info.earlier) for info in infos)
+    texts += sum(len(info.policy.env) for info in infos if info.policy)
+    return texts + sum(200 + len(info.args or b"") for info in infos)
