@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import sys
+import typing
 from types import ModuleType
 from typing import NoReturn
 
@@ -23,10 +24,15 @@ UNUSED: dict[str, dict[str, object]] = {
         "system": lambda: os.uname().sysname
     },  # uuid, up to Python 3.11: which system it is
     "textwrap": {},  # msgspec: tidies docstrings for schemas
+    "typing_extensions": {  # msgspec, where it is installed; else it takes these from `typing`
+        "get_type_hints": typing.get_type_hints,
+        "NotRequired": typing.NotRequired,
+        "Required": typing.Required,
+    },
 }
 """What click and msgspec import, and a short command does not use, with all that uses ask for at once.
 
-These, and what they bring along, would take a seventh of such a command's time.
+These, and what they bring along, would take a seventh of such a command's time, and the last one as much again.
 """
 
 
@@ -50,9 +56,12 @@ def main() -> NoReturn:
 
 def settle() -> None:
     """Take back what `main` does for the sake of short commands: this one becomes a daemon."""
+    import contextlib  # noqa: PLC0415  # as all that a short command does without
+
     gc.enable()
     for name in UNUSED:
-        _ = importlib.import_module(name).__file__  # loads it, while there is one thread
+        with contextlib.suppress(ModuleNotFoundError):  # typing_extensions need not be installed
+            _ = importlib.import_module(name).__file__  # loads it, while there is one thread
 
 
 class _Later(ModuleType):
@@ -63,6 +72,8 @@ class _Later(ModuleType):
         self.__dict__.update(known)
 
     def __getattr__(self, attribute: str) -> object:
+        if attribute == "__path__":  # `from ... import` asks; none of them is a package
+            raise AttributeError(attribute)
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         module = importlib.import_module(self.__name__)

@@ -43,6 +43,7 @@ VERBS: dict[str, dict[str, str]] = {
         "ping": "Ask whether the daemon answers.",
         "status": "Show how the daemon and its workers are.",
         "config": "Show the settings.",
+        "key": "Make and show keys, for clients on other machines.",
         "db": "Check the database that holds the jobs.",
     },
 }
@@ -126,6 +127,14 @@ def _version(context: click.Context, _option: click.Parameter, value: object) ->
         context.exit()
 
 
+def _stdio(context: click.Context, _option: click.Parameter, value: object) -> None:
+    """Join the standard streams to the daemon's socket, and end."""
+    if value:
+        from jobd.cli.stdio import join  # noqa: PLC0415  # only ssh asks for it
+
+        context.exit(join(context.obj))
+
+
 @click.group(name="jobd", cls=Jobd, help=HELP, examples=EXAMPLES)
 @option(
     "--version",
@@ -135,6 +144,16 @@ def _version(context: click.Context, _option: click.Parameter, value: object) ->
     allow_from_autoenv=False,
     callback=_version,
     help="Show the version.",
+)
+@option(
+    "--stdio",
+    is_flag=True,
+    hidden=True,
+    expose_value=False,
+    is_eager=True,
+    allow_from_autoenv=False,
+    callback=_stdio,
+    help="Be the other end of JOBD_SOCKET=ssh://...",
 )
 def jobd() -> None:
     """Take the options before the verb; the common ones keep themselves."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SYSTEM_FILE = "/etc/jobd/jobd.toml"
 DEFAULT = "default"
 
-_PATH_KEYS = frozenset({"state_dir", "socket", "path"})
+_PATH_KEYS = frozenset({"state_dir", "socket", "key", "path", "remote.allow"})
 _WITH_COMMAS = frozenset({"security.allow", "environment.inherit"})
 """Lists whose items may have a colon, or are separated by commas elsewhere too."""
 _SHOWN_CHARACTERS = 60
@@ -302,8 +302,8 @@ def _check_names(where: str, patterns: tuple[str, ...]) -> None:
 def _absolute(
     given: _Given, value: str | tuple[str, ...], environ: Mapping[str, str]
 ) -> str | tuple[str, ...]:
-    if value == "":
-        return ""
+    if value == "" or (given.key == "socket" and "://" in value):
+        return value
     try:
         if isinstance(value, str):
             return directories.absolute(value, given.base, environ)
@@ -334,7 +334,8 @@ def _fill_in_directories(values: dict[str, Any], environ: Mapping[str, str]) -> 
         values["state_dir"] = directories.absolute(default, "/", environ)
     if not values.get("socket"):
         values["socket"] = directories.socket(values["state_dir"], environ)
-    directories.check_socket(values["socket"])
+    if "://" not in values["socket"]:  # else it is on another machine
+        directories.check_socket(values["socket"])
 
 
 def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:

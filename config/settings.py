@@ -90,6 +90,13 @@ class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow: tuple[str, ...] = ()
 
 
+class Remote(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Clients on other machines; as ``[remote]`` in the file."""
+
+    listen: str = ""
+    allow: tuple[str, ...] = ()
+
+
 class Caller(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What jobs get from the environment of who submits them; as ``[environment]`` in the file."""
 
@@ -110,6 +117,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     state_dir: str = ""
     socket: str = ""
+    key: str = ""
+    server_key: str = ""
     path: tuple[str, ...] = ()
     pool: Pool = Pool()
     daemon: Daemon = Daemon()
@@ -119,6 +128,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     results: Results = Results()
     limits: Limits = Limits()
     security: Security = Security()
+    remote: Remote = Remote()
     environment: Caller = Caller()
     rules: dict[str, dict[str, Any]] = {}
     """Options of jobs, checked, by the table in the file: ``defaults``, ``queues.etl``, ``functions.m:f``.
@@ -163,7 +173,8 @@ def env_name(key: str) -> str:
 
 def flag_name(key: str) -> str:
     """The flag of a key: ``--kill-grace-s`` for ``pool.kill_grace_s``."""
-    return "--" + key.rpartition(".")[2].replace("_", "-")
+    leaf = key if key == "security.allow" else key.rpartition(".")[2]  # `--allow` is [remote]'s
+    return "--" + leaf.replace(".", "-").replace("_", "-")
 
 
 def values(settings: Settings) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from typing import Any
 
 import msgspec
 
-from jobd.model.blob import FRESH, Blob, Place, pack, session_name, unpack
+from jobd.model.blob import FRESH, INLINE, Blob, Place, pack, session_name, unpack
 from jobd.model.errors import (
     DiskFull,
     JobdError,
@@ -196,6 +196,33 @@ class Blobs:
         """Remove the file, if it is still there."""
         blob = unpack(reference)
         unlink(os.path.join(self.place.directories[blob.directory], blob.name))
+
+
+def inlined(place: Place, reference: bytes) -> bytes:
+    """Return what stands in place of a reference for who cannot map the file.
+
+    Raises:
+        PayloadLost, PayloadUnreadable: as for ``Blobs.read``.
+    """
+    blob = unpack(reference)
+    content = Blobs(place).read(reference)  # which makes sure that it is whole
+    whole = content.payload.obj
+    head = INLINE + len(reference).to_bytes(4, "big") + reference
+    return b"".join((head, memoryview(whole)[: blob.size]))
+
+
+def unfolded(data: bytes) -> Content:
+    """Return what a payload that came in line holds, as views of a copy that belongs to the caller.
+
+    Raises:
+        PayloadUnreadable: it is damaged.
+    """
+    start = 5 + int.from_bytes(data[1:5], "big")
+    copied = bytearray(memoryview(data)[start:])
+    try:
+        return _parse(memoryview(copied), len(copied))
+    except _Damaged as damage:
+        raise PayloadUnreadable(f"a large payload is damaged: {damage}", "fetch it again") from None
 
 
 class Spot:

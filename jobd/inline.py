@@ -372,7 +372,7 @@ def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 class InlineTransport:
-    """What a client takes for its connection; see ``jobd.zmtp.Transport``."""
+    """What a client takes for its connection; see ``jobd.wire.zmtp.Transport``."""
 
     unsent = False
 

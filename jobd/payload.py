@@ -18,6 +18,7 @@ byte   what follows
 ``P``  the same with JSON in place of the ``repr``: what it says of the value (``jobd.plain``)
 ``F``  a reference to a file (``jobd.blobs``) that holds one of these two, and beside it
        the large blocks of memory of which it consists: they are read by mapping them
+``B``  such a reference, and what its file holds: for a client that cannot map it
 =====  ==========================================================================
 
 JSON is used wherever it loses nothing, so that people and other languages can
@@ -242,6 +243,9 @@ def shown(data: bytes) -> tuple[str, bool]:
     if data[:1] == blob.CODEC:
         reference = blob.unpack(data)
         return reference.text, reference.is_json
+    if data[:1] == blob.INLINE:
+        reference = blob.unpack(data[5 : 5 + int.from_bytes(data[1:5], "big")])
+        return reference.text, reference.is_json
     if data[:1] == EXITED:
         return "null", True
     if data[:1] not in _PICKLES:
@@ -264,11 +268,16 @@ def decode(data: bytes, blobs: Blobs | None = None) -> Any:
         return _loads(memoryview(data), (), {})
     if data[:1] == EXITED:
         return None
-    if data[:1] != blob.CODEC:
+    if data[:1] == blob.INLINE:
+        from jobd.blobs import unfolded  # noqa: PLC0415  # only a client on another machine gets one
+
+        content = unfolded(data)
+    elif data[:1] != blob.CODEC:
         return _decode_json(memoryview(data)[1:])
-    if blobs is None:
-        raise PayloadUnreadable("this is a large payload, and it is not known where the files are")
-    content = blobs.read(data)
+    elif blobs is None:
+        raise PayloadUnreadable("the file of a large payload is gone", "submit the job again")
+    else:
+        content = blobs.read(data)
     return _loads(content.payload, content.buffers, content.versions)
 
 

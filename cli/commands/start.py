@@ -25,6 +25,7 @@ jobd start                              in the background, for the functions her
 jobd start --path src --path tools      for those in these directories
 jobd start --workers 8
 jobd start --foreground                 for a supervisor such as systemd
+jobd start --listen tcp://10.0.0.5:9750 --allow laptop.pub   for clients elsewhere too
 jobd start --state-dir /tmp/other       one more daemon, beside the first
 """
 
@@ -63,6 +64,20 @@ jobd start --state-dir /tmp/other       one more daemon, beside the first
     allow_from_autoenv=False,
     help="Replace a worker that has more memory than that, such as 2G (JOBD_POOL_MAX_WORKER_RSS).",
 )
+@option(
+    "--listen",
+    metavar="tcp://HOST:PORT",
+    allow_from_autoenv=False,
+    help="Where clients on other machines reach it (JOBD_REMOTE_LISTEN).",
+)
+@option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    metavar="FILE.pub[=RIGHT+...]",
+    allow_from_autoenv=False,
+    help="The key of one of them, repeatable; rights: read, submit, control (JOBD_REMOTE_ALLOW).",
+)
 @option("--ready-fd", type=int, hidden=True, allow_from_autoenv=False, help="Told once it answers.")
 @option(
     "--owner",
@@ -80,6 +95,8 @@ def command(  # noqa: PLR0913  # an argument for each option
     durability: str | None,
     max_jobs_per_worker: str | None,
     max_worker_rss: str | None,
+    listen: str | None,
+    allowed: tuple[str, ...],
     ready_fd: int | None,
     owner: str | None,
 ) -> int:
@@ -97,8 +114,15 @@ def command(  # noqa: PLR0913  # an argument for each option
         "store.durability": durability,
         "pool.max_jobs_per_worker": max_jobs_per_worker,
         "pool.max_worker_rss": _bytes(max_worker_rss),
+        "remote.listen": listen,
+        "remote.allow": list(allowed) or None,
     }
     loaded = session.load(flags)
+    if "://" in loaded.settings.socket:
+        raise UsageError(
+            f"a daemon's own socket is a path, not {loaded.settings.socket}",
+            "unset JOBD_SOCKET; --listen is for clients on other machines",
+        )
     if loaded.origins["path"] == "default":
         loaded = session.load(flags | {"path": [os.getcwd()]})
     if foreground:
@@ -108,8 +132,12 @@ def command(  # noqa: PLR0913  # an argument for each option
         "--durability": durability,
         "--max-jobs-per-worker": max_jobs_per_worker,
         "--max-worker-rss": max_worker_rss,
+        "--listen": listen,
     }
-    return _start(session, loaded, _words(session, loaded, own))
+    words = _words(session, loaded, own)
+    for entry in loaded.settings.remote.allow if allowed else ():
+        words += ["--allow", entry]
+    return _start(session, loaded, words)
 
 
 def _bytes(size: str | None) -> int | None:

@@ -30,7 +30,8 @@ from jobd.client.verbs import Steps
 from jobd.client.waiting import Pending, Waitable
 from jobd.model.errors import DaemonUnreachable, JobdError, TooManyClients
 from jobd.model.messages import Apply, Put, Submit, Welcome
-from jobd.zmtp import Disconnected, ProtocolError, Transport
+from jobd.wire.channel import Channel
+from jobd.wire.zmtp import Disconnected, ProtocolError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,10 +48,10 @@ class _Soon(Generic[R]):
 
 
 class AsyncClient(AsyncApi):
-    """A connection to a daemon on this machine; ``async with`` opens and closes it.
+    """A connection to a daemon; ``async with`` opens and closes it.
 
     Args:
-        socket: the daemon's socket; None: as the settings say (``JOBD_SOCKET`` …).
+        socket: the daemon's socket, ``tcp://…`` or ``ssh://…``; None: as the settings say (``JOBD_SOCKET`` …).
         timeout_s: how long to wait for an answer, or for a daemon that restarts.
     """
 
@@ -60,7 +61,7 @@ class AsyncClient(AsyncApi):
         self._core: Core[AsyncDeferred[Any]] = Core(AsyncDeferred)
         self._lock = nullcontext()  # all of it happens in one thread
         self._loop: asyncio.AbstractEventLoop
-        self._transport: Transport | None = None
+        self._transport: Channel | None = None
         self._waiting: set[asyncio.Future[bool]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._reconnection: asyncio.Task[None] | None = None
@@ -189,6 +190,8 @@ class AsyncClient(AsyncApi):
             self._loop.add_writer(self._transport.fileno(), self._on_writable)
         else:
             self._loop.remove_writer(self._transport.fileno())
+        if self._transport.has_read:  # of which its descriptor tells no more
+            self._loop.call_soon(self._on_readable)
 
     def _ping(self) -> None:
         if self._waiting:
@@ -305,7 +308,7 @@ class AsyncClient(AsyncApi):
                 timer.cancel()
 
 
-def _drop(made: asyncio.Future[tuple[Transport, Welcome]]) -> None:
+def _drop(made: asyncio.Future[tuple[Channel, Welcome]]) -> None:
     """Close a connection that came when nobody wanted it any more."""
     if not made.cancelled() and made.exception() is None:
         made.result()[0].close()

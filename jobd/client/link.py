@@ -15,14 +15,15 @@ from jobd.model.errors import (
     TooManyClients,
 )
 from jobd.model.messages import PROTOCOL, Hello, Refused, Welcome, decode_replies, encode
-from jobd.zmtp import Disconnected, ProtocolError, Transport
+from jobd.wire.channel import Channel
+from jobd.wire.zmtp import Disconnected, ProtocolError, Transport
 
 MAX_ANSWER_BYTES = 512 * 1024 * 1024
 RECONNECT_S = 0.05
 """Between two attempts to find a daemon that has gone away."""
 
 
-def connect(socket: str, timeout_s: float, *, errand: bool = False) -> tuple[Transport, Welcome]:
+def connect(socket: str, timeout_s: float, *, errand: bool = False) -> tuple[Channel, Welcome]:
     """Connect to the daemon at ``socket`` and greet it, once; ``errand`` as in ``Hello``.
 
     Raises:
@@ -34,13 +35,10 @@ def connect(socket: str, timeout_s: float, *, errand: bool = False) -> tuple[Tra
     """
     deadline = time.monotonic() + max(0.05, timeout_s)
     try:
-        transport = Transport.connect(
-            socket,
-            timeout_s=deadline - time.monotonic(),
-            max_message_bytes=MAX_ANSWER_BYTES,
-        )
+        transport = _reach(socket, deadline)
+        by_wire = "://" in socket
         try:
-            return transport, _greet(transport, deadline, errand=errand)
+            return transport, _greet(transport, deadline, errand=errand, by_wire=by_wire)
         except BaseException:
             transport.close()
             raise
@@ -48,8 +46,20 @@ def connect(socket: str, timeout_s: float, *, errand: bool = False) -> tuple[Tra
         raise _explain(socket, error) from None
 
 
-def _greet(transport: Transport, deadline: float, *, errand: bool) -> Welcome:
-    transport.send(encode([Hello(0, PROTOCOL, PROTOCOL, __version__, errand)]), deadline)
+def _reach(socket: str, deadline: float) -> Channel:
+    """Return a connection that has shaken hands, whatever it goes over."""
+    if "://" in socket:
+        from jobd.client.elsewhere import reach  # noqa: PLC0415  # most daemons are on this machine
+
+        return reach(socket, deadline, MAX_ANSWER_BYTES)
+    return Transport.connect(
+        socket, timeout_s=deadline - time.monotonic(), max_message_bytes=MAX_ANSWER_BYTES
+    )
+
+
+def _greet(transport: Channel, deadline: float, *, errand: bool, by_wire: bool) -> Welcome:
+    hello = Hello(0, PROTOCOL, PROTOCOL, __version__, errand, by_wire)
+    transport.send(encode([hello]), deadline)
     while True:
         left = deadline - time.monotonic()
         for frame in transport.receive(max(0.0, left)):

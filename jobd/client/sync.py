@@ -28,7 +28,7 @@ from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.model.errors import DaemonUnreachable, TooManyClients, UsageError
 from jobd.model.messages import Apply, Put, Submit
-from jobd.zmtp import Disconnected
+from jobd.wire.zmtp import Disconnected
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,10 +47,10 @@ IS_PARALLEL = len(os.sched_getaffinity(0)) > 1
 
 
 class Client(Api):
-    """A connection to a daemon on this machine.
+    """A connection to a daemon.
 
     Args:
-        socket: the daemon's socket; None: as the settings say (``JOBD_SOCKET`` …).
+        socket: the daemon's socket, ``tcp://…`` or ``ssh://…``; None: as the settings say (``JOBD_SOCKET`` …).
         timeout_s: how long to wait for an answer, or for a daemon that restarts.
         reconnects: whether another daemon may come when this one is gone.
         errand: the client will only ``ping``, ``status``, ``reload`` and ``stop``: then a daemon that

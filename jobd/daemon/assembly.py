@@ -38,6 +38,7 @@ from jobd.daemon.questions import QuestionDesk
 from jobd.daemon.queues import QueueDesk
 from jobd.daemon.readers import Readers
 from jobd.daemon.reception import ReceptionDesk
+from jobd.daemon.remote import BothRouters, ByWire, Remote
 from jobd.daemon.requests import Requests
 from jobd.daemon.retention import Retention
 from jobd.daemon.signals import Signals
@@ -55,6 +56,7 @@ from jobd.pool.supervisor import Pool
 from jobd.scheduler import Scheduler
 from jobd.store import Store
 from jobd.wire.router import Router
+from jobd.wire.zmq_router import PoolRouter
 
 log = logging.getLogger("jobd")
 
@@ -72,9 +74,10 @@ class Parts:
     pool: Pool
     payloads: Payloads
     client_router: Router
-    worker_router: Router
+    worker_router: PoolRouter
     notify: Notify
     owner: Owner | None = None
+    remote: Remote | None = None
 
 
 class Shared:
@@ -85,10 +88,15 @@ class Shared:
         settings, scheduler, store, pool = parts.settings, parts.scheduler, parts.store, parts.pool
         self.tasks: deque[Steps] = deque()
         self.committer = Committer(store.commit)
-        self.clients = Clients(Outbox(parts.client_router))
+        local, remote = parts.client_router, parts.remote
+        both = local if remote is None else BothRouters(local, remote.router)
+        self.clients = Clients(both, ByWire(parts.payloads.place))
         self.view = View(scheduler, store, pool)
         self.progress = ProgressBoard(self.view, self.clients)
         self.requests = Requests(self.clients, self.tasks)
+        if remote is not None:
+            remote.reaches = self.clients.reaches
+            self.requests.refuse = remote.refuse
         self.environments = Environments(scheduler.ledger, store)
         self.listing = Listing(scheduler, store, self.view, self.progress)
         self.watches = Watches(
@@ -160,7 +168,7 @@ class Daemon:
         self.loop = Loop(
             scheduler=scheduler,
             pool=pool,
-            doors=[self._door],
+            doors=[self._door, *([parts.remote] if parts.remote else ())],
             requests=shared.requests,
             workers=self._workers,
             outgoing=shared.outgoing,
@@ -252,6 +260,7 @@ class Daemon:
                 view=view,
                 place=parts.payloads.place,
                 clients=clients,
+                remote=parts.remote,
                 started_at_us=wall_us(),
                 trouble=self._trouble,
             ),
@@ -268,6 +277,7 @@ class Daemon:
             shared.progress.forget,
             self._logs.forget,
             self._streams.check,
+            clients.by_wire.discard,
             lambda _: self._heap.has_ended(),
         ]
 

@@ -70,6 +70,11 @@ class Door:
         """What is readable when somebody has come, has said something, or has left."""
         return self._router.fd
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are frames of which ``fd`` does not tell."""
+        return self._router.is_ready
+
     def frames(self, now_s: float) -> list[tuple[bytes, bytes]]:
         """Return what clients who are let in have sent."""
         found = self._router.drain(DRAIN)

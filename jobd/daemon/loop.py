@@ -28,6 +28,7 @@ from jobd.daemon.lifecycle import Lifecycle
 from jobd.daemon.logs import LogDesk
 from jobd.daemon.notify import Notify
 from jobd.daemon.outgoing import Outgoing
+from jobd.daemon.remote import Remote
 from jobd.daemon.requests import Requests
 from jobd.daemon.signals import Signals
 from jobd.daemon.streams import StreamDesk
@@ -65,7 +66,7 @@ class Loop:
 
     scheduler: Scheduler
     pool: Pool
-    doors: list[Door]
+    doors: list[Door | Remote]
     requests: Requests
     workers: WorkerDesk
     outgoing: Outgoing
@@ -127,7 +128,7 @@ class Loop:
         self._go_on()
         return self._is_over()
 
-    def _hear(self, door: Door) -> None:
+    def _hear(self, door: Door | Remote) -> None:
         self._comes_back = self.now_s - self.writer.told_at < COMES_BACK_S
         self.requests.hear(door.frames(self.now_s), self.now_s)
         for peer in door.take_gone():
@@ -195,6 +196,12 @@ class Loop:
             for fd in wanted - self._pool_fds:
                 self._poller.register(fd, select.POLLIN)
             self._pool_fds = wanted
+        # Last of all: whatever is done with a socket of libzmq may take its edge away.
+        waiting = [door.fd for door in self.doors if door.is_ready]
+        if self.workers.router.is_ready:
+            waiting.append(self.workers.router.fd)
+        if waiting:
+            return dict(self._poller.poll(0)) | dict.fromkeys(waiting, select.POLLIN)
         ready = self._spin() if self._is_short_wait() else None
         return dict(ready or self._poller.poll(self._timeout_ms()))
 

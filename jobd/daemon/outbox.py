@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
+from jobd.daemon.remote import BothRouters, ByWire
 from jobd.model.messages import Message, encode
 from jobd.wire.router import Router
 
@@ -15,10 +17,20 @@ UNREAD_BYTES = 4 * 1024 * 1024
 """A client with more than this on its way gets no further answers until it has read some of it."""
 
 
+class Sends(Protocol):
+    """A router, as far as it sends."""
+
+    def send(self, identity: bytes, frame: bytes, /) -> bool:
+        """Send a frame; return False if the peer is gone or does not keep up."""
+
+    def reaches(self, identity: bytes, frame: bytes, /) -> tuple[bool, bool]:
+        """Send a frame; return whether the peer is connected, and whether it gets the frame."""
+
+
 class Outbox:
     """Messages for the peers of one socket."""
 
-    def __init__(self, router: Router, keeps: Callable[[bytes], bool] = lambda _: False) -> None:
+    def __init__(self, router: Sends, keeps: Callable[[bytes], bool] = lambda _: False) -> None:
         """``keeps`` tells for which peers messages wait until the peer has connected."""
         self.router = router
         self._keeps = keeps
@@ -73,16 +85,19 @@ class Outbox:
 class Clients:
     """Who has been heard of, when, and how many frames went to each."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self.outbox = outbox
+    def __init__(self, router: Router | BothRouters, by_wire: ByWire | None = None) -> None:
+        self.outbox = Outbox(router)
+        self.by_wire: set[bytes] = set()
+        """Those who cannot map our files."""
+        self._by_wire = by_wire
         self._heard_at: dict[bytes, float] = {}
         self._sent: dict[bytes, int] = {}
         self._gathered: dict[bytes, int] = {}
         """Bytes of large answers that go out with the next flush."""
-        self._unsent = outbox.router.unsent
-        self.lagging = outbox.router.lagging
+        self._unsent = router.unsent
+        self.lagging = router.lagging
         """Empty as long as nobody is behind."""
-        self.pause, self.resume = outbox.router.pause, outbox.router.resume
+        self.pause, self.resume = router.pause, router.resume
         """Read no more from a client, or again."""
 
     def heard(self, peer: bytes, now_s: float) -> None:
@@ -112,7 +127,11 @@ class Clients:
 
     def flush(self) -> list[bytes]:
         """Send everything; return the clients that are gone."""
-        for peer in self.outbox._waiting:  # noqa: SLF001  # one class in two halves: sending and counting
+        waiting = self.outbox._waiting  # noqa: SLF001  # one class in two halves: sending and counting
+        if self.by_wire and self._by_wire is not None:
+            for peer in self.by_wire.intersection(waiting):
+                waiting[peer] = [*map(self._by_wire.changed, waiting[peer])]
+        for peer in waiting:
             self._sent[peer] = self._sent.get(peer, 0) + 1
         self._gathered.clear()
         return self.outbox.flush()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from jobd._version import __version__
 from jobd.config.settings import Settings
 from jobd.daemon.outbox import Clients
+from jobd.daemon.remote import Remote
 from jobd.daemon.turns import Handlers
 from jobd.daemon.view import View
 from jobd.model.blob import Place
@@ -40,6 +41,7 @@ class ReceptionDesk:
     view: View
     place: Place
     clients: Clients
+    remote: Remote | None
     started_at_us: int
     trouble: Callable[[], list[str]]
 
@@ -56,6 +58,9 @@ class ReceptionDesk:
                 "install the same version of jobd for both",
             )
         limits = self.settings.limits
+        by_wire = request.by_wire or (self.remote is not None and self.remote.is_peer(peer))
+        if by_wire:
+            self.clients.by_wire.add(peer)
         reply = Welcome(
             request.rid,
             PROTOCOL,
@@ -66,7 +71,7 @@ class ReceptionDesk:
             self.scheduler.options.workers,
             limits.max_payload_bytes,
             limits.max_message_bytes,
-            self.place,
+            None if by_wire else self.place,
             "{}.{}".format(*sys.version_info),
         )
         self.clients.reply(peer, reply)

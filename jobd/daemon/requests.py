@@ -38,6 +38,8 @@ class Requests:
         self.handlers: Handlers = {}
         self.farewells: list[Callable[[bytes], None]] = []
         """Who is told that a client is gone: nobody is to be answered any more."""
+        self.refuse: Callable[[bytes, Any], None] | None = None
+        """Raises Denied for what a client's key may not ask; None: everybody may ask everything."""
         self.turns = Turns(clients, tasks, self._handle)
 
     def hear(self, frames: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
@@ -81,6 +83,8 @@ class Requests:
 
     def _handle(self, peer: bytes, request: Any) -> None:
         try:
+            if self.refuse is not None:
+                self.refuse(peer, request)
             steps = self.handlers[type(request)](peer, request)
         except StoreFailed:
             raise  # not the client's affair alone: the daemon ends

@@ -16,6 +16,7 @@ import shutil
 import sqlite3
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from jobd.daemon.lock import Lock, private_directory
 from jobd.daemon.loop import wall_us
 from jobd.daemon.notify import Notify
 from jobd.daemon.owner import Owner
+from jobd.daemon.remote import Remote
 from jobd.daemon.workers import as_death
 from jobd.failpoints import hit
 from jobd.model.blob import Place
@@ -46,6 +48,7 @@ from jobd.scheduler import Options, Scheduler
 from jobd.scheduler.queues import Queues
 from jobd.store import Store, files
 from jobd.wire.router import Router
+from jobd.wire.zmq_router import PoolRouter
 
 log = logging.getLogger("jobd")
 
@@ -166,14 +169,20 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
     limits = settings.limits
     client_router = Router(settings.socket, limits.max_message_bytes, limits.max_clients)
     stack.callback(client_router.close)
-    worker_router = Router(settings.worker_socket, limits.max_payload_bytes + SMALL_OUTCOMES_BYTES)
+    worker_router = PoolRouter(
+        settings.worker_socket, limits.max_payload_bytes + SMALL_OUTCOMES_BYTES
+    )
     stack.callback(worker_router.close)
+    remote = Remote.listen(settings)
+    if remote is not None:
+        stack.callback(remote.router.close)
     place = payloads.prepare(settings, stack)
     pool_settings = _pool_settings(settings, place, nofile_soft, umask, owner)
     for directory in (pool_settings.boards_dir, pool_settings.logs_dir):
         private_directory(directory)
     scheduler = _scheduler(settings, pool_settings.boot, store)
     pool = Pool(pool_settings)
+    worker_router.let_in(partial(_is_worker, pool))
     pool.start()
     dead = _recover(scheduler, store, pool)
     pool.sweep_leaves()
@@ -188,6 +197,7 @@ def _prepare(settings: Settings, stack: contextlib.ExitStack, owner: Owner | Non
         worker_router=worker_router,
         notify=notify,
         owner=owner,
+        remote=remote,
     )
     daemon = Daemon(parts)
     daemon.writer.buried += dead
@@ -318,6 +328,20 @@ def _recover_lease(scheduler: Scheduler, store: Store, lease: Lease, seen: set[i
             scheduler.workforce.forget_attempt(lease)
         else:
             scheduler.workforce.resume(lease.worker, job, attempt, lease, store.kept_items(number))
+
+
+def _is_worker(pool: Pool, identity: bytes, pid: int) -> bool:
+    """Whether a peer is a worker of ours, or of a dead daemon on the same state."""
+    uid = identity[:-2].decode("ascii", "replace")
+    process = pool.processes.get(uid)
+    # Of one that was forked a moment ago its zygote has still to tell.
+    is_orphan = uid.partition("-")[0] != pool.settings.boot and uid.replace("-", "").isalnum()
+    if process is None and is_orphan:
+        try:
+            process = pool.adopt(uid)
+        except ConfigError as error:
+            log.warning("%s", error)
+    return process is not None and process.pid == pid
 
 
 def _sweep(pool: Pool, named: set[str]) -> None:

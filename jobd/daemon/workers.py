@@ -36,7 +36,7 @@ from jobd.pool.deaths import Dead, tail_of
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Death, Phase, Scheduler
-from jobd.wire.router import Router
+from jobd.wire.zmq_router import PoolRouter
 
 log = logging.getLogger("jobd")
 
@@ -57,7 +57,7 @@ class WorkerDesk:
 
     scheduler: Scheduler
     pool: Pool
-    router: Router
+    router: PoolRouter
     outgoing: Outgoing
     writer: Writer
     backlog: Backlog

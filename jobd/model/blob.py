@@ -22,6 +22,9 @@ from typing import Literal
 import msgspec
 
 CODEC = b"F"
+INLINE = b"B"
+"""What a file holds, for who cannot map it: 4 bytes length, so many of the reference, the file's bytes."""
+
 BY_VALUE = b"v"
 """A call of a function that travels by value: 4 bytes length, so many of the function, the call."""
 

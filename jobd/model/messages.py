@@ -52,6 +52,8 @@ class Hello(Message, tag=1):
     version: str
     errand: bool = False
     """The client only asks how the daemon is, or ends it: then it is heard though there are too many."""
+    by_wire: bool = False
+    """It is on another machine, so large payloads have to come in line, not as references to files."""
 
 
 class Submit(Message, tag=2):

@@ -15,7 +15,7 @@ from jobd.pool.link import Link
 from jobd.pool.protocol import Settings
 from jobd.pool.resolve import check
 from jobd.pool.surroundings import Surrounded, set_argv
-from jobd.zmtp import Disconnected
+from jobd.wire.zmtp import Disconnected
 
 
 def run(uid: str, settings: Settings) -> None:

@@ -18,7 +18,7 @@ from jobd.pool.door import Door
 from jobd.pool.hands import Hands
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone
-from jobd.zmtp import Disconnected
+from jobd.wire.zmtp import Disconnected
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import select
 import time
 from collections.abc import Iterable
 
-from jobd.zmtp import Disconnected, Transport
+from jobd.wire.gate import pass_gate
+from jobd.wire.zmtp import Disconnected, Transport
 
 HANDSHAKE_S = 20.0  # of a machine that stands still; a daemon that lives answers at once
 RETRY_S = 0.05
@@ -27,9 +28,10 @@ class Link:
         self._transport = self._connect()
 
     def _connect(self) -> Transport:
-        return Transport.connect(
-            self._path,
-            timeout_s=HANDSHAKE_S,
+        deadline = time.monotonic() + HANDSHAKE_S
+        return Transport.shake_hands(
+            pass_gate(self._path, self._identity, deadline),
+            deadline,
             max_message_bytes=LARGEST_BYTES,
             identity=self._identity,
         )

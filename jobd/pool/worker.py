@@ -38,7 +38,7 @@ from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.protocol import Settings
 from jobd.pool.scoreboard import Scoreboard
-from jobd.zmtp import Disconnected
+from jobd.wire.zmtp import Disconnected
 
 HOLD_S = 0.001
 """Outcomes are sent at least this often while short jobs run one after the other."""

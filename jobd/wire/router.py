@@ -1,4 +1,4 @@
-"""The daemon's ends of its two sockets: ROUTERs, drained without waiting, in the loop's own thread.
+"""The daemon's end of its clients' socket: a ROUTER, drained without waiting, in the loop's own thread.
 
 A frame goes out at once or waits in line while the peer reads; to a peer that is
 gone, or whose line is full, it does not go at all: the daemon waits for nobody.  A
@@ -9,9 +9,8 @@ from it until it is resumed.  And there may be a bound on how many peers there a
 beyond that shakes hands all the same, so that it can be told why it is sent away, or be
 heard for a moment (``admits``, ``stays``, ``dismiss``).
 
-The protocol is ZMTP (``jobd.zmtp``), so that any ZeroMQ library can be at the other
-end.  It is not libzmq's ROUTER here, because that reads and writes in a thread of its
-own: for each message it wakes that thread and is woken by it.
+The protocol is ZMTP (``jobd.wire.zmtp``), so that any ZeroMQ library can be at the other end.  It
+is not libzmq's ROUTER, which would end the daemon when a crowd of clients uses up its files.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import time
 from collections import deque
 
 from jobd.wire.stale import remove_stale
-from jobd.zmtp import Connection, ProtocolError
+from jobd.wire.zmtp import Connection, ProtocolError
 
 log = logging.getLogger("jobd")
 
@@ -99,7 +98,10 @@ class Router:
         farewell: the frame that is sent to who is hung up on because there is no room.
         is_short: whether there are no files left to accept anybody with.
         is_pressed: whether somebody waits to be accepted until ``relieve`` has made room.
+        is_ready: whether there is something to drain of which ``fd`` does not tell: it tells of everything.
     """
+
+    is_ready = False
 
     def __init__(self, path: str, max_message_bytes: int, most: int | None = None) -> None:
         """Bind; the caller holds the lock of this path.

@@ -18,7 +18,8 @@ FLOOR = 8.0
 SINGLE, CHUNKED = "map, chunksize=1", "map, in chunks"
 
 
-def _jobd(client: Client, count: int) -> None:
+def of_jobd(client: Client, count: int) -> None:
+    """Submit all at once, and await all."""
     for deferred in client.submit_many(NOOP, [()] * count):
         deferred.result(harness.TIMEOUT_S)
 
@@ -45,7 +46,7 @@ def run(bench: Bench) -> Measured:
         client = daemon.client
         _jobd_map(client, harness.WARM_UP)
         runs: dict[str, Callable[[], None]] = {
-            JOBD: partial(_jobd, client, count),
+            JOBD: partial(of_jobd, client, count),
             f"{JOBD} {SINGLE}": partial(_jobd_map, client, count),
             PPE: partial(of_executor, executor, count),
             f"{PPE} {SINGLE}": partial(_executor_map, executor, count, 1),

@@ -22,6 +22,7 @@ from tests.benchmarks import (
     mixed,
     one_by_one,
     payload,
+    remote,
     report,
     scaling,
     start,
@@ -39,6 +40,7 @@ MEASURES = {
     "commands": commands.run,
     "backlog": backlog.run,
     "payload": payload.run,
+    "remote": remote.run,
 }
 
 

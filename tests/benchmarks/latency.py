@@ -12,7 +12,7 @@ from tests.benchmarks.report import FOLD, Measured, Series, Target
 CEILING = 2.0
 
 
-def _percentiles(call: Callable[[], object], count: int) -> tuple[float, float]:
+def percentiles(call: Callable[[], object], count: int) -> tuple[float, float]:
     """Return p50 and p99 in microseconds."""
     took = sorted(harness.seconds(call) * 1e6 for _ in range(count))
     cuts = quantiles(took, n=100, method="inclusive")
@@ -28,9 +28,9 @@ def run(bench: Bench) -> Measured:
             "latency",
             rounds,
             {
-                JOBD: lambda: _percentiles(lambda: client.submit(NOOP).result(), count),
-                PPE: lambda: _percentiles(lambda: executor.submit(bench_jobs.noop).result(), count),
-                POOL: lambda: _percentiles(lambda: pool.apply(bench_jobs.noop), count),
+                JOBD: lambda: percentiles(lambda: client.submit(NOOP).result(), count),
+                PPE: lambda: percentiles(lambda: executor.submit(bench_jobs.noop).result(), count),
+                POOL: lambda: percentiles(lambda: pool.apply(bench_jobs.noop), count),
             },
         )
     series = [

@@ -1,4 +1,4 @@
-"""What `jobd.zmtp` promises, held against libzmq itself and against peers that misbehave."""
+"""What `jobd.wire.zmtp` promises, held against libzmq itself and against peers that misbehave."""
 
 import shutil
 import signal
@@ -17,7 +17,7 @@ import zmq
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobd.zmtp import Connection, Disconnected, ProtocolError, Transport
+from jobd.wire.zmtp import Connection, Disconnected, ProtocolError, Transport
 
 Bind = Callable[..., "zmq.Socket[bytes]"]
 

@@ -57,7 +57,7 @@ from jobd.model.messages import (
 )
 from jobd.model.selector import Selector, one
 from jobd.pool import linux
-from jobd.zmtp import Disconnected, Transport
+from jobd.wire.zmtp import Disconnected, Transport
 
 Make = Callable[..., DaemonUnderTest]
 Connect = Callable[..., Client]

@@ -274,6 +274,23 @@ def test_workers_that_cannot_be_looked_at_are_not_taken_for_dead(
     assert {after.find(one(number))[0].attempt for number in ids} == {1}
 
 
+def test_strangers_at_the_socket_of_the_pool_use_up_no_files(make_daemon: Make) -> None:
+    """Whoever is no worker is not let in, be there few files; workers are, and jobs run."""
+    daemon = make_daemon(pool__max_jobs_per_worker=5).start(wrapper=with_files(150))
+    client = daemon.client()
+    with ExitStack() as stack:
+        for number in range(300):
+            raw = stack.enter_context(socket.socket(socket.AF_UNIX))
+            raw.connect(daemon.socket + ".workers")
+            raw.sendall(HANDSHAKE if number % 2 else b"")
+            if not number % 30:
+                answers_soon(client)
+        jobs = client.submit_many("work:add", [(n, 1) for n in range(100)])
+        assert [job.result(20) for job in jobs] == [n + 1 for n in range(100)]
+        assert len(os.listdir(f"/proc/{daemon.pid}/fd")) < 100
+    assert "Assertion" not in daemon.log
+
+
 def test_a_burst_beyond_the_limit_leaves_nothing_behind(make_daemon: Make) -> None:
     """Files are as many as before, and the loop sleeps."""
     daemon = make_daemon(limits__max_clients=2).start()

@@ -29,7 +29,7 @@ from jobd.model.messages import (
 )
 from jobd.model.selector import Selector
 from jobd.pool import linux
-from jobd.zmtp import Transport
+from jobd.wire.zmtp import Transport
 
 Make = Callable[..., DaemonUnderTest]
 

@@ -169,7 +169,7 @@ class Router:
 
     most_files = 0
     farewell = b""
-    is_pressed = is_short = has_strangers = False
+    is_pressed = is_short = has_strangers = is_ready = False
     admitted = 0
 
     def relieve(self) -> None:

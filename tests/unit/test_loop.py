@@ -39,6 +39,8 @@ def wait(
         committer=SimpleNamespace(busy=busy),
         pool=SimpleNamespace(fds=lambda: ()),
         _comes_back=comes_back,
+        doors=[],
+        workers=SimpleNamespace(router=SimpleNamespace(is_ready=False)),
         _pool_fds=set[int](),
         _poller=Poller(ready_at),
         _timeout_ms=lambda: 500,

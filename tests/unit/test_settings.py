@@ -30,6 +30,8 @@ EXAMPLE_FILE = Path(jobd.config.__file__).with_name("jobd.toml")
 OTHER_VALUES: dict[str, Any] = {
     "state_dir": "/srv/jobs",
     "socket": "/srv/jobs.sock",
+    "key": "/home/me/laptop.key",
+    "server_key": "07" * 32,
     "path": ("/srv/code", "/srv/more"),
     "pool.workers": 3,
     "pool.preload": ("json", "os.path"),
@@ -56,6 +58,8 @@ OTHER_VALUES: dict[str, Any] = {
     "limits.max_output_bytes": 0,
     "limits.max_clients": 1,
     "security.allow": ("mytasks:*", "reports.*:build"),
+    "remote.listen": "tcp://127.0.0.1:9750",
+    "remote.allow": ("/etc/jobd/laptop.pub", "/etc/jobd/ci.pub=read+submit"),
     "environment.inherit": ("PATH", "!A:B", "LC_*"),
 }
 
@@ -549,3 +553,16 @@ def test_bad_rules_of_queues_are_refused(user: User, text: str, sentence: str) -
     """With the file and the key."""
     user.write(user.own_file, text)
     assert f"{user.own_file}: {sentence}" in user.refused().message
+
+
+@pytest.mark.parametrize("socket", ["tcp://host:9750", "ssh://me@host"])
+def test_a_daemon_elsewhere_has_no_path(user: User, socket: str) -> None:
+    """Where it is stays as it was said."""
+    assert user.load(environ={"JOBD_SOCKET": socket}).settings.socket == socket
+
+
+def test_keys_lie_beside_the_file_that_names_them(user: User) -> None:
+    """With what they may do."""
+    user.write(user.own_file, '[remote]\nallow = ["ci.pub=read+submit"]\n')
+    (entry,) = user.load().settings.remote.allow
+    assert entry == f"{user.own_file.parent}/ci.pub=read+submit"

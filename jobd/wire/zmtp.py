@@ -1,10 +1,9 @@
-"""ZeroMQ's wire protocol, spoken over a plain Unix socket: by clients, workers and the daemon.
+"""ZeroMQ's wire protocol, spoken over a plain Unix socket: by clients on this machine, workers and the daemon.
 
 A command line must not pay for libzmq to reach the daemon. Its import alone costs more than
 the rest of a short command, it starts a thread, and it hides what a user needs to know at
 once: no such path, nobody listening, no permission, daemon gone. A plain socket reports each
-of them as an errno or as the end of the stream. The daemon pays for the thread too: two of
-them have to be woken for each message, which takes longer than what is done with it.
+of them as an errno or as the end of the stream.
 
 `Connection` is the protocol without any I/O, `Transport` puts a DEALER's socket under it,
 `jobd.wire.router` a ROUTER's. The subset of ZMTP 3.1 (RFC 37,
@@ -334,10 +333,31 @@ class Transport:
         raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)  # close-on-exec by PEP 446
         try:
             _connect_by(raw, path, deadline)
-            transport = cls(raw, max_message_bytes=max_message_bytes, identity=identity)
-            transport._shake_hands(deadline)
         except BaseException:
             raw.close()
+            raise
+        return cls.shake_hands(
+            raw, deadline, max_message_bytes=max_message_bytes, identity=identity
+        )
+
+    @classmethod
+    def shake_hands(
+        cls,
+        connected: socket.socket,
+        deadline: float,
+        *,
+        max_message_bytes: int,
+        identity: bytes = b"",
+    ) -> "Transport":
+        """Take over a connected socket and shake hands on it, by `deadline` on the monotonic clock.
+
+        Raises `TimeoutError`, `Disconnected` and `ProtocolError`, as `connect` does; then it is closed.
+        """
+        try:
+            transport = cls(connected, max_message_bytes=max_message_bytes, identity=identity)
+            transport._shake_hands(deadline)
+        except BaseException:
+            connected.close()
             raise
         return transport
 

@@ -1,0 +1,285 @@
+"""A client's end of a connection to another machine: libzmq's DEALER, with CURVE.
+
+libzmq tells nothing by itself of what becomes of a connection, and would try again for ever.  So it
+may not (``NEVER_MS``), and its *monitor* is read, on which it tells of the handshake and of the end.
+When the handshake fails, a plain connection finds out what there is at the other end.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from collections import deque
+
+import zmq
+
+from jobd.wire.zmtp import Disconnected, ProtocolError
+
+BEAT_S = 1.0
+SILENT_S = 3.0
+"""A peer that has not answered a heartbeat for so long is gone."""
+
+PATIENCE_S = 0.7
+"""A handshake that takes longer is reason to look whether jobd is there at all."""
+
+PROBE_S = 0.3
+LINGER_S = 0.5
+LAST_WORDS_MS = 20
+"""So long after the end of a connection libzmq may still bring what came before it."""
+
+NEVER_MS = 86_400_000
+"""When libzmq tries again by itself.  With -1, for "never", it would drop what had come before the end."""
+
+HIGH_WATER = 1_000
+MOST = 1_000
+"""Messages taken at once."""
+
+GREETING = (b"\xff" + bytes(8) + b"\x7f\x03\x01CURVE").ljust(64, b"\0")
+_MECHANISM = slice(12, 32)
+_EVENT = struct.Struct("=HI")
+# Plain numbers: pyzmq's are enums, with which each look would cost three times as much.
+_EVENTS, _IN, _OUT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
+_NOWAIT = int(zmq.NOBLOCK)
+_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_CONNECT_RETRIED
+)
+
+
+class WrongKey(Exception):
+    """The daemon does not know this key."""
+
+
+class WrongServer(Exception):
+    """The daemon is not the one whose public key we have."""
+
+
+class TcpChannel:
+    """A connected DEALER; see ``zmtp.Transport``, whose promises it keeps.
+
+    It may be used by several threads, one at a time; and not by a forked child.
+    """
+
+    def __init__(
+        self, *, public: bytes, secret: bytes, server: bytes, max_message_bytes: int
+    ) -> None:
+        """Make the socket; ``connect`` is the usual way to get here."""
+        self._pid = os.getpid()
+        self._context = zmq.Context()
+        self._socket = dealer = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, int(LINGER_S * 1000)),
+            (zmq.MAXMSGSIZE, max_message_bytes),
+            (zmq.SNDHWM, HIGH_WATER),
+            (zmq.RCVHWM, 0),
+            (zmq.RECONNECT_IVL, NEVER_MS),
+            (zmq.HEARTBEAT_IVL, int(BEAT_S * 1000)),
+            (zmq.HEARTBEAT_TIMEOUT, int(SILENT_S * 1000)),
+            (zmq.HEARTBEAT_TTL, int(SILENT_S * 1000)),
+        ):
+            dealer.set(option, value)
+        dealer.set(zmq.CURVE_PUBLICKEY, public)
+        dealer.set(zmq.CURVE_SECRETKEY, secret)
+        dealer.set(zmq.CURVE_SERVERKEY, server)
+        self._monitor = dealer.get_monitor_socket(
+            _FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        )
+        self._epoll = select.epoll()
+        for one in (dealer, self._monitor):
+            self._epoll.register(one.FD, select.EPOLLIN)
+        self._inbox: list[bytes] = []
+        self._line: deque[bytes] = deque()
+        self._is_gone = False
+
+    @classmethod
+    def connect(  # what a connection is made of
+        cls,
+        endpoint: str,
+        *,
+        public: bytes,
+        secret: bytes,
+        server: bytes,
+        timeout_s: float,
+        max_message_bytes: int,
+    ) -> TcpChannel:
+        """Connect to ``tcp://host:port`` and shake hands, within ``timeout_s``.
+
+        Raises:
+            WrongKey, WrongServer: one of the two does not know the other.
+            ProtocolError: what answers there is no jobd that listens for other machines.
+            TimeoutError: nobody answers.
+            OSError: nobody can be reached there.
+        """
+        channel = cls(
+            public=public, secret=secret, server=server, max_message_bytes=max_message_bytes
+        )
+        try:
+            channel._shake_hands(endpoint, time.monotonic() + timeout_s)  # ours
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    # -- as zmtp.Transport --
+
+    def send(self, body: bytes, deadline: float | None) -> None:
+        """Hand a message to libzmq, by ``deadline``; raises TimeoutError: it goes out with the next call."""
+        self._line.append(body)
+        while True:
+            self.flush()
+            if not self._line:
+                return
+            self._read()  # if both ends only wrote, two full queues would stop them for ever
+            if self._is_gone:
+                return  # for the next read to say
+            if not self._wait(deadline):
+                raise TimeoutError("the daemon does not read what it is sent")
+
+    def post(self, body: bytes) -> None:
+        """Send a message without waiting."""
+        self._line.append(body)
+        self.flush()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something stays in line until libzmq takes more."""
+        return bool(self._line)
+
+    def flush(self) -> None:
+        """Hand over what stays in line, as much as libzmq takes now."""
+        while self._line and self._socket.get(_EVENTS) & _OUT:  # type: ignore[operator]  # a number
+            self._socket.send(self._line.popleft(), _NOWAIT)
+
+    def receive(self, timeout_s: float | None) -> list[bytes]:
+        """Return the messages that have come, waiting at most so long for the first; [] if none has.
+
+        Raises ``Disconnected`` once the daemon has gone, or been silent for too long, and all that it
+        sent has been returned.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            self.flush()
+            self._read()
+            if self._inbox:
+                messages, self._inbox = self._inbox, []
+                return messages
+            if self._is_gone:
+                raise Disconnected("the daemon closed the connection, or is silent")
+            if not self._wait(deadline):
+                return []
+
+    @property
+    def has_read(self) -> bool:
+        """Whether there is something to receive, whatever ``fileno`` says."""
+        return bool(self._inbox) or self._is_gone or _has_more(self._socket, self._monitor)
+
+    def fileno(self) -> int:
+        """Return what becomes readable when something may have come; see ``has_read``."""
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def close(self) -> None:
+        """Close, once libzmq has sent what it was given; in a forked child it is left alone."""
+        if self._epoll.closed:
+            return
+        self._epoll.close()
+        if self._pid == os.getpid():
+            self._socket.disable_monitor()
+            self._monitor.close(0)
+            self._socket.close()
+            self._context.term()
+
+    # -- inside --
+
+    def _read(self) -> None:
+        """Take in what has come: messages, and the news of the connection's end."""
+        dealer = self._socket
+        while len(self._inbox) < MOST and _has_more(dealer):
+            self._inbox.append(dealer.recv(_NOWAIT))
+        if not self._is_gone and any(event & _FAILED for event, _ in self._news()):
+            self._is_gone = True
+            while dealer.poll(LAST_WORDS_MS, zmq.POLLIN):
+                self._inbox.append(dealer.recv(_NOWAIT))
+
+    def _news(self) -> list[tuple[int, int]]:
+        """Return (event, value) of what the monitor tells."""
+        found = []
+        while _has_more(self._monitor):
+            event, _endpoint = self._monitor.recv_multipart(_NOWAIT)
+            found.append(_EVENT.unpack(event))
+        return found
+
+    def _wait(self, deadline: float | None) -> bool:
+        """Wait until something may have changed; return False if the time is up."""
+        if _has_more(self._socket, self._monitor):
+            return True
+        if deadline is None:
+            self._epoll.poll()
+            return True
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        self._epoll.poll(left)
+        return True
+
+    def _shake_hands(self, endpoint: str, deadline: float) -> None:
+        host, port = _address(endpoint)
+        self._socket.connect(endpoint)
+        if self._is_shaken(min(deadline, time.monotonic() + PATIENCE_S)):
+            return
+        _probe(host, port, PROBE_S)
+        if self._is_gone:
+            raise WrongServer("the handshake has failed")
+        if not self._is_shaken(deadline):  # it is jobd, and busy
+            if self._is_gone:
+                raise WrongServer("the handshake has failed")
+            raise TimeoutError("the daemon does not answer")
+
+    def _is_shaken(self, deadline: float) -> bool:
+        """Wait for the end of the handshake; return whether it has succeeded."""
+        while True:
+            for event, _ in self._news():
+                if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    return True
+                if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                    raise WrongKey("the daemon does not know this key")
+                self._is_gone = True
+            if self._is_gone or not self._wait(deadline):
+                return False
+
+
+def _has_more(*sockets: zmq.Socket[bytes]) -> bool:
+    return any(one.get(_EVENTS) & _IN for one in sockets)  # type: ignore[operator]  # a number
+
+
+def _address(endpoint: str) -> tuple[str, int]:
+    """Return host and port of ``tcp://host:port``; raises OSError if it is none."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise OSError(None, "it has to be tcp://HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _probe(host: str, port: int, timeout_s: float) -> None:
+    """Find out what is there; raises OSError: nobody, TimeoutError: he is mute, ProtocolError: no jobd."""
+    said = b""
+    with socket.create_connection((host, port), timeout_s) as plain:
+        plain.sendall(GREETING)
+        if not select.select([plain], [], [], timeout_s)[0]:
+            plain.sendall(
+                b"\r\n\r\n"
+            )  # which makes most others say something, in their own protocol
+        while len(said) < len(GREETING) and GREETING.startswith(said[:1]):
+            data = plain.recv(len(GREETING) - len(said))
+            if not data:
+                break
+            said += data
+    if len(said) < len(GREETING) or said[9] != GREETING[9]:
+        raise ProtocolError("it does not speak ZMTP, the protocol of ZeroMQ")
+    if said[_MECHANISM] != GREETING[_MECHANISM]:
+        raise ProtocolError("it does not listen for clients on other machines")
