@@ -94,6 +94,8 @@ class LogDesk:
         live = self.scheduler.window.jobs.get(number)
         running = self.view.running().get(number)
         attempt = request.attempt or (live or job).attempt
+        if not request.attempt and live is not None and self.scheduler.workforce.is_behind(live):
+            attempt -= not running  # the latest one has not begun
         if running and running[1].attempt == attempt:
             piece = self._read_running(*running, request.offset, limit)
         elif live is not None and _is_open(live, attempt):

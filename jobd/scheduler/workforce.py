@@ -29,6 +29,11 @@ class Workforce:
     dispatch: Dispatch
     staff: Staff
 
+    def is_behind(self, job: Job) -> bool:
+        """Whether a job is in the hands of a worker that has not come to it yet."""
+        worker = self.workers.get(job.lease.worker) if job.lease is not None else None
+        return worker is not None and next(iter(worker.assigned.values()), job) is not job
+
     def worker_ready(self, uid: str, pid: int) -> None:
         """A worker has started and connected."""
         worker = self.workers.get(uid)
