@@ -23,6 +23,7 @@ from jobd.failpoints import NAMES, WORKER_NAMES
 from jobd.model.job import JobInfo
 from jobd.model.selector import Selector, one
 from jobd.model.states import State
+from jobd.pool import linux
 from jobd.pool.scoreboard import Scoreboard
 
 MakeDaemon = Callable[..., DaemonUnderTest]
@@ -409,18 +410,24 @@ class TestInnocents:
 
     def test_daemon_and_worker_die_before_a_word_is_said(self, make_daemon: MakeDaemon) -> None:
         """What had ended is found by the next daemon, and does not run again."""
-        daemon = make_daemon(pool__workers=1).start()
+        before = 20
+        failpoint = f"outcomes.received:stop:{before + 1}"
+        daemon = make_daemon(pool__workers=1).start(failpoint=failpoint)
         oracle, client = Oracle(daemon), daemon.client()
-        worker, deferreds = in_stopped_hands(daemon, oracle, client)
+        for _ in range(before):
+            oracle.submit(client)[0].result(20)  # each for itself, so each in a frame of its own
+        (worker,) = workers_of(daemon)
+        client.pause("default")  # so that they are on record before the first one starts
+        deferreds = oracle.submit(client, count=5)
+        client.flush()
+        client.resume("default")
+        eventually(lambda: linux.state(daemon.pid) == b"T")
         (path,) = (daemon.state_dir / "workers").iterdir()
         board = Scoreboard.open(str(path))
-        eventually(lambda: is_at_rest(daemon.pid))  # then the orders are on their way
-        os.kill(daemon.pid, signal.SIGSTOP)
-        os.kill(worker, signal.SIGCONT)
-        oracle.wait_for_runs(deferreds[0])
         # As many as it has in hand: on a busy machine they are not all taken for short.
         eventually(lambda: board.now.job == 0 and is_at_rest(worker))
         done = oracle.runs(deferreds)
+        assert any(done)
         kill_all(daemon, oracle)
         board.close()
         daemon.start()
