@@ -55,8 +55,8 @@ from jobd.model.messages import Apply, Submit
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Scheduler
 from jobd.store import Store
+from jobd.wire.pool_router import PoolRouter
 from jobd.wire.router import Router
-from jobd.wire.zmq_router import PoolRouter
 
 log = logging.getLogger("jobd")
 

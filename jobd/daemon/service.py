@@ -47,8 +47,8 @@ from jobd.pool.supervisor import Pool
 from jobd.scheduler import Options, Scheduler
 from jobd.scheduler.queues import Queues
 from jobd.store import Store, files
+from jobd.wire.pool_router import PoolRouter
 from jobd.wire.router import Router
-from jobd.wire.zmq_router import PoolRouter
 
 log = logging.getLogger("jobd")
 

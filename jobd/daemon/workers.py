@@ -36,7 +36,7 @@ from jobd.pool.deaths import Dead, tail_of
 from jobd.pool.scoreboard import Now, log_name
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Death, Phase, Scheduler
-from jobd.wire.zmq_router import PoolRouter
+from jobd.wire.pool_router import PoolRouter
 
 log = logging.getLogger("jobd")
 

@@ -1,13 +1,10 @@
 """The gate of the pool's socket: our workers come through it, and nobody else.
 
-libzmq accepts by itself, in its own thread, whoever connects; when the kernel has no file left for one
-more, it aborts the process (``ipc_listener.cpp``).  So it listens at a socket without a name, and only the
-daemon can connect to that.  What has the name is the gate, which the loop looks after.  A worker that comes
-says its identity there; the gate makes sure that it is one (the kernel tells its pid) and that there are
-files enough, connects for it, and hands it the connection (``SCM_RIGHTS``).  From then on libzmq and
-the worker have nobody between them.
+A worker that comes says its identity here; the gate makes sure that it is one (the kernel tells its pid)
+and hands it one end of a new connection (``SCM_RIGHTS``), of which the router gets the other.  From
+then on the two have nobody between them.
 
-Strangers have a few places to wait in, which others take from them.
+Strangers have a few places to wait in, which others take from them: they cannot use up files.
 """
 
 from __future__ import annotations
@@ -22,11 +19,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobd.wire.stale import remove_stale
+from jobd.wire.stale import listener
 
 log = logging.getLogger("jobd")
 
-BACKLOG = 1024
 PLACES = 32
 """Peers that may wait at once to be let in; one more, and the first of them is sent away."""
 
@@ -38,12 +34,6 @@ AT_ONCE = 64
 
 PATIENCE_S = 10.0
 """A worker that was forked a moment ago may be here before the zygote has told of it."""
-
-ACCEPTED_S = 1.0
-"""How long libzmq's thread may take to accept; it takes about 100 µs."""
-
-SPARE_FILES = 8
-"""So many files have to be free for a worker to be let in: it takes two, and other threads open some too."""
 
 MAX_IDENTITY_BYTES = 255
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -63,15 +53,15 @@ class _Visitor:
 
 
 class Gate:
-    """A listening Unix socket, and behind it one without a name at which libzmq listens.
+    """A listening Unix socket; ``take_in`` gets the connections of those who are let in.
 
     Attributes:
         knows: tells our workers from strangers; until it is set nobody is let in.
         is_short: whether somebody waits for whom there are no files.
     """
 
-    def __init__(self, path: str) -> None:
-        """Bind both; the caller holds the lock of this path.
+    def __init__(self, path: str, take_in: Callable[[socket.socket], None]) -> None:
+        """Bind; the caller holds the lock of this path.
 
         Raises:
             ConfigError, AlreadyRunning: something is there that is not ours to remove.
@@ -79,14 +69,8 @@ class Gate:
         self.path = path
         self.knows: Knows = lambda _identity, _pid: False
         self.is_short = False
-        remove_stale(path)
-        inner = _listener(path)
-        # By this descriptor it can be connected to, without its name.
-        self._inside = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        os.unlink(path)
-        self.inner_fd = inner.detach()
-        """Where libzmq is to listen; its to close."""
-        self._listener = _listener(path)
+        self._take_in = take_in
+        self._listener = listener(path)
         self._epoll = select.epoll()
         self._epoll.register(self._listener, select.EPOLLIN)
         self._is_listening = True
@@ -132,7 +116,6 @@ class Gate:
             self._dismiss(visitor)
         self._epoll.close()
         self._listener.close()
-        os.close(self._inside)
         with contextlib.suppress(FileNotFoundError):  # somebody has removed it
             os.unlink(self.path)
 
@@ -178,34 +161,20 @@ class Gate:
             self._let_in(visitor)
 
     def _let_in(self, visitor: _Visitor) -> None:
-        """Connect for a worker, and hand it the connection; for want of files it waits on."""
+        """Make a connection for a worker; for want of files it waits on."""
         try:
-            connected = self._connect()
+            ours, theirs = socket.socketpair(socket.AF_UNIX)
         except OSError as error:
             self._lack(error)
             return
-        with connected, contextlib.suppress(OSError):  # it has left meanwhile
-            socket.send_fds(visitor.socket, [b"."], [connected.fileno()])
-        self._dismiss(visitor)
-
-    def _connect(self) -> socket.socket:
-        """Return a connection that libzmq has accepted: its greeting is there."""
-        _refuse_lack()
-        connected = socket.socket(socket.AF_UNIX)
         try:
-            connected.settimeout(ACCEPTED_S)
-            connected.connect(f"/proc/self/fd/{self._inside}")
-            poll = select.poll()
-            poll.register(connected, select.POLLIN)
-            is_accepted = poll.poll(ACCEPTED_S * 1000)
-            connected.setblocking(False)
-        except BaseException:
-            connected.close()
-            raise
-        if not is_accepted:
-            connected.close()
-            raise TimeoutError("libzmq does not accept")
-        return connected
+            socket.send_fds(visitor.socket, [b"."], [theirs.fileno()])
+        except OSError:
+            ours.close()  # it has left meanwhile
+        else:
+            self._take_in(ours)
+        theirs.close()
+        self._dismiss(visitor)
 
     def _lack(self, error: OSError) -> None:
         if not self.is_short:
@@ -241,27 +210,7 @@ def pass_gate(path: str, identity: bytes, deadline: float) -> socket.socket:
         time.sleep(RETRY_S)
 
 
-def _listener(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.setblocking(False)
-    listener.bind(path)
-    os.chmod(path, 0o600)
-    listener.listen(BACKLOG)
-    return listener
-
-
 def _pid_of(accepted: socket.socket) -> int:
     data = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid: int = _CREDENTIALS.unpack(data)[0]
     return pid
-
-
-def _refuse_lack() -> None:
-    """Raise OSError unless a few files can be opened: libzmq would not survive it."""
-    opened: list[int] = []
-    try:
-        for _ in range(SPARE_FILES):
-            opened.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401  # those before one that fails are to be closed
-    finally:
-        for fd in opened:
-            os.close(fd)

@@ -24,7 +24,7 @@ import socket
 import time
 from collections import deque
 
-from jobd.wire.stale import remove_stale
+from jobd.wire.stale import listener
 from jobd.wire.zmtp import Connection, ProtocolError
 
 log = logging.getLogger("jobd")
@@ -43,7 +43,6 @@ GUESTS = 4
 HASTE_S = 0.1
 """Who has said nothing in that time, or is there in vain, makes room for others that wait."""
 
-BACKLOG = 1024
 READ_BYTES = 16 * 1024
 """Read at once from a peer; so the frames of a drain are bounded, and no peer makes others wait long."""
 
@@ -98,13 +97,10 @@ class Router:
         farewell: the frame that is sent to who is hung up on because there is no room.
         is_short: whether there are no files left to accept anybody with.
         is_pressed: whether somebody waits to be accepted until ``relieve`` has made room.
-        is_ready: whether there is something to drain of which ``fd`` does not tell: it tells of everything.
     """
 
-    is_ready = False
-
     def __init__(self, path: str, max_message_bytes: int, most: int | None = None) -> None:
-        """Bind; the caller holds the lock of this path.
+        """Bind; the caller holds the lock of this path; "": nobody can come but by ``take_in``.
 
         ``most`` is how many peers are admitted; None: all.
 
@@ -117,14 +113,10 @@ class Router:
         self.is_pressed = False
         self._most = most
         self._max_message_bytes = max_message_bytes
-        remove_stale(path)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.setblocking(False)
-        self._listener.bind(path)
-        os.chmod(path, 0o600)
-        self._listener.listen(BACKLOG)
+        self._listener = listener(path) if path else None
         self._epoll = select.epoll()
-        self._epoll.register(self._listener, select.EPOLLIN)
+        if self._listener is not None:
+            self._epoll.register(self._listener, select.EPOLLIN)
         self._is_listening = True
         self._by_fd: dict[int, _Peer] = {}
         self.lagging: set[int] = set()
@@ -148,6 +140,11 @@ class Router:
         """What becomes readable when there is something to drain."""
         return self._epoll.fileno()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to drain of which ``fd`` does not tell: it tells of everything."""
+        return False
+
     def drain(self, most: int) -> list[tuple[bytes, bytes]]:
         """Return (peer, frame) that have arrived: about ``most``, the rest with the next call."""
         found: list[tuple[bytes, bytes]] = []
@@ -159,8 +156,7 @@ class Router:
             fd, event = events.popleft()
             peer = self._by_fd.get(fd)
             if peer is None:
-                if fd == self._listener.fileno():
-                    self._accept()
+                self._look_at(fd)
                 continue
             if event & select.EPOLLOUT:
                 self._flush(peer)
@@ -273,21 +269,38 @@ class Router:
         for peer in list(self._by_fd.values()):
             self._drop(peer)
         self._epoll.close()
-        self._listener.close()
         if self._spare is not None:
             os.close(self._spare)
-        try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            pass  # somebody has removed it
+        if self._listener is not None:
+            self._listener.close()
+            with contextlib.suppress(FileNotFoundError):  # somebody has removed it
+                os.unlink(self.path)
+
+    def take_in(self, connected: socket.socket) -> None:
+        """Have somebody as a peer whose connection was made by somebody else."""
+        self._epoll.register(connected, select.EPOLLIN)
+        self._add(connected)
 
     # -- inside --
 
-    def _accept(self) -> None:
+    def _look_at(self, fd: int) -> None:
+        """Something is up with a file that is no peer's, or is none any more."""
+        if self._listener is not None and fd == self._listener.fileno():
+            self._accept(self._listener)
+
+    def _add(self, connected: socket.socket, *, borrowed: bool = False) -> None:
+        connected.setblocking(False)
+        peer = _Peer(connected, self._max_message_bytes)
+        peer.borrowed = borrowed
+        self._by_fd[peer.fd] = peer
+        self._new[peer] = None
+        self._put(peer, peer.connection.greeting())
+
+    def _accept(self, listener: socket.socket) -> None:
         borrowed = False
         while self._may_come():
             try:
-                accepted, _ = self._listener.accept()
+                accepted, _ = listener.accept()
                 self._epoll.register(accepted, select.EPOLLIN)
             except BlockingIOError:
                 return
@@ -301,13 +314,9 @@ class Router:
                     log.warning("nobody can connect for a moment: %s", error.strerror)
                 self.is_short = True
                 break
-            accepted.setblocking(False)
-            peer = _Peer(accepted, self._max_message_bytes)
-            peer.borrowed, borrowed = borrowed, False
-            self._by_fd[peer.fd] = peer
-            self._new[peer] = None
-            self._put(peer, peer.connection.greeting())
-        self._epoll.unregister(self._listener)  # it would not let the loop sleep
+            self._add(accepted, borrowed=borrowed)
+            borrowed = False
+        self._epoll.unregister(listener)  # it would not let the loop sleep
         self._is_listening = False
         self.is_pressed = True
 
@@ -326,6 +335,7 @@ class Router:
         if self._is_listening:
             self.is_short = False
             return
+        assert self._listener is not None
         self._epoll.register(self._listener, select.EPOLLIN)
         self._is_listening = True
         self.is_pressed = False

@@ -1,4 +1,4 @@
-"""What may be at the path of a socket: nothing, what a killed daemon has left, or what is not ours."""
+"""A listening socket, and what may be at its path: nothing, a dead daemon's, or what is not ours."""
 
 from __future__ import annotations
 
@@ -9,8 +9,24 @@ import struct
 
 from jobd.model.errors import AlreadyRunning, ConfigError
 
+BACKLOG = 1024
 CONNECT_S = 1.0
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+def listener(path: str) -> socket.socket:
+    """Return a socket that listens at a path, for its owner only; the caller holds the lock of this path.
+
+    Raises:
+        ConfigError, AlreadyRunning: something is there that is not ours to remove.
+    """
+    remove_stale(path)
+    made = socket.socket(socket.AF_UNIX)
+    made.setblocking(False)
+    made.bind(path)
+    os.chmod(path, 0o600)
+    made.listen(BACKLOG)
+    return made
 
 
 def remove_stale(path: str) -> None:
@@ -39,11 +55,11 @@ def remove_stale(path: str) -> None:
         except OSError:
             pass  # too busy to take us, or of another kind: somebody is there
         raise AlreadyRunning(
-            f"{_listener(probe)} listens on {path}", "stop it, or choose another socket"
+            f"{_who(probe)} listens on {path}", "stop it, or choose another socket"
         )
 
 
-def _listener(probe: socket.socket) -> str:
+def _who(probe: socket.socket) -> str:
     try:
         data = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:

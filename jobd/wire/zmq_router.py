@@ -1,4 +1,4 @@
-"""A ROUTER of libzmq, drained without waiting in the loop's own thread: for the pool, and for other machines.
+"""A ROUTER of libzmq, drained without waiting in the loop's own thread: for clients on other machines.
 
 libzmq reads and writes in a thread of its own.  What it costs is asking it: so a look at ``EVENTS``
 comes before each ``recv`` (an exception for "nothing is there" costs more), and nothing is asked twice.
@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from jobd.model.errors import ConfigError
-from jobd.wire.gate import Gate, Knows
 
 LINGER_S = 0.5
 """How long the end may take, so that the last words are read."""
@@ -107,55 +106,6 @@ class ZmqRouter:
         self._epoll.close()
         self.socket.close()
         self.context.term()
-
-
-class PoolRouter(ZmqRouter):
-    """The pool's socket: workers come to it through a gate, with the names that they have."""
-
-    def __init__(self, path: str, max_message_bytes: int) -> None:
-        """Bind; the caller holds the lock of this path.
-
-        Raises:
-            ConfigError, AlreadyRunning: something is there that is not ours to remove.
-        """
-        self._gate = Gate(path)
-        super().__init__(max_message_bytes)
-        self.socket.set(zmq.ROUTER_HANDOVER, 1)  # a worker that comes again keeps its name
-        self.socket.set(zmq.USE_FD, self._gate.inner_fd)
-        self.socket.bind(f"ipc://{path}")
-        self.watch(self._gate.fd)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether there are no files left to let a worker in."""
-        return self._gate.is_short
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is something to drain, whatever ``fd`` says."""
-        if self._gate.is_awaited:
-            self._gate.open()
-        return bool(self._get(_EVENTS) & _IN)
-
-    def let_in(self, knows: Knows) -> None:
-        """From now on let in whomever ``knows`` calls a worker of ours."""
-        self._gate.knows = knows
-
-    def drain(self, most: int) -> list[tuple[bytes, bytes]]:
-        """Let in who waits at the gate; return (peer, frame) that have arrived, up to ``most``."""
-        # Asking the kernel is cheaper than an exception for "nobody is there".
-        if self._gate.is_awaited or self._gate.has_news():
-            self._gate.open()
-        return super().drain(most)
-
-    def look(self) -> None:
-        """Send away who has waited at the gate in vain; called every second."""
-        self._gate.look()
-
-    def close(self) -> None:
-        """Let workers read what waits for them, for a moment; close, and remove the path."""
-        self._gate.close()
-        super().close()
 
 
 BEAT_S = 1.0

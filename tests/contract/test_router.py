@@ -1,6 +1,6 @@
 """What the daemon's ends of its sockets promise, held against libzmq, our own end, and peers that misbehave.
 
-What both routers promise is asked of ``either``: our own at a Unix socket, and libzmq's behind its gate.
+What both routers promise is asked of ``either``: the clients' at a Unix socket, and the pool's behind its gate.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 from jobd.wire import router as wire
 from jobd.wire.gate import pass_gate
+from jobd.wire.pool_router import PoolRouter
 from jobd.wire.router import Router
-from jobd.wire.zmq_router import PoolRouter
 from jobd.wire.zmtp import Disconnected, Transport
 
 T = TypeVar("T")
@@ -262,10 +262,8 @@ def test_a_peer_that_comes_again_takes_the_place_of_its_old_connection(either: E
         assert either.named(new) == b"w/j"
         assert either.router.send(b"w/j", b"run")
         assert collect(new, 1) == [b"run"]
-        # libzmq only forgets it: a worker has closed it itself.
-        if isinstance(either, Served):
-            with pytest.raises(Disconnected):
-                old.receive(WAIT_S)
+        with pytest.raises(Disconnected):
+            either.meanwhile(lambda: old.receive(WAIT_S))
     either.settle()
     assert either.router.reaches(b"w/j", b"") == (False, False)
 
@@ -301,7 +299,7 @@ def test_last_words_are_heard(served: Served) -> None:
 
 
 def test_last_words_are_heard_though_the_worker_is_gone(directory: str) -> None:
-    """What libzmq has read is not lost with the connection."""
+    """What has been read is not lost with the connection."""
     pool = Pool(f"{directory}/s")
     with closing(pool.router):
         with closing(pool.transport()) as dying:
@@ -493,6 +491,7 @@ def test_when_files_run_out_it_waits_for_some(
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     real = served.router._listener
+    assert real is not None
     monkeypatch.setattr(served.router, "_listener", cast("socket.socket", Full(real)))
     with served.raw(HANDSHAKE + frame(b"patient")):
         served.drain()
@@ -747,7 +746,8 @@ def test_without_files_one_can_be_told_all_the_same(
     small: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A spare file is given up for him; he is not admitted, and the loop can sleep."""
-    real = small.router._listener
+    assert small.router._listener is not None
+    real: socket.socket = small.router._listener
     spare = small.router._spare
     assert spare is not None
 

@@ -51,7 +51,7 @@ from jobd.model.states import State
 from jobd.payload import encode_call
 from jobd.pool import linux
 from jobd.pool.protocol import Settings as PoolSettings
-from jobd.wire.zmq_router import PoolRouter
+from jobd.wire.pool_router import PoolRouter
 
 OLD = Path(__file__).parents[1] / "support/jobd-0.1.0.sql"
 
