@@ -96,8 +96,8 @@ def inline() -> Iterator[None]:
 
     ``Client``, ``AsyncClient`` and ``Executor()`` then need no daemon, and a debugger or a mock
     reaches the jobs.  Arguments and results are encoded and decoded as ever: what could not
-    travel fails here too.  A submit may name any queue.  Streams, listings and what else only a daemon
-    can do are refused.
+    travel fails here too.  A submit may name any queue, and a generator runs to its end at its submit.
+    What only a daemon can do (logs, ``graph``, ``retry``) is refused.
     """
     here = Inline()
     with patch.object(sync, "connect", here.connect), patch.object(aio, "connect", here.connect):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobd import payload
-from jobd.client.ahead import BULK, FIRST_BULK
 from jobd.client.caller import travelling, variables_of, with_files, with_patterns
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input, Reference
@@ -197,14 +195,6 @@ def _submit_of(  # all that a submit is made of
         request.args = [payload.encode_by_value(pickled, call) for call in calls]
         request.by_value = True
     return request
-
-
-def in_bulks(calls: Iterable[T]) -> Iterator[list[T]]:
-    """Yield calls, as many together as are sent in one message."""
-    left, size = iter(calls), FIRST_BULK
-    while bulk := list(islice(left, size)):
-        yield bulk
-        size = min(2 * size, BULK)
 
 
 def _encode(
