@@ -21,9 +21,10 @@ sys.path.insert(0, {str(Path(jobd.__file__).parents[1])!r})
 from jobd.pool import lingering
 lingering.SETTLE_S = 0.0
 seen = lingering.Lingering()
+listed = os.listdir
 def is_at_rest():  # a thread that still spins, as on a busy machine, has no stack to be known by
     states = []
-    for tid in os.listdir("/proc/self/task"):
+    for tid in listed("/proc/self/task"):
         if int(tid) != threading.get_native_id():
             try:
                 with open("/proc/self/task/" + tid + "/stat") as file:
