@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
+_decode_calls = msgspec.json.Decoder(list[list[Any]]).decode
 
 NONE = b"jnull"
 EXITED = b"x"
@@ -462,6 +464,21 @@ def decode_call(
         places, call = _without_places(data)
         feeding.place(call, places)
     return call[0], call[1], data[:1] == b"R"
+
+
+def decode_chunk(chunk: bytes) -> list[list[Any]]:
+    """Return the positional arguments, which are all, of each call of a plain chunk (``jobd.model.stretch``)."""
+    return _decode_calls(memoryview(chunk)[1:])
+
+
+def encode_chunk(calls: Sequence[tuple[object, ...]], *, json: bool = False) -> bytes:
+    """Encode calls with positional arguments only, none of which holds others, as a chunk; b"": some are others."""
+    if not _SCALARS.issuperset(map(type, chain.from_iterable(calls))):
+        return b""
+    try:
+        return (b"J" if json else b"j") + _encode_json(calls)
+    except _ODD:
+        return b""
 
 
 def shown_call(data: bytes, inputs: list[int]) -> tuple[list[Any], dict[str, Any]] | None:

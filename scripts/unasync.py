@@ -29,7 +29,7 @@ RULES = [
     (r"\bAwaitable\[(\w+)\]", r"\1"),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
-    (r"\bAsync(Deferred|Stream|Submitter|ClientWithOptions|Client|Api|Iterator)\b", r"\1"),
+    (r"\bAsync(Deferred|Stream|Batch|Submitter|ClientWithOptions|Client|Api|Iterator)\b", r"\1"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\b__a(iter|next)__\b", r"__\1__"),
 ]

@@ -6,14 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from jobd import payload
 from jobd.client.caller import travelling, variables_of, with_files, with_patterns
 from jobd.client.functions import Function, Shape, named
 from jobd.inputs import Input, Reference
+from jobd.model.blob import CODEC
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import JobdError, UsageError
+from jobd.model.job import NO_ARGS, ArraySpec
 from jobd.model.messages import Apply, Put, Submit
 from jobd.model.options import Said, edges_of, encode_options, laid_over, parse_options
+from jobd.model.stretch import mixed
 
 if TYPE_CHECKING:
     from jobd.client.drafts import Draft
@@ -21,6 +26,10 @@ if TYPE_CHECKING:
     from jobd.client.options import Options
 
 T = TypeVar("T")
+
+CHUNK = 1_000
+CHUNK_BYTES = 64 * 1024
+"""Calls of an array that are stored in one row: so many, or so large if it is not one call only."""
 
 
 def with_options(options: Said | None, given: Options) -> Said:
@@ -77,21 +86,98 @@ def many_calls(
     Raises:
         UsageError, DiskFull, PayloadNotStored: as for ``one_call``.
     """
-    arguments = [tuple(call) for call in calls]
-    shapes: list[Shape] = [(count, ()) for count in sorted({len(call) for call in arguments})]
     try:
-        plain = payload.encode_plain
-        data = [plain(call, draft) for call in arguments]
-        inputs: list[list[Input]] = []
-        if not all(data):
-            inputs = [[] for _ in data]
-            for index, call in enumerate(arguments):
-                if not data[index]:
-                    data[index], inputs[index] = _encode(call, {}, draft, index)
-        return _submit_of(function, data, shapes, inputs, options, draft)
+        return _submit_of(function, *_encode_all(calls, draft), options, draft)
     except BaseException:
         _discard(draft)
         raise
+
+
+def array_call(
+    function: Function,
+    calls: Iterable[Sequence[Any]],
+    options: Said | None,
+    draft: Draft | None,
+    spec: ArraySpec,
+) -> Submit:
+    """Return the submit of an array, with an item for each sequence of positional arguments.
+
+    Where an item has to be a job of its own (an argument is a result, or lies in a file), it is the submit
+    of as many jobs: then it has no ``array``.
+
+    Raises:
+        UsageError, DiskFull, PayloadNotStored: as for ``one_call``.
+    """
+    arguments = [tuple(call) for call in calls]
+    shapes = _shapes_of(arguments)
+    try:
+        chunks: list[tuple[int, bytes]] = []
+        for start in range(0, len(arguments), CHUNK):
+            for part in _chunks_of(arguments[start : start + CHUNK], draft):
+                if part is None:
+                    return many_calls(function, arguments, options, draft)
+                chunks.append(part)
+        request = _submit_of(function, [NO_ARGS], shapes, [], options, draft)
+    except BaseException:
+        _discard(draft)
+        raise
+    request.array, request.chunks = msgspec.structs.replace(spec, items=len(arguments)), chunks
+    return request
+
+
+def _chunks_of(
+    calls: list[tuple[Any, ...]], draft: Draft | None
+) -> Iterator[tuple[int, bytes] | None]:
+    """Yield calls as chunks, how many and these; None: one of them has to be a job of its own."""
+    data = payload.encode_chunk(calls)
+    if data and (len(data) <= CHUNK_BYTES or len(calls) == 1):
+        yield len(calls), data
+        return
+    if len(calls) > 1 and data:
+        half = len(calls) // 2
+        yield from _chunks_of(calls[:half], draft)
+        yield from _chunks_of(calls[half:], draft)
+        return
+    encoded = []
+    for call in calls:
+        one, inputs = _encode(call, {}, draft, 0)
+        if inputs or one[:1] == CODEC:
+            yield None
+            return
+        encoded.append(one)
+    yield from chunks_of(encoded)
+
+
+def chunks_of(calls: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield calls that are encoded one by one as chunks: how many, and these."""
+    at = 0
+    while at < len(calls):
+        part = calls[at : at + CHUNK]
+        while len(part) > 1 and (size := sum(map(len, part))) > CHUNK_BYTES:
+            part = part[: max(1, len(part) * CHUNK_BYTES // size)]
+        yield len(part), mixed(part)
+        at += len(part)
+
+
+def _shapes_of(arguments: list[tuple[Any, ...]]) -> list[Shape]:
+    return [(count, ()) for count in sorted(set(map(len, arguments)))]
+
+
+def _encode_all(
+    calls: Iterable[Sequence[Any]], draft: Draft | None
+) -> tuple[list[bytes], list[Shape], list[list[Input]]]:
+    """Return each call as bytes, which counts of arguments there are, and each call's inputs, if any has one."""
+    arguments = [tuple(call) for call in calls]
+    shapes = _shapes_of(arguments)
+    plain = payload.encode_plain
+    data = [plain(call, draft) for call in arguments]
+    inputs: list[list[Input]] = []
+    if not all(data):
+        inputs = [[] for _ in data]
+        for index, call in enumerate(arguments):
+            if not data[index]:
+                data[index], inputs[index] = _encode(call, {}, draft, index)
+    return data, shapes, inputs
 
 
 def graph_call(

@@ -19,6 +19,7 @@ from jobd.model.errors import (
     NotFound,
     WaitTimeout,
 )
+from jobd.model.item import shown
 from jobd.model.messages import Ended, Fetched, Offered
 from jobd.model.states import NAMES, State
 
@@ -140,25 +141,21 @@ def ended_of(fetched: Fetched | Offered) -> Ended:
 
 def error_of(ended: Ended) -> JobError:
     """Return the exception that tells how a job ended."""
-    error = ended.error
+    error, who = ended.error, shown(ended.id)
     kind = error.type if error else ""
     trace = error.traceback if error else ""
-    see = f"see 'jobd logs {ended.id}'"
+    see = f"see 'jobd logs {who}'"
     if ended.state is State.CANCELLED:
         why = f": {ended.cause}" if ended.cause else ""
-        return JobCancelled(f"job {ended.id} was cancelled{why}", "", id=ended.id)
+        return JobCancelled(f"job {who} was cancelled{why}", "", id=ended.id)
     if ended.state is State.EXPIRED:
-        hint = f"'jobd retry {ended.id}' runs it all the same"
-        return JobExpired(
-            f"job {ended.id} has expired: it had not started in time", hint, id=ended.id
-        )
+        hint = f"'jobd retry {who}' runs it all the same"
+        return JobExpired(f"job {who} has expired: it had not started in time", hint, id=ended.id)
     if ended.state is State.CRASHED:
-        return JobCrashed(
-            f"job {ended.id} crashed ({ended.cause})", see, id=ended.id, traceback=trace
-        )
+        return JobCrashed(f"job {who} crashed ({ended.cause})", see, id=ended.id, traceback=trace)
     if ended.state is State.TIMED_OUT:
         return JobTimedOut(
-            f"job {ended.id} timed out ({ended.cause})",
+            f"job {who} timed out ({ended.cause})",
             see,
             id=ended.id,
             type=kind,
@@ -168,14 +165,10 @@ def error_of(ended: Ended) -> JobError:
         hint = f"'jobd retry {ended.root}' gives both another round"
         if ended.cause == success_of(ended.root):
             hint = "it was to run only if that had failed"
-        aborted = JobAborted(
-            f"job {ended.id} was aborted: {ended.cause}", hint, id=ended.id, type=kind
-        )
+        aborted = JobAborted(f"job {who} was aborted: {ended.cause}", hint, id=ended.id, type=kind)
         aborted.root = ended.root
         return aborted
     text = f"{kind}: {error.message}" if error and error.message else kind
-    failed = JobFailed(
-        f"job {ended.id} failed: {text}", see, id=ended.id, type=kind, traceback=trace
-    )
+    failed = JobFailed(f"job {who} failed: {text}", see, id=ended.id, type=kind, traceback=trace)
     failed.pickled = error.pickled if error else b""
     return failed

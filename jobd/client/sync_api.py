@@ -6,19 +6,23 @@ Made by ``scripts/unasync.py`` of ``aio_api``: change that, and run ``make forma
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import (
     Callable,
+    Collection,
     Coroutine,
     Iterable,
     Iterator,
     Sequence,
+    Sized,
 )
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from jobd.client import verbs
 from jobd.client.ahead import Ahead
+from jobd.client.batches import FAILURES, Progress, Reader, unsuccessful
 from jobd.client.caller import shown, travelling
-from jobd.client.calls import graph_call, many_calls, one_call, put_call, with_options
+from jobd.client.calls import array_call, graph_call, many_calls, one_call, put_call, with_options
 from jobd.client.core import Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.functions import Function, Shape
@@ -27,7 +31,7 @@ from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals
 from jobd.inputs import Input
 from jobd.model.errors import JobError
-from jobd.model.job import JobInfo
+from jobd.model.job import ArraySpec, JobInfo
 from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, edges_of, encode_options
 from jobd.model.queues import QueueInfo
@@ -166,6 +170,112 @@ class Stream(Iterator[Any]):
         self.close()  # the usual way to leave a loop early
 
 
+class Batch(Iterator[T]):
+    """An array: one job, an item for each call.  Iterating it yields the results in the order of the items.
+
+    Where an item has ended without a result, the iteration raises what ``Deferred.result`` would,
+    and can go on with the next.
+
+    Raises (from the iteration):
+        JobFailed, JobCrashed, JobCancelled, JobAborted: the item at hand has ended so.
+        WaitTimeout: the time that ``map`` was given is over.
+    """
+
+    def __init__(self, client: Api, deferred: Deferred[Any], deadline: float | None = None) -> None:
+        self._client = client
+        self._deferred = deferred
+        self._deadline = deadline
+        self._reader = Reader(client._core, deferred)  # noqa: SLF001  # a part of its client
+        self._ready = self._reader.ready
+
+    @property
+    def id(self) -> int:
+        """The array's number, once it is durable; its items are ``7/0``, ``7/1`` …
+
+        Raises:
+            JobdError: the submit was refused.
+        """
+        return self._deferred.id
+
+    @property
+    def deferred(self) -> Deferred[list[T]]:
+        """The array as a job: other jobs may come after it, or have all its results as an argument."""
+        return self._deferred
+
+    def __iter__(self) -> Batch[T]:
+        return self
+
+    def __next__(self) -> T:
+        if not self._ready:
+            found = self._client._run(self._reader.fill(), left_of(self._deadline))  # noqa: SLF001  # as above
+            if not found:
+                raise StopIteration
+        value = self._ready.popleft()[1]
+        if type(value) in FAILURES:
+            raise value.error()
+        return value  # type: ignore[no-any-return]  # T is what the user says
+
+    def as_completed(
+        self,
+        timeout: float | None = None,
+    ) -> Iterator[Deferred[T]]:
+        """Yield the items as they end, all of them, each as a deferred result that is done.
+
+        Raises:
+            WaitTimeout: after ``timeout`` seconds some have not ended.
+        """
+        reader = Reader(self._client._core, self._deferred, ordered=False)  # noqa: SLF001  # as above
+        deadline = deadline_of(timeout)
+        while self._client._run(reader.fill(encoded=True), left_of(deadline)):  # noqa: SLF001  # as above
+            while reader.ready:
+                ended = reader.ready.popleft()[1]
+                yield self._client._ended(ended)  # noqa: SLF001  # as above
+
+    def results(self, timeout: float | None = None) -> list[T]:
+        """Return all results, in the order of the items, once the array has ended.
+
+        Raises:
+            JobFailed, JobCrashed, JobCancelled, JobAborted: an item has ended so, the first of those.
+            WaitTimeout: it has not ended within ``timeout`` seconds.
+        """
+        reader = Batch[T](self._client, self._deferred, deadline_of(timeout))
+        return [value for value in reader]
+
+    def wait(self, timeout: float | None = None) -> Progress:
+        """Return how the items are once all have ended, however.
+
+        Raises:
+            WaitTimeout: they have not within ``timeout`` seconds.
+        """
+        self._deferred.exception(timeout)
+        return self.progress()
+
+    def progress(self) -> Progress:
+        """Return how many items are in which state now."""
+        (info,) = self._client.find(self._deferred.id)
+        assert info.array is not None
+        return Progress.of(info.array)
+
+    def failed(self) -> list[JobInfo]:
+        """Return the items that have ended without a result, the first one first, with all details."""
+        number = self._deferred.id
+        found = self._client.find(unsuccessful(number))
+        return found[::-1]
+
+    def cancel(self, reason: str = "") -> list[tuple[int, str]]:
+        """Cancel all items that have not ended; see ``Client.cancel``."""
+        return self._client.cancel(self._deferred.id, reason)
+
+    def retry(self) -> list[tuple[int, str]]:
+        """Give all items another round that have ended without a result; see ``Client.retry``."""
+        self._reader = Reader(self._client._core, self._deferred)  # noqa: SLF001  # as above
+        self._ready = self._reader.ready
+        return self._client.retry(unsuccessful(self._deferred.id))
+
+    def __repr__(self) -> str:
+        return f"<jobd.{type(self).__name__} {self._deferred!r}>"
+
+
 class Submitter:
     """What submits: a client, or one with options."""
 
@@ -230,6 +340,22 @@ class Submitter:
     def map(
         self,
         function: Callable[..., Coroutine[Any, Any, T]],
+        iterable: Collection[Any],
+        /,
+        timeout: float | None = None,
+    ) -> Batch[T]: ...
+    @overload
+    def map(
+        self, function: Callable[..., T], iterable: Collection[Any], /, timeout: float | None = None
+    ) -> Batch[T]: ...
+    @overload
+    def map(
+        self, function: str, iterable: Collection[Any], /, timeout: float | None = None
+    ) -> Batch[Any]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[..., Coroutine[Any, Any, T]],
         iterable: Iterable[Any],
         /,
         timeout: float | None = None,
@@ -263,19 +389,42 @@ class Submitter:
     ) -> Iterator[Any]:
         """Submit a call for each item and yield the results in order.
 
-        If the iterable knows its length (a list, a range) all are submitted before this returns; of any
-        other, which may be endless, 10,000 at most that were not yielded: more are as results are taken.
-        ``buffersize`` is that number for both.  ``timeout`` is in seconds, for the whole, from now.
+        If the iterable knows its length (a list, a range) they are one *array*, submitted before this
+        returns: all or none; see ``Batch``.  Of any other, which may be endless, 10,000 at most are
+        submitted that were not yielded: more are as results are taken.  ``buffersize`` is that number,
+        for those that know their length too.  ``timeout`` is in seconds, for the whole, from now.
 
         Raises:
             UsageError: the function or an item cannot travel; what was submitted before goes on.
         """
         deadline = deadline_of(timeout)
+        if buffersize is None and isinstance(iterable, Sized):
+            return self._array(function, zip(iterable, strict=False), deadline)
 
         def submit(calls: list[tuple[Any]]) -> list[Deferred[Any]]:
             return self._submit(many_calls(function, calls, self._options, self._draft()))
 
         return _results(Ahead(iterable, submit, buffersize), deadline)
+
+    def starmap(
+        self, function: Function, calls: Iterable[Sequence[Any]], /, timeout: float | None = None
+    ) -> Iterator[Any]:
+        """Do as ``map``, with all positional arguments of each call: ``[(1, 2), (3, 4)]``."""
+        return self._array(function, calls, deadline_of(timeout))
+
+    def _array(
+        self, function: Function, calls: Iterable[Sequence[Any]], deadline: float | None
+    ) -> Iterator[Any]:
+        """Submit an array; or as many jobs, where items have to be jobs of their own."""
+        client = self._api()
+        request = array_call(function, calls, self._options, self._draft(), ArraySpec(0))
+        deferreds = self._submit(request) if request.args else []
+        if request.array is None:
+            return _in_order(deque(deferreds), deadline)
+        return Batch(client, deferreds[0], deadline)
+
+    def _api(self) -> Api:
+        raise NotImplementedError
 
     def apply(self, graph: Graph) -> dict[str, Deferred[Any]]:
         """Submit a graph of jobs, from a TOML file or a dictionary of the same form: all are queued or none.
@@ -312,6 +461,9 @@ class ClientWithOptions(Submitter):
     def _draft(self) -> Draft | None:
         return self._client._draft()  # noqa: SLF001  # a part of it
 
+    def _api(self) -> Api:
+        return self._client
+
     def __repr__(self) -> str:
         return f"<{self._client!r} with {shown(self._options)}>"
 
@@ -328,6 +480,16 @@ class Api(Submitter):
 
     def _draft(self) -> Draft | None:
         return self._core.files.draft()
+
+    def _api(self) -> Api:
+        return self
+
+    def _ended(self, ended: Ended) -> Deferred[Any]:
+        """Return the deferred result of a job that has ended so."""
+        with self._lock:
+            deferred = self._core.attach(self, ended.id)
+        deferred._ended = ended  # noqa: SLF001  # ours
+        return deferred
 
     def _submit(self, request: Submit | Put | Apply) -> list[Deferred[Any]]:
         raise NotImplementedError
@@ -420,6 +582,10 @@ class Api(Submitter):
         """Return the deferred result of a job that anybody has submitted."""
         with self._lock:
             return self._core.attach(self, number)
+
+    def batch(self, number: int) -> Batch[Any]:
+        """Return the array of this number that anybody has submitted: its items, from the first one on."""
+        return Batch(self, self.attach(number))
 
     def result(self, number: int, timeout: float | None = None) -> Any:
         """Return the value of a job, waiting up to ``timeout`` seconds (None: for ever).
@@ -645,6 +811,11 @@ class Api(Submitter):
     def stop(self, drain_s: float | None = None, timeout: float | None = None) -> None:
         """End the daemon, and wait until it has ended; running jobs get ``drain_s`` seconds."""
         self._run(verbs.stop(self._core, drain_s), timeout)
+
+
+def _in_order(submitted: deque[Deferred[Any]], deadline: float | None) -> Iterator[Any]:
+    while submitted:
+        yield submitted.popleft().result(left_of(deadline))
 
 
 def _results(ahead: Ahead[Deferred[Any]], deadline: float | None) -> Iterator[Any]:

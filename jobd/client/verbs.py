@@ -91,9 +91,10 @@ def _replies(
     return pending.replies
 
 
-def _ask(
+def ask(
     request: Any, kind: type[M], *, patient: bool = False, awaited: Sequence[int] | None = None
 ) -> Steps[M]:
+    """Return the one answer to a request."""
     (reply,) = yield from _replies(request, patient=patient, awaited=awaited)
     assert isinstance(reply, kind)
     return reply
@@ -134,7 +135,7 @@ def watch(core: AnyCore, deferreds: Iterable[AnyDeferred], *, again: bool = Fals
         yield from identify(deferred)
     numbers = [deferred._id for deferred in missing]  # noqa: SLF001  # ours
     progress = core.onlooker is not None
-    reply = yield from _ask(Watch(core.next_rid(), numbers, progress), Watching)
+    reply = yield from ask(Watch(core.next_rid(), numbers, progress), Watching)
     if reply.unknown:
         raise no_such_job(reply.unknown[0])
     for deferred in missing:
@@ -254,7 +255,7 @@ def arrival(arrivals: Arrivals[D]) -> Steps[D]:
 
 def fetch(core: AnyCore, number: int) -> Steps[Fetched]:
     """Return a job's state as it is now, and its result if it has one."""
-    return _ask(Fetch(core.next_rid(), number), Fetched)
+    return ask(Fetch(core.next_rid(), number), Fetched)
 
 
 def take(core: AnyCore, number: int, consume: Callable[[Ended], R]) -> Steps[R]:
@@ -296,7 +297,7 @@ def page(
     core: AnyCore, selection: Selection, limit: int, before: int
 ) -> Steps[tuple[list[JobInfo], bool]]:
     """Return up to ``limit`` jobs, the newest first, and whether there are older ones."""
-    reply = yield from _ask(List(core.next_rid(), select(selection), before, limit), Jobs)
+    reply = yield from ask(List(core.next_rid(), select(selection), before, limit), Jobs)
     return reply.jobs, reply.more
 
 
@@ -339,12 +340,12 @@ def release(core: AnyCore, selection: Selection) -> Steps[list[tuple[int, str]]]
 
 def status(core: AnyCore) -> Steps[StatusInfo]:
     """Return how the daemon is."""
-    return _ask(Status(core.next_rid()), StatusInfo)
+    return ask(Status(core.next_rid()), StatusInfo)
 
 
 def queues(core: AnyCore, names: Sequence[str]) -> Steps[list[QueueInfo]]:
     """Return how these queues are, or all."""
-    reply = yield from _ask(Queues(core.next_rid(), [*names]), QueueInfos)
+    reply = yield from ask(Queues(core.next_rid(), [*names]), QueueInfos)
     return reply.queues
 
 
@@ -359,42 +360,42 @@ def set_queue(
     """Change a queue, or make it; return how it is then."""
     said = parse_queue({"slots": slots, "rate": rate})
     request = SetQueue(core.next_rid(), check_queue_name(name), said.slots, said.rate, reset=reset)
-    reply = yield from _ask(request, QueueInfos)
+    reply = yield from ask(request, QueueInfos)
     return reply.queues[0]
 
 
 def pause(core: AnyCore, name: str, *, paused: bool) -> Steps[QueueInfo]:
     """Let no job of a queue start any more, or let them start again; return how it is then."""
     request = SetQueue(core.next_rid(), name, paused=paused, known=True)
-    reply = yield from _ask(request, QueueInfos)
+    reply = yield from ask(request, QueueInfos)
     return reply.queues[0]
 
 
 def remove_queue(core: AnyCore, name: str) -> Steps[None]:
     """Forget a queue that has no jobs."""
-    yield from _ask(RemoveQueue(core.next_rid(), name), Message)
+    yield from ask(RemoveQueue(core.next_rid(), name), Message)
 
 
 def graph(core: AnyCore, number: int, limit: int) -> Steps[GraphInfo]:
     """Return what a job comes after and what comes after it, up to ``limit`` jobs each way."""
-    return _ask(Graph(core.next_rid(), number, limit), GraphInfo, patient=True)
+    return ask(Graph(core.next_rid(), number, limit), GraphInfo, patient=True)
 
 
 def try_graph(core: AnyCore, request: Apply) -> Steps[Message]:
     """Have a graph checked that is not to be queued."""
     request.rid, request.dry_run = core.next_rid(), True
     request.uid = request.uid or core.files.next_key()
-    return _ask(request, Accepted, patient=True)
+    return ask(request, Accepted, patient=True)
 
 
 def ping(core: AnyCore) -> Steps[Pong]:
     """Return an answer, whatever it says."""
-    return _ask(Ping(core.next_rid()), Pong)
+    return ask(Ping(core.next_rid()), Pong)
 
 
 def reload(core: AnyCore) -> Steps[Message]:
     """Have every worker replaced as soon as its job is done."""
-    return _ask(Reload(core.next_rid()), Message)
+    return ask(Reload(core.next_rid()), Message)
 
 
 def stop(core: AnyCore, drain_s: float | None) -> Steps[None]:
@@ -432,7 +433,7 @@ class LogReader:
             self._follow,
         )
         awaited = [self._number] if self._follow else None
-        reply = yield from _ask(request, LogData, patient=self._follow, awaited=awaited)
+        reply = yield from ask(request, LogData, patient=self._follow, awaited=awaited)
         self._offset += len(reply.data)
         self._attempt = reply.attempt
         data = reply.data

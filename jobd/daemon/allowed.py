@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jobd.model.allowed import Match, match
 from jobd.model.errors import NotAllowed
 from jobd.model.job import COMMAND, JSON, PLAIN
@@ -33,8 +35,16 @@ class AllowList:
             raise NotAllowed(
                 f"{request.function} may not be run", "security.allow does not list it"
             )
-        if any(call[:1] not in PLAIN for call in request.args if call):
-            raise _pickled(f"an argument of {request.function}")
+        self.refuse_calls(request.function, request.args)
+
+    def refuse_calls(self, function: str, calls: Iterable[bytes]) -> None:
+        """Let calls pass, or raise.
+
+        Raises:
+            NotAllowed: an argument is a pickle.
+        """
+        if self._patterns and any(call[:1] not in PLAIN for call in calls if call):
+            raise _pickled(f"an argument of {function}")
 
     def refuse_surroundings(self, function: str, said: Said) -> None:
         """Let the options of a submit pass, or raise.

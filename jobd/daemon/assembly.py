@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobd.config.settings import Settings
+from jobd.daemon.array_verbs import ArrayVerbs
+from jobd.daemon.arrays import ArrayDesk
 from jobd.daemon.backlog import Backlog
 from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
@@ -175,6 +177,7 @@ class Daemon:
             writer=shared.writer,
             committer=shared.committer,
             streams=self._streams,
+            arrays=self._arrays,
             logs=self._logs,
             backlog=shared.backlog,
             dependencies=shared.dependencies,
@@ -212,6 +215,7 @@ class Daemon:
         )
         self._queues = QueueDesk(settings, scheduler, store, view, clients)
         self._streams = StreamDesk(scheduler, store, clients)
+        self._arrays = ArrayDesk(scheduler, store, view, clients)
         self._takes = TakeDesk(scheduler, store, view, parts.payloads, clients)
         max_output = settings.limits.max_output_bytes
         self._logs = LogDesk(scheduler, store, pool, view, clients, max_output)
@@ -249,6 +253,7 @@ class Daemon:
                 view=view,
                 listing=shared.listing,
                 dependencies=shared.dependencies,
+                arrays=ArrayVerbs(scheduler, store),
                 policies=shared.policies,
                 clients=clients,
                 lifecycle=shared.lifecycle,
@@ -266,6 +271,7 @@ class Daemon:
             ),
             self._queues,
             self._streams,
+            self._arrays,
             self._takes,
             self._logs,
         )
@@ -277,6 +283,7 @@ class Daemon:
             shared.progress.forget,
             self._logs.forget,
             self._streams.check,
+            self._arrays.forget,
             clients.by_wire.discard,
             lambda _: self._heap.has_ended(),
         ]

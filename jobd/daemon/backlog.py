@@ -22,6 +22,8 @@ class Backlog:
         """Load what waits in the store of the plain jobs and of lanes, and look for lanes; a slice of each."""
         scheduler, store = self.scheduler, self.store
         known, high = scheduler.lanes, scheduler.ledger.stored_high
+        for first, behind in scheduler.arrays.thirsty():
+            scheduler.arrays.load(store.arrays.stretches(first, behind))
         if scheduler.wants_refill():
             scheduler.refill(store.backlog(scheduler.window.cursor, high, REFILL))
         if not known.is_used:

@@ -5,10 +5,11 @@ Each page of jobs is answered once it is durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from jobd.daemon import listing
+from jobd.daemon.array_verbs import ArrayVerbs, Span, refuse_items, whole
 from jobd.daemon.dependencies import Dependencies
 from jobd.daemon.lifecycle import Lifecycle
 from jobd.daemon.listing import Listing, missing
@@ -42,6 +43,7 @@ class ControlDesk:
     view: View
     listing: Listing
     dependencies: Dependencies
+    arrays: ArrayVerbs
     policies: Policies
     clients: Clients
     lifecycle: Lifecycle
@@ -65,6 +67,9 @@ class ControlDesk:
         def change(job: Job) -> str:
             if job.state >= ENDED and job.id not in scheduler.window.jobs:
                 return "already finished"
+            if job.array is not None and job.state in (State.QUEUED, State.HELD):
+                answer = self.arrays.cancel(job, whole(job), request)
+                return "cancelled" if answer.startswith("cancelled") else answer
             return scheduler.control.cancel(
                 scheduler.window.load(job),
                 request.reason,
@@ -72,7 +77,10 @@ class ControlDesk:
                 grace_us=grace_us,
             )
 
-        yield from self._change(peer, request.rid, request.selector, change)
+        def change_items(job: Job, span: Span) -> Iterator[str]:
+            yield self.arrays.cancel(job, span, request)
+
+        yield from self._change(peer, request.rid, request.selector, change, change_items)
 
     def _hold(self, peer: bytes, request: Hold) -> Steps:
         scheduler = self.scheduler
@@ -85,6 +93,7 @@ class ControlDesk:
                     return "held"
             return scheduler.control.hold(scheduler.window.load(job))
 
+        refuse_items(request.selector, "held")
         yield from self._change(peer, request.rid, request.selector, change)
 
     def _release(self, peer: bytes, request: Release) -> Steps:
@@ -95,6 +104,7 @@ class ControlDesk:
                 return "already finished" if job.state >= ENDED else "is not held"
             return scheduler.control.release(scheduler.window.load(job))
 
+        refuse_items(request.selector, "released")
         yield from self._change(peer, request.rid, request.selector, change)
 
     def _retry(self, peer: bytes, request: Retry) -> Steps:
@@ -107,14 +117,35 @@ class ControlDesk:
                 return "already succeeded"
             if request.args:
                 return self._retry_edited(job, request.args)
+            if job.array is not None and job.state in (State.FAILED, State.CANCELLED):
+                return _last(self._retry_items(job, whole(job), ()))
             return self.dependencies.retry(job)
+
+        def change_items(job: Job, span: Span) -> Iterator[str]:
+            return self._retry_items(job, span, request.selector.states)
 
         if request.args:
             self.policies.refuse_size(len(request.args), "the arguments have")
             chosen = request.selector
             if chosen.all or chosen.last or len(missing(chosen, set())) != 1:
                 raise UsageError("another call is for one job", "name it by its id")
-        yield from self._change(peer, request.rid, request.selector, change)
+        yield from self._change(peer, request.rid, request.selector, change, change_items)
+
+    def _retry_items(self, job: Job, span: Span, states: Collection[State]) -> Iterator[str]:
+        """Give items of an array another round; yield "" until the last step, which yields the answer."""
+        if job.state >= ENDED and self.scheduler.control.is_unsettled(job.id):
+            yield "has not ended"
+            return
+        count = 0
+        for part in self.arrays.retry(job, span, states):
+            count += part
+            yield ""
+        if not count:
+            yield "has nothing to retry"
+        elif span[1] - span[0] == 1:
+            yield "queued again"
+        else:
+            yield f"queued {count} items again" if count > 1 else "queued 1 item again"
 
     def _retry_edited(self, job: Job, args: bytes) -> str:
         """Open another round of a job with another call, in JSON as the one before."""
@@ -130,11 +161,26 @@ class ControlDesk:
         return answer
 
     def _change(
-        self, peer: bytes, rid: int, selector: Selector, change: Callable[[Job], str]
+        self,
+        peer: bytes,
+        rid: int,
+        selector: Selector,
+        change: Callable[[Job], str],
+        change_items: Callable[[Job, Span], Iterator[str]] | None = None,
     ) -> Steps:
         """Apply a change to every selected job; each page is answered once it is durable."""
         scheduler = self.scheduler
         seen: set[int] = set()
+        if change_items is not None:
+            spans = [*self.arrays.spans(selector)]
+            for own, span in spans:
+                for answer in change_items(own, span):
+                    if answer:
+                        number = span[0] if span[1] - span[0] == 1 else own.id
+                        seen.add(number)
+                        scheduler.answer(peer, Answers(rid, [(number, answer)], more=True))
+                    yield
+            selector = self.arrays.without(selector, spans)
         for infos in self.listing.matching(selector, listing.SLICE):
             answers: list[tuple[int, str]] = []
             for info in infos:
@@ -158,3 +204,10 @@ class ControlDesk:
     def _reload(self, peer: bytes, request: Reload) -> None:
         self.clients.reply(peer, Accepted(request.rid))
         self.lifecycle.reload()
+
+
+def _last(steps: Iterator[str]) -> str:
+    answer = ""
+    for answer in steps:  # noqa: B007  # the last one counts
+        pass
+    return answer

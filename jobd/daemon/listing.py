@@ -9,9 +9,10 @@ import msgspec
 
 from jobd.daemon.progress import ProgressBoard
 from jobd.daemon.view import View
-from jobd.model.job import Job, JobInfo
+from jobd.model.item import array_of, is_item, item_of
+from jobd.model.job import ArrayInfo, Job, JobInfo
 from jobd.model.selector import MAX_ID, Selector
-from jobd.model.states import State
+from jobd.model.states import NAMES, State
 from jobd.pool.scoreboard import Now
 from jobd.scheduler import Scheduler
 from jobd.scheduler.timers import expires_at
@@ -33,10 +34,14 @@ class Listing:
 
     def matching(self, selector: Selector, page: int) -> Iterator[list[JobInfo]]:
         """Yield the jobs that are selected, page by page; a page may be empty."""
+        yield from self._items(selector, page)
         running = self.view.running()
         wanted = selector.states
         if selector.ranges:
             selector = self.settled(selector)
+            selector = self._jobs_only(selector)
+            if not (selector.ranges or selector.all):
+                return
         if wanted == [State.RUNNING]:
             every = selector.all or selector.last
             ids = [n for n in running if every or any(a <= n <= b for a, b in selector.ranges)]
@@ -47,6 +52,39 @@ class Listing:
             running = self.view.running()  # anew: turns of the loop lie between two pages
             infos = [self.info(job, running) for job in jobs]
             yield [info for info in infos if not wanted or info.state in wanted]
+
+    def _jobs_only(self, selector: Selector) -> Selector:
+        """Return a selector without items: an array with a state means its items in that state."""
+        ranges = [
+            (low, high)
+            for low, high in selector.ranges
+            if not is_item(low) and not (selector.states and low == high and self._array(low))
+        ]
+        return msgspec.structs.replace(selector, ranges=ranges)
+
+    def _array(self, number: int) -> Job | None:
+        """Return the job of this number if it is an array."""
+        job = self.view.job(number)
+        return job if job is not None and job.array is not None else None
+
+    def _items(self, selector: Selector, page: int) -> Iterator[list[JobInfo]]:
+        """Yield the items that are selected, page by page, of each array those with the highest numbers first."""
+        states = selector.states
+        for low, high in sorted(selector.ranges, reverse=True):
+            own = self._array(array_of(low) if is_item(low) else low)
+            if own is None or not (is_item(low) or (states and low == high)):
+                continue
+            first, behind = item_of(own.id, 0), item_of(own.id, own.array.items)  # type: ignore[union-attr]  # it is one
+            if is_item(low):
+                first, behind = max(first, low), min(behind, high + 1)
+            asked = states
+            if State.RUNNING in states and State.QUEUED not in states:
+                asked = [*states, State.QUEUED]
+            while behind > first:
+                jobs, behind = self.store.arrays.page(own, first, behind, asked, page)
+                running = self.view.running()
+                infos = [self.info(job, running) for job in jobs]
+                yield [info for info in infos if not states or info.state in states]
 
     def info(self, job: Job, running: dict[int, tuple[str, Now]]) -> JobInfo:
         """Return what is told of a job; ``running`` is who is at what."""
@@ -71,12 +109,34 @@ class Listing:
         info.at_bound = self.scheduler.at_bound(job.id)
         if job.state is State.HELD:
             info.due_at = expires_at(job)
+        if job.array is not None:
+            info.array = self._array_info(job, running)
+            if job.state is State.QUEUED and len(info.array.states) > 1:
+                info.state = State.RUNNING  # some of it has started
         if job.id in running and job.state is State.QUEUED:
             uid, now = running[job.id]
             info.state, info.attempt, info.started_at = State.RUNNING, now.attempt, now.started_at
             info.pid = self.scheduler.workers[uid].pid
             info.progress = self.progress.of(uid, now)
         return info
+
+    def _array_info(self, job: Job, running: dict[int, tuple[str, Now]]) -> ArrayInfo:
+        """Count the items of an array, by state."""
+        assert job.array is not None
+        array = self.scheduler.arrays.live.get(job.id)
+        first, behind = item_of(job.id, 0), item_of(job.id, job.array.items)
+        counts = self.store.arrays.counts(first, behind) if array is None else array.counts()
+        left = job.array.items - sum(counts.values())
+        run = sum(array_of(number) == job.id for number in running)
+        if run and left:
+            counts[State.RUNNING] = min(run, left)
+            left -= counts[State.RUNNING]
+        if left:
+            counts[min(State.QUEUED, job.state)] = left
+        states = {NAMES[state]: counts[state] for state in sorted(counts) if counts[state]}
+        has_failed = any(state > State.SUCCEEDED and counts[state] for state in counts)
+        failure = self.store.arrays.first_failure(first, behind) if has_failed else 0
+        return ArrayInfo(job.array, states, failure)
 
     def settled(self, selector: Selector) -> Selector:
         """Turn ``last`` into the range of ids that it means now, beside the other ranges."""

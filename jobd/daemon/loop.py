@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jobd.daemon.arrays import ArrayDesk
 from jobd.daemon.backlog import Backlog
 from jobd.daemon.checks import Checks
 from jobd.daemon.committer import Committer
@@ -73,6 +74,7 @@ class Loop:
     writer: Writer
     committer: Committer
     streams: StreamDesk
+    arrays: ArrayDesk
     logs: LogDesk
     backlog: Backlog
     dependencies: Dependencies
@@ -141,6 +143,8 @@ class Loop:
             self.outgoing.act()
         self.writer.look()
         self.streams.serve()
+        if self.scheduler.arrays.news:
+            self.arrays.serve()
         self.requests.flush()
         self.outgoing.flush()
 
@@ -244,6 +248,8 @@ class Loop:
         if scheduler.wants_refill() and not self.committer.busy:
             return 0
         if scheduler.timers.wants_refill() or scheduler.lanes.stock.wants_more:
+            return 0
+        if scheduler.arrays.wants_more:
             return 0
         wait_s = min(times) - time.monotonic()
         return max(0, -int(-wait_s * 1000 // 1))

@@ -23,6 +23,7 @@ from jobd.model.messages import (
     Fetched,
     Find,
     Follow,
+    Gather,
     Graph,
     Hello,
     Hold,
@@ -32,6 +33,8 @@ from jobd.model.messages import (
     Message,
     More,
     Offered,
+    Piece,
+    Pieces,
     Ping,
     Put,
     Queues,
@@ -39,6 +42,7 @@ from jobd.model.messages import (
     Reload,
     RemoveQueue,
     Retry,
+    SetArray,
     SetQueue,
     Status,
     Stop,
@@ -48,6 +52,7 @@ from jobd.model.messages import (
     Unfollow,
     Watch,
 )
+from jobd.model.stretch import pack, unpack
 from jobd.wire.keys import RIGHTS, Allowed, read_allowed, read_key
 from jobd.wire.router import Router
 from jobd.wire.zmq_router import TcpRouter
@@ -67,6 +72,7 @@ NEEDS: dict[type, tuple[str, ...]] = {
     Queues: (READ,),
     Logs: (READ,),
     Fetch: (READ, SUBMIT),
+    Gather: (READ, SUBMIT),
     Watch: (READ, SUBMIT),
     Submit: (SUBMIT,),
     Put: (SUBMIT,),
@@ -81,6 +87,7 @@ NEEDS: dict[type, tuple[str, ...]] = {
     Hold: (CONTROL,),
     Release: (CONTROL,),
     SetQueue: (CONTROL,),
+    SetArray: (CONTROL,),
     RemoveQueue: (CONTROL,),
     Reload: (CONTROL,),
     Stop: (CONTROL,),
@@ -206,11 +213,20 @@ class ByWire:
                 changed = {"inline": False, "value": None}  # it is fetched if it is wanted
             case Fetched(value=bytes(value)) | Offered(value=bytes(value)):
                 changed = {"value": self._data(value)}
+            case Pieces(pieces=pieces):
+                changed = {"pieces": [self._piece(piece) for piece in pieces]}
             case Items(values=values):
                 changed = {"values": [self._data(value) for value in values]}
         # A new one: the same end may be told to others too.
         found: Message = msgspec.structs.replace(message, **changed) if changed else message
         return found
+
+    def _piece(self, piece: Piece) -> Piece:
+        """Return items as above; those of which there are several have no files."""
+        if piece.count > 1 or not piece.values:
+            return piece
+        values = [self._data(value) for value in unpack(piece.values)]
+        return msgspec.structs.replace(piece, values=pack(values))
 
     def _data(self, value: bytes) -> bytes:
         if value[:1] != CODEC:

@@ -36,10 +36,11 @@ from jobd.daemon.workers import as_death
 from jobd.failpoints import hit
 from jobd.model.blob import Place
 from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed, StoreLost
+from jobd.model.item import array_of, item_of
 from jobd.model.job import Lease
 from jobd.model.messages import refusal
 from jobd.model.queues import DEFAULT, Rule, unknown_queue
-from jobd.model.states import ENDED
+from jobd.model.states import ENDED, State
 from jobd.pool import cgroup, cores
 from jobd.pool.deaths import Dead
 from jobd.pool.protocol import Settings as PoolSettings
@@ -303,6 +304,8 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
     this one end before it has stored what it found.
     """
     scheduler.begin(time.monotonic_ns() // 1000, wall_us())
+    for number in store.arrays.unended():
+        _recover_array(scheduler, store, number)
     seen: set[int] = set()
     dead: dict[str, Dead] = {}
     for lease in store.leases():
@@ -321,13 +324,50 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
 
 
 def _recover_lease(scheduler: Scheduler, store: Store, lease: Lease, seen: set[int]) -> None:
-    for number, attempt in lease.attempts:
+    for number, attempt, *count in lease.attempts:
+        if count:
+            _recover_stretch(scheduler, store, lease, (number, number + count[0]))
+            continue
         job = None if number in seen else store.job(number)
         seen.add(number)
         if job is None or job.state >= ENDED or attempt <= job.attempt:
             scheduler.workforce.forget_attempt(lease)
         else:
             scheduler.workforce.resume(lease.worker, job, attempt, lease, store.kept_items(number))
+
+
+def _recover_array(scheduler: Scheduler, store: Store, number: int) -> None:
+    """Take in an array that has not ended, and those of its items that are jobs by themselves and ready."""
+    job = store.job(number)
+    assert job is not None
+    assert job.array is not None
+    span = item_of(number, 0), item_of(number, job.array.items)
+    rows = store.arrays.rows(*span)
+    scheduler.window.recover(job)
+    scheduler.arrays.restore(job, store.arrays.ranges(*span), rows)
+    ready = [item for item, state in rows if state is State.QUEUED]
+    for row in store.own_rows(ready).values():
+        scheduler.window.load(row)
+    array = scheduler.arrays.live[number]
+    scheduler.arrays.enter(array)
+
+
+def _recover_stretch(
+    scheduler: Scheduler, store: Store, lease: Lease, span: tuple[int, int]
+) -> None:
+    """Give a worker of the last daemon back what it had in hand of an array, as far as that has not ended."""
+    array = scheduler.arrays.live.get(array_of(span[0]))
+    pieces = [] if array is None else scheduler.arrays.take_out(array, *span)
+    for first, count in pieces:
+        assert array is not None
+        for stretch in store.arrays.stretches(first, first + count):
+            job = scheduler.arrays.job_of(array, stretch)
+            scheduler.workforce.resume_stretch(lease.worker, job, lease)
+            lease.open += 1
+    lease.open -= 1
+    if not pieces:
+        lease.open += 1
+        scheduler.workforce.forget_attempt(lease)
 
 
 def _is_worker(pool: Pool, identity: bytes, pid: int) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from jobd.daemon.checks import Checks
 from jobd.daemon.environments import Environments
 from jobd.daemon.keys import Keys, refuse_any, refuse_many
@@ -20,8 +22,10 @@ from jobd.daemon.predecessors import Predecessors
 from jobd.daemon.turns import Handlers
 from jobd.failpoints import hit
 from jobd.model.errors import JobdError, UsageError
+from jobd.model.job import NO_ARGS, ArraySpec
 from jobd.model.messages import Accepted, Apply, Put, Submit, Submitted, refusal
 from jobd.model.options import Policy
+from jobd.model.stretch import calls_in, count_in, is_plain
 from jobd.scheduler import Scheduler, Sources
 from jobd.store import Store
 
@@ -71,7 +75,35 @@ class SubmitDesk:
         policy = self.policies.judged(request)
         if policy is not None:
             refuse_many(request, policy)
+        if request.array is not None:
+            self._refuse_wrong_array(request, request.array, policy)
         return policy
+
+    def _refuse_wrong_array(self, request: Submit, spec: ArraySpec, policy: Policy | None) -> None:
+        """Refuse an array whose calls are not those that it says to have, or may not be."""
+        if len(request.args) != 1 or not request.args[0].endswith(NO_ARGS) or request.inputs:
+            raise UsageError("the call of an array has no arguments", "its items have them")
+        if policy is not None and policy.key:
+            raise UsageError("an array has no key", "give one to a job that submits it")
+        counted = 0
+        for count, blob in request.chunks:
+            try:
+                found = count_in(blob)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                found = 0
+            if not found or found != count:
+                raise UsageError(
+                    "the calls of an array make no sense", "is the client of another version?"
+                )
+            counted += count
+            self.policies.refuse_size(len(blob), "the arguments of an item have")
+            if not is_plain(blob):
+                self.policies.allowed.refuse_calls(request.function, calls_in(blob))
+        if counted != spec.items:
+            raise UsageError(
+                f"{counted} calls for an array of {spec.items} items",
+                "is the client of another version?",
+            )
 
     def _has_to_be_checked(self, request: Submit) -> bool:
         return request.check and not request.by_value and not self.checks.passes(request)

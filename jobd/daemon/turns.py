@@ -21,6 +21,7 @@ from jobd.model.messages import (
     Cancel,
     Fetch,
     Find,
+    Gather,
     Graph,
     Hold,
     List,
@@ -54,7 +55,7 @@ QUICK = frozenset((Submit, Put, Apply, More, Ping, Taken, Unfollow))
 
 LONG = frozenset((Cancel, Find, Graph, Hold, List, Release, Retry, Watch))
 
-QUESTIONS = frozenset((Fetch, Find, Graph, List, Logs, Status, Watch))
+QUESTIONS = frozenset((Fetch, Find, Gather, Graph, List, Logs, Status, Watch))
 """Requests that are of no use once nobody is there to be answered."""
 
 

@@ -35,7 +35,7 @@ class View:
         for worker in self.scheduler.workers.values():
             if worker.assigned:
                 now = self.pool.now(worker.uid)
-                job = worker.assigned.get(now.job)
+                job = worker.assigned.get(now.job) or worker.stretch_of(now.job)
                 if job is not None and job.attempt == now.attempt:
                     found[now.job] = (worker.uid, now)
         return found

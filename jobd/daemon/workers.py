@@ -67,6 +67,12 @@ class WorkerDesk:
     max_rss: int
     received: dict[str, int] = field(default_factory=dict)
     """By worker the highest number of what it has sent."""
+    due: dict[str, int] = field(default_factory=dict)
+    """By worker the number of what it sends next, as far as this daemon knows it from the first on."""
+    ahead: dict[str, dict[int, Outcomes | Produced]] = field(default_factory=dict)
+    """What came before its turn."""
+    early: dict[str, list[Waiting]] = field(default_factory=dict)
+    """By worker, waits of items whose outcomes before them have not arrived."""
     still: dict[str, tuple[int, Now]] = field(default_factory=dict)
     """Workers that were found to stand still: how often in a row, and what they had run last."""
 
@@ -78,8 +84,8 @@ class WorkerDesk:
     def handlers(self) -> dict[type, Callable[[str, Any], None]]:
         """By the type of a report, what is done with it."""
         return {
-            Outcomes: self._take_outcomes,
-            Produced: self._take_items,
+            Outcomes: lambda uid, report: self._in_turn(uid, report.seq, report),
+            Produced: lambda uid, report: self._in_turn(uid, report.number, report),
             Alive: self._greet,
             GivenBack: self._take_back,
             Leaving: self._let_leave,
@@ -106,10 +112,32 @@ class WorkerDesk:
             for report in reports:
                 handlers[type(report)](uid, report)
 
+    def _in_turn(self, uid: str, number: int, report: Outcomes | Produced) -> None:
+        """Take in what a worker has numbered, in that order: its two sockets have none together."""
+        due = self.due.get(uid, number)
+        if number > due:
+            self.ahead.setdefault(uid, {})[number] = report
+            return
+        self._take(uid, report)
+        while number == due and uid in self.due:
+            due = self.due[uid] = due + 1
+            following = self.ahead.get(uid, {}).pop(due, None)
+            if following is not None:
+                self._take(uid, following)
+                number = due
+
+    def _take(self, uid: str, report: Outcomes | Produced) -> None:
+        if isinstance(report, Outcomes):
+            self._take_outcomes(uid, report)
+        else:
+            self._take_items(uid, report)
+
     def _take_outcomes(self, uid: str, report: Outcomes) -> None:
         hit("outcomes.received")
         self.received[uid] = max(report.seq, self.received.get(uid, 0))
         self.scheduler.workforce.outcomes(uid, report.seq, report.outcomes)
+        if self.early:
+            self._wait_now(uid)
 
     def _take_items(self, uid: str, report: Produced) -> None:
         hit("produced.received")
@@ -119,6 +147,7 @@ class WorkerDesk:
     def _take_on(self, uid: str, report: Ready) -> None:
         """A worker, or the checker, is ready; one that we cannot look at gets no job."""
         self.checks.ready(uid)
+        self.due.setdefault(uid, 1)
         if uid not in self.scheduler.workers or self.pool.takes_on(uid):
             self.scheduler.workforce.worker_ready(uid, report.pid)
 
@@ -130,11 +159,20 @@ class WorkerDesk:
 
     def _wait(self, uid: str, report: Waiting) -> None:
         """A job waits for others, or no longer."""
+        worker = self.scheduler.workers.get(uid)
+        if worker is not None and worker.stretch_of(report.id) is not None:
+            self.early.setdefault(uid, []).append(report)  # what came before it is on its way
+            return
         if report.waits:
             self.backlog.load(report.awaited)
             self.scheduler.loans.waits(uid, report.id, report.attempt, report.awaited)
         else:
             self.scheduler.loans.goes_on(uid, report.id, report.attempt)
+
+    def _wait_now(self, uid: str) -> None:
+        """Take in what an item has said before it was known to be a job of its own."""
+        for report in self.early.pop(uid, ()):
+            self._wait(uid, report)
 
     def _take_over(self, uid: str, report: Handover) -> None:
         """A worker of a dead daemon has handed over what it had."""
@@ -179,9 +217,13 @@ class WorkerDesk:
             level = logging.WARNING if worker.assigned else logging.INFO
             count = len(worker.assigned)
             log.log(level, "worker %s ended: %s, with %d jobs", dead.uid, dead.cause, count)
-        self.scheduler.workforce.left(dead.uid, dead.left)
+        self.scheduler.workforce.left(
+            dead.uid, [*dead.left, *self.ahead.get(dead.uid, {}).values()]
+        )
         self.scheduler.workforce.worker_died(dead.uid, as_death(dead))
         self.received.pop(dead.uid, None)
+        for known in (self.early, self.due, self.ahead):
+            known.pop(dead.uid, None)
         self.progress.forget_worker(dead.uid)
         self.writer.bury(dead.uid)
 

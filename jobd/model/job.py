@@ -5,6 +5,7 @@ durations name their unit.  ``args`` and ``value`` are opaque bytes here: the
 daemon never looks into them (jobd.payload knows the codecs).
 """
 
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -13,6 +14,7 @@ from jobd.model.durations import LONGEST_S
 from jobd.model.edges import Edges, When, joined
 from jobd.model.options import BUILT_IN, Policy
 from jobd.model.states import Event, State
+from jobd.model.stretch import Stretch
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """A number in a worker's report: sums of a few of them fit the store."""
@@ -103,7 +105,11 @@ class Raised(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):
-    """One attempt's end, as the worker hands it in."""
+    """One attempt's end, as the worker hands it in.
+
+    Or, with a ``count``, those of so many items of an array, from ``id`` on, each of which has returned
+    and has nothing else to tell: then ``value`` has all their values (``jobd.model.stretch``).
+    """
 
     id: Count
     attempt: Count
@@ -117,6 +123,7 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     """None: it took less than a millisecond."""
     raised: Raised | None = None
     notes: Notes = ()
+    count: Count = 0
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
@@ -147,7 +154,8 @@ class Lease(msgspec.Struct, gc=False):
 
     id: int
     worker: str
-    attempts: list[tuple[int, int]]
+    attempts: list[tuple[int, ...]]
+    """Of a stretch of an array's items the first one, and how many there are."""
     open: int  # how many have not ended or come back
     stored: bool = False
     run: int = 0  # the number of the order to run them; 0: it has not left yet
@@ -180,6 +188,26 @@ class Record(msgspec.Struct):
     policy: Policy | None
     parcel: Parcel
     open: int = 0  # jobs that have no row of their own
+
+
+class Errors(StrEnum):
+    """What an array's result is if some of its items have not succeeded."""
+
+    FAIL = "fail"  # there is none: the array has failed
+    SKIP = "skip"  # it is without them
+    KEEP = "keep"  # in the place of each is what became of it
+
+
+class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
+    """What makes a job an array."""
+
+    items: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    """How many it has."""
+    max_fails: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """When more than so many have failed, those that have not started are aborted; None: never."""
+    errors: Errors = Errors.FAIL
+    slots: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many of them may run at once; 0: any number."""
 
 
 class Job(msgspec.Struct, gc=False):
@@ -217,6 +245,7 @@ class Job(msgspec.Struct, gc=False):
     failures: int = 0  # attempts of this round that have failed: the retries that are used up
     lane: str = ""  # in which it waits (jobd.model.lane); "": it is plain
     grace_us: int | None = None  # it is being cancelled with this grace, instead of its own
+    array: ArraySpec | None = None  # it is one: its items are what runs
     # What follows lives in memory only.
     row: bool = False  # it has a row of its own, or will with the commit in flight
     stored: State = State.QUEUED  # the state that it is counted under
@@ -226,6 +255,10 @@ class Job(msgspec.Struct, gc=False):
     watchers: tuple[bytes, ...] | None = None
     earlier: list[Attempt] | None = None  # ends of superseded attempts, not stored yet
     void: bool = False  # its submit failed: whatever it does is not recorded
+    stretch: Stretch | None = None  # it stands for these items, this one first, as none has a row
+    doomed: list[tuple[int, int, str]] | None = (
+        None  # of those: from which to which to cancel, and why
+    )
 
     def edges(self) -> Edges:
         """Return the jobs that it comes after, and what each has to come to."""
@@ -245,6 +278,16 @@ class AtBound(msgspec.Struct, frozen=True, array_like=True):
 
     job: int
     bound: int
+
+
+class ArrayInfo(msgspec.Struct, array_like=True):
+    """How the items of an array are."""
+
+    spec: ArraySpec
+    states: dict[str, int]
+    """How many are in each state in which some are."""
+    first_failure: int = 0
+    """The number of the first item that has not succeeded, of those known; 0: none."""
 
 
 class JobInfo(msgspec.Struct, array_like=True):
@@ -289,3 +332,5 @@ class JobInfo(msgspec.Struct, array_like=True):
     """What keeps a queued job from being started, in words; "": a free worker, or it was not asked for."""
     notes: Notes = ()
     """Of the latest attempt."""
+    array: ArrayInfo | None = None
+    """How its items are, if it is an array."""

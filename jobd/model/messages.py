@@ -21,7 +21,7 @@ from jobd.model.blob import Place
 from jobd.model.durations import LONGEST_S
 from jobd.model.edges import When
 from jobd.model.errors import BY_NAME, DuplicateKey, JobdError
-from jobd.model.job import AtBound, ErrorInfo, JobInfo, Progress
+from jobd.model.job import ArraySpec, AtBound, ErrorInfo, JobInfo, Progress
 from jobd.model.queues import QueueInfo
 from jobd.model.selector import Number, Selector
 from jobd.model.states import State
@@ -83,6 +83,10 @@ class Submit(Message, tag=2):
     after: list[tuple[Number | bytes, When]] = []
     environment: bytes = b""
     """Within an ``Apply``, on arrival: that one's."""
+    array: ArraySpec | None = None
+    """With one it is one job, whose items these are; its own call has no arguments."""
+    chunks: list[tuple[Arguments, bytes]] = []
+    """The items' calls: how many, and these (``jobd.model.stretch``)."""
 
 
 class Watch(Message, tag=3):
@@ -315,6 +319,31 @@ class Graph(Message, tag=24):
     limit: Number
 
 
+Index = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""Which of an array's items, counted from 0."""
+
+
+class Gather(Message, tag=27):
+    """What has ended of an array's items, of those between each pair of indexes, both included.
+
+    ``ordered``: only those before the first that has not ended.  ``wait``: the answer comes once one has.
+    """
+
+    rid: int
+    id: Number
+    wanted: list[tuple[Index, Index]]
+    ordered: bool = True
+    wait: bool = True
+
+
+class SetArray(Message, tag=28):
+    """Change an array: how many of its items may run at once (0: any number)."""
+
+    rid: int
+    id: Number
+    slots: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+
 Request = (
     Hello
     | Submit
@@ -342,6 +371,8 @@ Request = (
     | Release
     | Apply
     | Graph
+    | Gather
+    | SetArray
 )
 
 OWN_KEY = bytes(16)
@@ -554,6 +585,30 @@ class GraphInfo(Message, tag=18):
     whole: bool
 
 
+class Piece(msgspec.Struct, array_like=True, gc=False):
+    """Items of an array that have ended: ``count`` of them from the index ``first`` on, all in one state."""
+
+    first: int
+    count: int
+    state: State
+    values: bytes = b""
+    """What they have returned (``jobd.model.stretch``), if they have succeeded."""
+    error: ErrorInfo | None = None
+    cause: str = ""
+
+
+class Pieces(Message, tag=20):
+    """The answer to ``Gather``; ``over``: the array has ended, and the request wants nothing more of it."""
+
+    rid: int
+    pieces: list[Piece]
+    over: bool
+    state: State
+    """The array's own."""
+    items: int
+    """How many it has."""
+
+
 Reply = (
     Welcome
     | Submitted
@@ -573,6 +628,7 @@ Reply = (
     | QueueInfos
     | Stuck
     | GraphInfo
+    | Pieces
 )
 
 

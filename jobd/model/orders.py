@@ -52,6 +52,10 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     queue: str = BUILT_IN.queue
     limits: Limits | None = None
     surroundings: Surroundings | None = None
+    count: int = 0
+    """With one: so many items of an array, from ``id`` on, whose calls are in the chunk in ``args``, ..."""
+    at: int = 0
+    """... from this place on."""
 
 
 class Run(Message, tag=1):

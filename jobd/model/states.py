@@ -56,6 +56,8 @@ class Event(IntEnum):
     EXPIRE = 15
     HOLD = 16  # a person sets it aside
     LET_GO = 17  # and lets it go: it is what its inputs and its time make it
+    COMPLETE = 18  # an array: all of its items have succeeded, or that is not asked for
+    FALL_SHORT = 19  # an array: all have ended, some without success
 
 
 TABLE: dict[State, dict[Event, State]] = {
@@ -63,12 +65,15 @@ TABLE: dict[State, dict[Event, State]] = {
         Event.LET_GO: State.BLOCKED,
         Event.CANCEL: State.CANCELLED,
         Event.EXPIRE: State.EXPIRED,
+        Event.COMPLETE: State.SUCCEEDED,  # what ran when it was held was all that was left
+        Event.FALL_SHORT: State.FAILED,
     },
     State.SCHEDULED: {
         Event.HOLD: State.HELD,
         Event.DUE: State.QUEUED,
         Event.CANCEL: State.CANCELLED,
         Event.EXPIRE: State.EXPIRED,
+        Event.ABORT: State.ABORTED,  # an item, as too many others have failed
     },
     State.BLOCKED: {
         Event.HOLD: State.HELD,
@@ -83,6 +88,9 @@ TABLE: dict[State, dict[Event, State]] = {
         Event.POSTPONE: State.SCHEDULED,
         Event.EXPIRE: State.EXPIRED,
         Event.PUT: State.SUCCEEDED,
+        Event.COMPLETE: State.SUCCEEDED,
+        Event.FALL_SHORT: State.FAILED,
+        Event.ABORT: State.ABORTED,  # as above
         Event.CANCEL: State.CANCELLED,
         Event.CRASH: State.CRASHED,  # found at start: it took the whole machine down, again
     },
@@ -100,7 +108,7 @@ TABLE: dict[State, dict[Event, State]] = {
     State.CRASHED: {Event.RETRY: State.QUEUED},
     State.TIMED_OUT: {Event.RETRY: State.QUEUED},
     State.CANCELLED: {Event.RETRY: State.QUEUED, Event.REVIVE: State.BLOCKED},
-    State.ABORTED: {Event.REVIVE: State.BLOCKED},
+    State.ABORTED: {Event.REVIVE: State.BLOCKED, Event.RETRY: State.QUEUED},
     State.EXPIRED: {Event.RETRY: State.QUEUED, Event.REVIVE: State.BLOCKED},
 }
 

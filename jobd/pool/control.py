@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from jobd.model.messages import encode
-from jobd.model.orders import Alive, decode_orders
+from jobd.model.orders import Alive, Waiting, decode_orders
 from jobd.pool.door import Door
 from jobd.pool.hands import Hands
 from jobd.pool.inside import Inside
@@ -54,6 +54,8 @@ class Control:
                 self.hands.obey(order, inside)
         reports = inside.take(time.monotonic())
         if reports:
+            if any(isinstance(report, Waiting) for report in reports):
+                self.hands.isolate(socket)
             socket.send(encode(reports))
 
     def _find_daemon(self) -> None:

@@ -9,15 +9,23 @@ Whoever calls has the worker's lock: its control thread may have to hand over ev
 
 from __future__ import annotations
 
+import time
 from typing import cast
 
 import msgspec
 
-from jobd.model.job import Outcome
+from jobd.model.job import Outcome, Verdict
 from jobd.model.messages import encode
-from jobd.model.orders import Outcomes, Produced
-from jobd.pool.scoreboard import Scoreboard
+from jobd.model.orders import Outcomes, Produced, Task
+from jobd.model.stretch import pack
+from jobd.pool.scoreboard import MOST, Scoreboard
 from jobd.pool.streams import Stream
+
+SMALL_BYTES = 4 * 1024
+"""A larger value is not kept with those of other items."""
+
+_IN_LINE = (b"j", b"J", b"p", b"P")
+"""What values begin with that are all there, and not in a file."""
 
 HELD_BYTES = 64 * 1024
 """An outcome with a larger value is sent at once: a frame holds one of those at most."""
@@ -48,6 +56,36 @@ class Delivery:
         """The scoreboard's position behind the last one that is held."""
         self._unrecorded: dict[int, Frame] = {}
         self._seq = 0
+        self._piece: Outcome | None = None
+        """Items of a stretch that have returned, one after the other; their values are apart."""
+        self._values: list[bytes] = []
+        self._began_s = 0.0
+        """When the first of them began."""
+
+    def add(self, item: Task, began_s: float, value: bytes) -> None:
+        """Hold what an item of a stretch has returned that began then, of which there is nothing else to tell."""
+        piece, number, attempt = self._piece, item.id, item.attempt
+        if piece is None:
+            for_us = round((time.perf_counter() - began_s) * 1e6)
+            started_at = max(1, time.time_ns() // 1000 - for_us)
+            piece = Outcome(number, attempt, Verdict.RETURNED, None, None, started_at, 0)
+            self._piece, self._values, self._began_s = piece, [], began_s
+        if not self._board.add(piece, value):
+            self.close_piece()
+            self.add(item, began_s, value)
+            return
+        self._values.append(value)
+
+    def close_piece(self) -> None:
+        """Hold the items that have returned as what they are together: one outcome."""
+        piece = self._piece
+        if piece is not None:
+            self._piece = None
+            piece.count = len(self._values)
+            piece.duration_us = round((time.perf_counter() - self._began_s) * 1e6)
+            piece.value = pack(self._values)
+            self.keep(piece)
+            self._board.close_piece()
 
     def keep(self, outcome: Outcome) -> None:
         """Hold what came of the attempt, which is over by that: whatever ends this process now."""
@@ -63,7 +101,7 @@ class Delivery:
     @property
     def has_held(self) -> bool:
         """Whether there is something to send."""
-        return bool(self._held)
+        return bool(self._held) or self._piece is not None
 
     @property
     def is_all_recorded(self) -> bool:
@@ -72,6 +110,7 @@ class Delivery:
 
     def take(self) -> bytes:
         """Return a frame of all that is held, to be sent now; b"": there is nothing."""
+        self.close_piece()
         if not self._held:
             return b""
         seq = self._number()
@@ -112,6 +151,11 @@ class Delivery:
         return self._seq
 
 
+def is_small(value: bytes) -> bool:
+    """Whether a value is kept with those of other items."""
+    return len(value) <= SMALL_BYTES and value[:1] in _IN_LINE
+
+
 def left_by(board: Scoreboard) -> list[Outcomes | Produced]:
     """Return what a dead worker has finished and nobody has called durable; some may be known."""
     left: list[Outcomes | Produced] = []
@@ -124,6 +168,21 @@ def left_by(board: Scoreboard) -> list[Outcomes | Produced]:
                 left += _decode_stream(record)
     except msgspec.DecodeError:
         pass  # a job has written into the memory of its worker: the rest is lost
+    piece = board.piece()
+    if piece is not None:
+        first, attempt, started_at, values = piece
+        outcomes.append(
+            Outcome(
+                first,
+                attempt,
+                Verdict.RETURNED,
+                pack(values),
+                None,
+                min(started_at, MOST),
+                0,
+                count=len(values),
+            )
+        )
     return [*left, Outcomes(0, outcomes)] if outcomes else left
 
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 
 from jobd.failpoints import hit
-from jobd.model.job import Outcome
+from jobd.model.job import Outcome, Verdict
 from jobd.model.messages import encode
 from jobd.model.orders import (
     Adopt,
@@ -32,7 +32,7 @@ from jobd.model.orders import (
     Task,
 )
 from jobd.pool import linux
-from jobd.pool.delivery import Delivery
+from jobd.pool.delivery import Delivery, is_small
 from jobd.pool.inside import Inside
 from jobd.pool.link import Gone, Link
 from jobd.pool.scoreboard import NOBODY, Scoreboard
@@ -65,6 +65,10 @@ class Hands:
         self.is_stop_ordered = False
         """By the daemon, which will kill us if it takes too long; nothing else runs here then."""
         self.delivery = Delivery(board)
+        self._stretch: Task | None = None
+        """The stretch of an array's items that is at hand; the item that runs is ``current``."""
+        self._behind = 0
+        """The number of its first item that is not run here."""
         self._pending: deque[Task] = deque()
         self._moved = False
         """The next daemon knows our control socket, and the job socket still leads to the dead one."""
@@ -101,6 +105,77 @@ class Hands:
             task = self.current = self._pending.popleft() if self._pending else None
         return task
 
+    def begin(self, stretch: Task) -> None:
+        """Take up a stretch, whose items ``step`` takes one by one."""
+        with self.lock:
+            self._stretch, self._behind = stretch, stretch.id + stretch.count
+
+    def step(self, item: Task, outcome: Outcome | bytes | None) -> bool:
+        """Keep what came of one item, and take the next of its stretch; False: it is not run here.
+
+        An outcome may be only a value: there is nothing else to tell.
+        """
+        with self.lock:
+            if outcome is not None:
+                self._keep_item(outcome)
+            if self.is_leaving or self.is_stop_ordered:
+                rest = self._drop_rest(item.id)
+                if rest:
+                    self._send_over(self.jobs)
+                    self.jobs.send(encode([GivenBack(rest)]))
+            if item.id >= self._behind:
+                return False
+            self.is_told_to_stop = False
+            self.current = item
+        return True
+
+    def finish(self, outcome: Outcome | bytes | None) -> None:
+        """Keep what came of the last item of a stretch, unless that is kept, and be done with it."""
+        with self.lock:
+            if outcome is not None:
+                self._keep_item(outcome)
+            self.delivery.close_piece()
+            self._stretch = self.current = None
+
+    def _keep_item(self, outcome: Outcome | bytes) -> None:
+        delivery = self.delivery
+        if type(outcome) is bytes:
+            assert self.current is not None
+            delivery.add(self.current, self.began_s, outcome)
+            return
+        assert isinstance(outcome, Outcome)
+        if is_quiet(outcome):
+            assert self.current is not None
+            delivery.add(self.current, self.began_s, outcome.value or b"")
+            return
+        delivery.close_piece()
+        delivery.keep(outcome)
+        if delivery.stream is not None:
+            self._close_stream()
+
+    def _drop_rest(self, first: int) -> list[tuple[int, int]]:
+        """Run no item of the stretch at hand from this one on; return what is to be given back: at most one."""
+        stretch = self._stretch
+        if stretch is None or first >= self._behind:
+            return []
+        self._behind = first
+        return [(first, stretch.attempt)]
+
+    def isolate(self, link: Link) -> None:
+        """Have the item that runs be known as a job of its own: it has something to say."""
+        with self.lock:
+            if self._stretch is None or self.current is None:
+                return
+            rest = self._drop_rest(self.current.id + 1)
+            self._send_over(link)
+            if rest:
+                link.send(encode([GivenBack(rest)]))
+
+    def _send_over(self, link: Link) -> None:
+        frame = self.delivery.take()
+        if frame:
+            link.send(frame)
+
     def _close_stream(self) -> None:
         self.send()  # at once: on the other socket it might overtake the last items
         assert self.delivery.stream is not None
@@ -136,10 +211,12 @@ class Hands:
         """Begin nothing more, and say so."""
         with self.lock:
             self.is_leaving = True
-            self.jobs.send(encode([Leaving(self._drop_pending())]))
+            rest = self._drop_rest(self.current.id + 1) if self.current is not None else []
+            self.jobs.send(encode([Leaving(rest + self._drop_pending())]))
 
     def open_stream(self, stream: Stream) -> None:
         """The task that runs produces this."""
+        self.isolate(self.jobs)
         with self.lock:
             self.delivery.stream = stream
 
@@ -196,10 +273,9 @@ class Hands:
 
     def _give_back(self, upto: int = 0) -> None:
         """Give back what has not started, and orders up to number ``upto`` that are still unread."""
-        frame = self.delivery.take()
-        if frame:
-            self.control.send(frame)
-        self.control.send(encode([GivenBack(self._drop_pending(), self._read, upto)]))
+        rest = self._drop_rest(self.current.id + 1) if self.current is not None else []
+        self._send_over(self.control)
+        self.control.send(encode([GivenBack(rest + self._drop_pending(), self._read, upto)]))
         self._given_back = max(self._given_back, upto)
 
     def _stop(self, number: int, attempt: int) -> None:
@@ -226,6 +302,8 @@ class Hands:
             self.control.send(frame)
         self._moved = True
         self._pending.clear()
+        if self.current is not None:
+            self._behind = self.current.id + 1
         task = self.current
         running = (task.id, task.attempt) if task else (0, 0)
         for_us = int((time.perf_counter() - self.began_s) * 1e6) if task else 0
@@ -239,3 +317,15 @@ class Hands:
         attempts = [(task.id, task.attempt) for task in self._pending]
         self._pending.clear()
         return attempts
+
+
+def is_quiet(outcome: Outcome) -> bool:
+    """Whether there is nothing to tell of an item but that it has returned a small value."""
+    return (
+        outcome.verdict == Verdict.RETURNED
+        and outcome.value is not None
+        and is_small(outcome.value)
+        and outcome.log is None
+        and outcome.usage is None
+        and not outcome.notes
+    )

@@ -57,6 +57,18 @@ class Output:
         except (OSError, ValueError):  # the job has closed or detached it
             self._open_streams()
 
+    def is_silent(self) -> bool:
+        """Whether the job that has ended wrote nothing, and our streams are where they were; else see ``span``."""
+        out, err = self._streams
+        if sys.stdout is not out or sys.stderr is not err:
+            return False
+        try:
+            out.flush()
+            err.flush()
+            return os.lseek(self._fd, 0, os.SEEK_END) == self.start
+        except (OSError, ValueError):
+            return False
+
     def skip(self) -> None:
         """What was written so far is no job's."""
         self.start = os.fstat(self._fd).st_size
@@ -147,6 +159,10 @@ class OwnersOutput(Output):
             os.set_inheritable(fd, False)  # what a job starts has them as 1 and 2
         super().__init__(uid, logs_dir, max_bytes)
         self._files = tuple(map(_file, outputs))
+
+    def is_silent(self) -> bool:
+        """Say nothing of it, as nothing is kept: ``span`` has to look."""
+        return False
 
     def skip(self) -> None:
         """Nothing is cut into what each job wrote."""

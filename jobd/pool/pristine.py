@@ -119,6 +119,17 @@ class Pristine:
         self._clean[function] = clean + 1 if is_clean and not (changed or losses) else 0
         return losses
 
+    def is_as_it_was(self, function: str, began_s: float, ended_s: float) -> bool:
+        """Whether the quick look is enough after a job that has returned, and sees nothing; else ``after`` is due."""
+        self.is_fresh = False
+        self._busy_s += ended_s - began_s
+        if self._busy_s >= FILES_S or ended_s >= self._next_s:
+            return False
+        try:
+            return self._clean.get(function, 0) >= TRUSTED and self._is_clean()
+        except Exception:  # noqa: BLE001  # a job has removed what is looked at
+            return False
+
     def threads_left(self) -> list[str]:
         """Tell of threads only: after a job that was restricted nothing else runs here."""
         names = self._threads.left()

@@ -5,7 +5,8 @@ worker has died (which attempt is to blame, and what had ended before it?), befo
 kills it (is it still in the attempt that is to be stopped?), for ``status``, and after
 its own crash (which workers of my predecessor live, and what did the dead ones run?).
 
-Behind the fields that say what runs there is a ring of *records*: the outcomes that are not
+Behind the fields that say what runs there is the *piece* at hand: what items of an array have returned that
+run one after the other, each put there with one copy.  Behind that there is a ring of *records*: the outcomes that are not
 known to be durable.  An outcome is put there before the attempt counts as over, and so
 before the next job begins: what a worker has done is done, however it ends.
 
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple, Self
 
+from jobd.model.job import Outcome
 from jobd.pool import linux
 
 _HEAD = struct.Struct("<QQ16s")  # pid, start time, boot id of the machine
@@ -41,7 +43,11 @@ _RING = struct.Struct("<QQ")  # where the records begin and end: bytes that were
 _RING_AT = SIZE
 _END = struct.Struct("<Q")
 _END_AT = _RING_AT + _END.size
-_RECORDS_AT = 4096
+_PIECE = struct.Struct("<QQQQQ")  # its first item, the attempt, started at, how many items, bytes
+_PIECE_AT = _END_AT + _END.size
+_VALUES_AT = 4096
+PIECE_BYTES = 64 * 1024
+_RECORDS_AT = _VALUES_AT + PIECE_BYTES
 _LENGTH = struct.Struct("<I")
 
 RING_BYTES = 1024 * 1024
@@ -86,6 +92,7 @@ class Scoreboard:
         self._ring = max(0, size - _RECORDS_AT)
         """How many bytes it has for records; 0: none, as the disk was full, or an older jobd has made it."""
         self._begin = self._end = 0 if self._ring else _FIRST
+        self._piece_count = self._piece_bytes = 0
         self._packers: dict[int, struct.Struct] = {}
         """By length: made once, they copy twice as fast as a slice does."""
 
@@ -150,6 +157,44 @@ class Scoreboard:
     def _end_without_record(self) -> bool:
         _RUNS.pack_into(self._map, _RUNS_AT, _NONE_RUNS)
         return False
+
+    # -- the piece at hand --
+
+    def add(self, piece: Outcome, value: bytes) -> bool:
+        """Write down what the next item of a piece has returned; False: there is no room for more of them."""
+        size, needs = self._piece_bytes, _LENGTH.size + len(value)
+        if not self._ring:
+            return True  # without records all is sent at once
+        if size + needs > PIECE_BYTES:
+            return False
+        at = _VALUES_AT + size
+        self._map[at : at + needs] = len(value).to_bytes(4, "little") + value
+        if not self._piece_count:
+            head = piece.id, piece.attempt, piece.started_at
+            _PIECE.pack_into(self._map, _PIECE_AT, *head, 0, 0)
+        self._piece_count += 1
+        self._piece_bytes = size + needs
+        # At one stroke, and last: what it counts is there.
+        _RING.pack_into(self._map, _PIECE_AT + 24, self._piece_count, self._piece_bytes)
+        return True
+
+    def close_piece(self) -> None:
+        """The piece at hand is on record, or empty: begin another one."""
+        self._piece_count = self._piece_bytes = 0
+        _RING.pack_into(self._map, _PIECE_AT + 24, 0, 0)
+
+    def piece(self) -> tuple[int, int, int, list[bytes]] | None:
+        """Return the piece at hand: its first item, the attempt, when it began, and what each has returned."""
+        if not self._ring:
+            return None
+        first, attempt, started_at, count, size = _PIECE.unpack_from(self._map, _PIECE_AT)
+        values, at, end = list[bytes](), _VALUES_AT, _VALUES_AT + min(size, PIECE_BYTES)
+        while len(values) < count and at + _LENGTH.size <= end:
+            (length,) = _LENGTH.unpack_from(self._map, at)
+            at += _LENGTH.size
+            values.append(self._map[at : at + length])
+            at += length
+        return (first, attempt, started_at, values) if values and at <= end else None
 
     @property
     def position(self) -> int:

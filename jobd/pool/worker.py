@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -42,6 +43,9 @@ from jobd.wire.zmtp import Disconnected
 
 HOLD_S = 0.001
 """Outcomes are sent at least this often while short jobs run one after the other."""
+
+SEND_US = 2_000
+"""What has ended of a stretch is sent after so much work, though there is more of it."""
 
 MAY_BE_LONG_US = 500
 """Before a job that may take longer, what is held is sent."""
@@ -146,9 +150,39 @@ class Worker:
                 hands.refuse(task)
                 task = self._next(None)
                 continue
+            if task.count:
+                self._run_stretch(task)
+                task = self._next(None)
+                continue
             outcome = run(task)
             took_us[task.function] = outcome.duration_us
             task = self._next(outcome)
+
+    def _run_stretch(self, task: Task) -> None:
+        """Run items of an array, one after the other, as long as they are wanted here."""
+        hands, attempts = self._hands, self._attempts
+        hands.begin(task)
+        quick = attempts.quick(task)
+        run: Callable[[Task], Outcome | bytes] = quick or attempts.run
+        quick_us = self._took_us.get(task.function, 0)
+        outcome: Outcome | bytes | None = None
+        busy_us = 0
+        for item in attempts.items_of(task, quick=quick is not None):
+            if not hands.step(item, outcome):
+                outcome = None
+                break
+            outcome = run(item)
+            if type(outcome) is bytes:
+                continue
+            assert isinstance(outcome, Outcome)
+            quick_us = outcome.duration_us
+            busy_us += outcome.duration_us
+            if busy_us > SEND_US:
+                busy_us = 0
+                self._send_held()
+        hands.finish(outcome)
+        attempts.end_stretch()
+        self._took_us[task.function] = quick_us
 
     def _next(self, outcome: Outcome | None) -> Task | None:
         """Hand on what came of one job, and take the next one."""

@@ -8,6 +8,7 @@ queues the job again, at once or when its time comes.
 from __future__ import annotations
 
 from jobd.model.durations import written_size
+from jobd.model.item import FIRST_ITEM
 from jobd.model.job import Attempt, ErrorInfo, Job, LogSpan, Outcome, Raised, Verdict
 from jobd.model.states import SUCCEED, Event, State, transition
 from jobd.scheduler import again
@@ -30,10 +31,12 @@ class Aftermath:
         self._timers = keepers.timers
         self._blocked = keepers.blocked
         self._streams = keepers.streams
+        self._arrays = keepers.arrays
         self._max_crashes = max_crashes
 
     def ended(self, worker: Worker, job: Job, outcome: Outcome) -> None:
         """The worker has handed in what came of the attempt."""
+        job.stretch = None
         job.pid = worker.pid
         job.started_at = outcome.started_at
         job.ended_at = outcome.started_at + outcome.duration_us
@@ -83,6 +86,7 @@ class Aftermath:
 
     def outlived(self, job: Job, death: Death) -> None:
         """The worker has died in this attempt, or may have."""
+        job.stretch = None
         job.started_at = death.started_at
         job.ended_at = self._timers.wall
         job.log = LogSpan(*death.log) if death.log else None
@@ -134,6 +138,8 @@ class Aftermath:
         if event is SUCCEED or event is Event.FAIL:
             job.cause = ""
         self._ledger.store(job)
+        if job.id >= FIRST_ITEM:
+            self._arrays.ended(job)
 
     def tell(self, job: Job) -> None:
         """Have those told who come after a job that has ended."""
@@ -157,6 +163,9 @@ class Aftermath:
             self._streams.put_back(job.id)
         job.state = transition(job.state, Event.POSTPONE if waits else Event.PUT_BACK)
         job.stop = None
+        if job.stretch is not None:
+            self._window.push(job)  # it has not started, and is as it was
+            return
         job.started_at = job.ended_at = 0
         job.error, job.log, job.cause, job.usage, job.notes = None, None, "", None, ()
         self._ledger.store(job)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from jobd.model.edges import When
-from jobd.model.job import Job, Lease, Parcel, Record
+from jobd.model.job import ArraySpec, Job, Lease, Parcel, Record
 from jobd.model.messages import Refused, Reply, Submitted
 from jobd.model.options import Policy
 from jobd.model.orders import Run
@@ -84,6 +84,20 @@ class Change(msgspec.Struct, gc=False):
     record: Record | None
 
 
+class Range(msgspec.Struct, gc=False):
+    """Items of an array that follow on each other and have ended alike, none of which has a row."""
+
+    first: int
+    count: int
+    state: State
+    started_at: int = 0
+    ended_at: int = 0
+    pid: int = 0
+    cause: str = ""
+    values: bytes = b""
+    """What they have returned (``jobd.model.stretch``), if they have succeeded."""
+
+
 class Batch:
     """What is stored together, and what waits for it."""
 
@@ -129,6 +143,14 @@ class Batch:
         """Items that nobody needs any more: up to which number, by job."""
         self.released: list[bytes] = []
         """The references to files among these; told once, whatever becomes of this batch."""
+        self.chunks: list[tuple[int, int, bytes]] = []
+        """Calls of new arrays: the first item, how many, the calls (``jobd.model.stretch``)."""
+        self.unranged: list[int] = []
+        """Ranges, by their first items, that count no longer; removed before these are added."""
+        self.ranges: dict[int, Range] = {}
+        """Items of arrays that have ended, by the first of each."""
+        self.specs: dict[int, ArraySpec] = {}
+        """Arrays that have rows, and are to be others from now on."""
         self.queues: dict[str, Override | None] = {}
         """What has been said of queues, all of it; None: nothing any more."""
         self.environments: dict[bytes, bytes] = {}
@@ -162,6 +184,9 @@ class Batch:
             or self.recorded
             or self.items
             or self.settled
+            or self.ranges
+            or self.unranged
+            or self.specs
             or self.queues
         )
 

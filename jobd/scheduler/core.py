@@ -18,6 +18,7 @@ of the job.  Every answer waits in the batch that holds what it tells.
 from __future__ import annotations
 
 from jobd.model.errors import JobdError
+from jobd.model.item import array_of
 from jobd.model.job import AtBound, Job
 from jobd.model.messages import INLINE_BYTES, Ended, Reply, Stuck, Submitted, refusal
 from jobd.model.orders import Recorded
@@ -25,6 +26,8 @@ from jobd.model.queues import Override
 from jobd.model.states import ENDED, State
 from jobd.scheduler import lending
 from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler.array_control import ArrayControl
+from jobd.scheduler.arrays import Arrays
 from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.commits import Commits
@@ -80,16 +83,19 @@ class Scheduler:
         self.timers = timers = Timers(has_more=next_id > 1)
         self.blocked = blocked = Blocked(ledger, window, timers)
         self.streams = streams = Streams(ledger)
-        keepers = Keepers(ledger, window, timers, blocked, streams)
+        self.arrays = arrays = Arrays(ledger, window)
+        window.take_item = arrays.push
+        keepers = Keepers(ledger, window, timers, blocked, streams, arrays)
         self.aftermath = after = Aftermath(keepers, options.max_crashes)
         self.succession = Succession(ledger, blocked, timers, after)
         most = options.max_queued
-        self.intake = Intake(ledger, window, blocked, self.succession, after, most)
+        self.intake = Intake(ledger, window, blocked, arrays, self.succession, after, most)
         self.commits = Commits(ledger)
         self.stops = stops = Stops(ledger, streams, self.workers, options.kill_grace_us)
         self.control = Control(keepers, stops, self.succession, after)
+        self.array_control = ArrayControl(keepers, self.workers, after, self.control)
         self.dispatch = dispatch = Dispatch(
-            boot, options, ledger, window, self.queues, self.workers, stops, after, effects
+            boot, options, ledger, window, arrays, self.queues, self.workers, stops, after, effects
         )
         self._staff = staff = Staff(boot, options, self.workers)
         self.workforce = Workforce(
@@ -112,11 +118,13 @@ class Scheduler:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
         self._now = self.commits.now = self.stops.now = now_us
         self.intake.now = self.dispatch.now = now_us
-        self._wall = self.intake.wall = self.dispatch.wall = wall_us
+        self._wall = self.intake.wall = self.dispatch.wall = self.ledger.wall = wall_us
         self.blocked.wall = self.timers.wall = wall_us
 
     def take_effects(self) -> Effects:
         """Decide what can be decided, and return what is to be done now."""
+        if self.arrays.touched:
+            self.array_control.settle()
         if self.blocked.is_busy:
             self.blocked.settle()
         if not self.draining:
@@ -130,6 +138,8 @@ class Scheduler:
         if not self.draining and (len(self.window) or self.lanes.is_used):
             self.dispatch.run()
         self.dispatch.ask_back()
+        if self.array_control.recalled:
+            self.dispatch.recall(self.array_control.take_recalled())
         effects = self._effects.take()
         if stops.orders or stops.kill:
             effects.orders += stops.orders
@@ -170,6 +180,8 @@ class Scheduler:
 
     def take_batch(self) -> Batch:
         """Close the open batch; its commit is in flight until ``committed`` or ``not_committed``."""
+        if self.arrays.touched:
+            self.array_control.settle()
         return self.ledger.take()
 
     def committed(self, took_us: float = 0.0) -> None:
@@ -187,6 +199,7 @@ class Scheduler:
                 replies += submission.keyed.answers
                 self.succession.kept(submission.keyed)
         replies += batch.early_replies
+        self.arrays.committed(batch)
         self._tell_ends(batch)
         self.lanes.stock.stored(batch.submissions, self.ledger.settled_high)
         if batch.edges:
@@ -212,6 +225,8 @@ class Scheduler:
                     for peer in job.watchers:
                         replies.append((peer, ended))
                 jobs.pop(number, None)
+                if job.array is not None:
+                    self.arrays.forget(number)
                 if streams and number in streams:
                     self.streams.ended(number)
             elif job.state <= State.QUEUED:
@@ -219,6 +234,8 @@ class Scheduler:
 
     def _unload(self, job: Job, batch: Batch) -> None:
         """Leave a job to the store, where it is now, if there is no room for it."""
+        if job.array is not None:
+            return  # it is here as long as it has not ended
         if job.state is State.BLOCKED:
             self.blocked.unload(job)
         elif job.state in (State.SCHEDULED, State.HELD):
@@ -234,6 +251,8 @@ class Scheduler:
             in_backlog = submission.in_backlog
             self.window.drop(submission.first, submission.count, in_backlog=in_backlog)
             self.ledger.forget_jobs(submission.first, submission.count)
+            if submission.first in self.arrays.live:
+                self._void_items(submission.first)
             self.streams.void(range(submission.first, submission.first + submission.count))
             for peer, rid in submission.tell:
                 self._effects.replies.append((peer, refusal(rid, error)))
@@ -243,6 +262,17 @@ class Scheduler:
                 self.succession.lost(submission.keyed)
         self.lanes.stock.stored((), self.ledger.settled_high)
         self.dispatch.not_committed()
+
+    def _void_items(self, number: int) -> None:
+        """The submit of this array has failed: whatever its items do is not recorded."""
+        for worker in self.workers.values():
+            for job in worker.assigned.values():
+                job.void = job.void or array_of(job.id) == number
+        for job in list(self.window.jobs.values()):
+            if array_of(job.id) == number:
+                job.void = True
+                del self.window.jobs[job.id]
+        self.arrays.forget(number)
 
     # -- the window --
 

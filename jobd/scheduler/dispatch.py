@@ -15,11 +15,13 @@ has heard of them before; else it waits for the commit of the lease.
 
 from __future__ import annotations
 
+from jobd.model.item import FIRST_ITEM, owner_of
 from jobd.model.job import Job, Lease
 from jobd.model.options import BUILT_IN
 from jobd.model.orders import GiveBack, Retire, Run, Surroundings, Task
-from jobd.model.states import ASSIGN, Event, transition
+from jobd.model.states import ASSIGN, Event, State, transition
 from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler.arrays import Arrays
 from jobd.scheduler.clocks import has_to_be_first, is_limited, is_restricted, limits_of
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.forecast import Forecast
@@ -51,6 +53,12 @@ AHEAD_BYTES = 256 * 1024
 SHORT_US = 500.0
 """A commit does not wait for the end of a job whose function takes longer on average."""
 
+STRETCH_US = 4_000.0
+"""So much work is in one stretch of an array's items.  What has not begun comes back at once when it is wanted."""
+
+STRETCHES_US = 12_000.0
+"""Of stretches so much is handed to a worker ahead of time."""
+
 AHEAD_US = 2_000.0
 """A function that takes longer on average is handed out one job at a time, and one on deck."""
 
@@ -73,6 +81,7 @@ class Dispatch:
         options: Options,
         ledger: Ledger,
         window: Window,
+        arrays: Arrays,
         queues: Queues,
         workers: dict[str, Worker],
         stops: Stops,
@@ -90,6 +99,7 @@ class Dispatch:
         self._ledger = ledger
         self._window = window
         self._lanes = window.lanes
+        self._arrays = arrays
         self._queues = queues
         self._workers = workers
         self._stops = stops
@@ -127,12 +137,18 @@ class Dispatch:
             job = self._next()
             if job is None:
                 break
-            self._hand(worker, job, self.forecast.expected_us(job.function))
+            self._hand(worker, job, self._cost_us(job))
             hands[worker.uid] = [job]
         return hands
 
     def _next(self) -> Job | None:
         """Take the next job that is of use, and may start."""
+        while (job := self._take_first()) is not None and job.array is not None:
+            if (item := self._draw(job)) is not None:
+                return item
+        return job
+
+    def _take_first(self) -> Job | None:
         if self._lanes.is_used:
             job = self._choose()
             if job is not None:
@@ -141,6 +157,29 @@ class Dispatch:
         while (job := self._window.pop()) is not None and 0 < job.due_at <= self.wall:
             self._expire(job)
         return job
+
+    def _draw(self, job: Job) -> Job | None:
+        """Take out what comes next of an array that was in line; it goes on standing there if there is more."""
+        arrays = self._arrays
+        array = arrays.live[job.id]
+        expected_us = self.forecast.expected_us(job.function)
+        most = 1
+        if expected_us <= SHORT_US and may_be_stretched(job) and not array.spec.slots:
+            most = min(CREDIT, max(1, int(STRETCH_US / expected_us)))
+            if self._queues.counts and self._queues.is_limited(queue_of(job)):
+                most = 1
+        return arrays.draw(job, most)
+
+    def _leave(self, job: Job) -> None:
+        """Put a job back that was taken, and is not handed out now."""
+        if job.id >= FIRST_ITEM:
+            self._arrays.came_back(job)
+        self._window.push(job)
+
+    def _cost_us(self, job: Job) -> float:
+        """Return what a job is expected to take, or a stretch of items."""
+        expected_us = self.forecast.expected_us(job.function)
+        return expected_us if job.stretch is None else expected_us * job.stretch.count
 
     def _choose(self) -> Job | None:
         """Return the next job that is of use, and may start, as its lane has it."""
@@ -161,6 +200,8 @@ class Dispatch:
     def _hand_ahead(self, ready: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
         budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
+        if self._arrays.live:
+            budget_us = max(budget_us, STRETCHES_US)
         rooms = [
             w
             for w in ready
@@ -172,7 +213,8 @@ class Dispatch:
         if not rooms:
             return
         most = FIRST if hands else CREDIT
-        share = min(most, -(-(len(self._window) + self._lanes.count) // len(rooms)))
+        waiting = len(self._window) + self._lanes.count
+        share = most if self._arrays.live else min(most, -(-waiting // len(rooms)))
         for worker in rooms:
             if not self._fill(worker, hands.setdefault(worker.uid, []), share, budget_us):
                 break
@@ -192,10 +234,15 @@ class Dispatch:
                 self._expire(job)
                 continue
             cost_us = expected_us(job.function)
+            if job.array is not None:
+                item = self._draw(job)
+                if item is None:
+                    continue
+                job = item
             if cost_us > AHEAD_US or is_limited(job.policy):
-                window.push(job)
+                self._leave(job)
                 return False
-            self._hand(worker, job, cost_us)
+            self._hand(worker, job, self._cost_us(job) if job.stretch else cost_us)
             taken.append(job)
         return True
 
@@ -212,23 +259,23 @@ class Dispatch:
             job = self._next_for_deck()
             if job is None:
                 return
-            self._hand(worker, job, self.forecast.expected_us(job.function))
+            self._hand(worker, job, self._cost_us(job))
             hands.setdefault(worker.uid, []).append(job)
 
     def _next_for_deck(self) -> Job | None:
         """Take the next job if it may lie on deck; it loses its turn only if it is taken."""
-        window, lanes = self._window, self._lanes
+        lanes = self._lanes
         if not lanes.is_used:
             job = self._next()
             if job is not None and not may_lie_on_deck(job):
-                window.push(job)
+                self._leave(job)
                 return None
             return job
         job = self._choose()
         if job is None or not lanes.may_go_ahead() or not may_lie_on_deck(job):
             return None
         lanes.take()
-        return job
+        return job if job.array is None else self._draw(job)
 
     def _room(self, worker: Worker) -> int:
         """Return how many jobs more a worker may have in hand."""
@@ -264,7 +311,9 @@ class Dispatch:
 
     def resume(self, worker: Worker, job: Job, lease: Lease) -> None:
         """A worker that a dead daemon had started has this job in hand already."""
-        self._hand(worker, job, self.forecast.expected_us(job.function), is_start=False)
+        if job.id >= FIRST_ITEM:
+            self._arrays.handed(job)
+        self._hand(worker, job, self._cost_us(job), is_start=False)
         job.lease = lease
         self._stops.clocks.start(worker.uid, job, self.now)
 
@@ -278,7 +327,8 @@ class Dispatch:
         first = jobs[0]  # the only one that may be long
         worker = self._workers[uid]
         # Not the first one's: it may have gone before others, as somebody waits for it.
-        if self._is_degraded or min(lease.attempts)[0] <= ledger.taken_high:
+        oldest = min(owner_of(number) for number, *_ in lease.attempts)
+        if self._is_degraded or oldest <= ledger.taken_high:
             worker.unsent += len(jobs)
             ledger.batch.orders.append((uid, run))
             ledger.batch.urgent = True
@@ -319,6 +369,10 @@ class Dispatch:
         if worker is None:
             return
         worker.unsent -= len(run.tasks)
+        if any(worker.assigned[task.id].doomed for task in run.tasks):
+            for task in run.tasks:
+                self.take_back(worker, worker.assigned[task.id])
+            return
         if len(worker.assigned) - worker.unsent == len(run.tasks):
             # It begins with these.
             worker.stall_at = self.stalls_at(worker.assigned[run.tasks[0].id].cost_us)
@@ -365,6 +419,13 @@ class Dispatch:
             if len(worker.assigned) - worker.unsent > 1 and (
                 self.now >= worker.stall_at or (not worker.stalled and self._is_wanted_from(worker))
             ):
+                self._ask_back_from(worker)
+
+    def recall(self, uids: list[str]) -> None:
+        """Have these workers give back what they have not come to."""
+        for uid in uids:
+            worker = self._workers.get(uid)
+            if worker is not None:
                 self._ask_back_from(worker)
 
     def _is_wanted_from(self, worker: Worker) -> bool:
@@ -420,6 +481,8 @@ class Dispatch:
             self._lanes.queue_changed(queue)
         if job.lane:
             self._lanes.ended(job.lane)
+        if job.id >= FIRST_ITEM:
+            self._arrays.came_back(job)
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         worker.load_bytes = worker.load_bytes - len(job.args) if worker.assigned else 0
         if job.stop is not None:
@@ -441,6 +504,41 @@ class Dispatch:
             job.attempt -= 1  # it never was one
             self._aftermath.put_back(job)
 
+    # -- stretches in workers' hands --
+
+    def advance(self, worker: Worker, job: Job, count: int) -> None:
+        """So many items of the stretch that a worker is at are over, and it goes on with the next."""
+        number, size = job.id, len(job.args)
+        assert job.stretch is not None
+        over_us = job.cost_us * count / job.stretch.count
+        self._arrays.advance(job, count)
+        job.cost_us -= over_us
+        worker.load_us -= over_us
+        worker.load_bytes += len(job.args) - size
+        rest = worker.assigned
+        del rest[number]
+        worker.assigned = {job.id: job, **rest}
+
+    def cut(self, worker: Worker, job: Job, first: int) -> None:
+        """A worker does not come to the items of a stretch from this one on: they run some other time."""
+        if first == job.id:  # those before have ended, and that was heard of
+            self.take_back(worker, job)
+            return
+        size, cost_us, count = len(job.args), job.cost_us, job.stretch.count  # type: ignore[union-attr]  # it has one
+        rest = self._arrays.cut(job, first)
+        if rest is None:
+            return
+        job.cost_us = cost_us * (first - job.id) / count
+        worker.load_us -= cost_us - job.cost_us
+        worker.load_bytes += len(job.args) - size
+        rest.state = State.QUEUED
+        self._window.push(rest)
+        doomed = job.doomed or ()
+        for low, behind, why in doomed:
+            if job.id in self._window.jobs and low <= job.id < behind:
+                job.cause = why
+                self._stops.stop(job, Event.CANCEL)
+
 
 def priority_of(job: Job) -> int:
     """Return a job's priority; 0: as most have it."""
@@ -456,6 +554,12 @@ def may_lie_on_deck(job: Job) -> bool:
     return policy is None or not (has_to_be_first(policy) or policy.max_crashes == 0)
 
 
+def may_be_stretched(job: Job) -> bool:
+    """Whether items of an array may be given out several at once: none has a limit of its own."""
+    policy = job.policy
+    return policy is None or not (is_limited(policy) or policy.max_crashes == 0)
+
+
 def is_leaving(worker: Worker, job: Job) -> bool:
     """Whether the order to run a job, which the worker has in hand, has not left yet."""
     return job.lease is not None and not (job.lease.run or worker.adopted)
@@ -463,8 +567,14 @@ def is_leaving(worker: Worker, job: Job) -> bool:
 
 def _task(job: Job) -> Task:
     if job.policy is None and job.inputs is None:
-        return Task(job.id, job.attempt, job.function, job.args)
-    policy = job.policy or BUILT_IN
-    inputs = [*(job.inputs or ())]
-    limits, around = limits_of(policy), Surroundings.of(policy)
-    return Task(job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits, around)
+        task = Task(job.id, job.attempt, job.function, job.args)
+    else:
+        policy = job.policy or BUILT_IN
+        inputs = [*(job.inputs or ())]
+        limits, around = limits_of(policy), Surroundings.of(policy)
+        task = Task(
+            job.id, job.attempt, job.function, job.args, inputs, policy.queue, limits, around
+        )
+    if job.stretch is not None and job.stretch.count > 1:
+        task.count, task.at = job.stretch.count, job.stretch.at
+    return task

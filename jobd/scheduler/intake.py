@@ -18,6 +18,7 @@ from jobd.model.options import Policy
 from jobd.model.queues import DEFAULT
 from jobd.model.states import Event
 from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler.arrays import Arrays
 from jobd.scheduler.batch import PARCEL_JOBS, Keyed, Submission
 from jobd.scheduler.blocked import NO_SOURCES, Blocked, Sources
 from jobd.scheduler.ledger import Ledger
@@ -40,6 +41,7 @@ class Intake:
         ledger: Ledger,
         window: Window,
         blocked: Blocked,
+        arrays: Arrays,
         succession: Succession,
         aftermath: Aftermath,
         max_queued: int,
@@ -53,6 +55,7 @@ class Intake:
         self._window = window
         self._lanes = window.lanes
         self._blocked = blocked
+        self._arrays = arrays
         self._succession = succession
         self._aftermath = aftermath
         self._max_queued = max_queued
@@ -82,7 +85,8 @@ class Intake:
             submission.keyed = Keyed(policy.key) if policy.key else None
             if policy.queue != DEFAULT:
                 submission.queues = [(policy.queue, count)]
-        if sources is None and (policy is None or not has_own_row(policy, count)):
+        is_plain = sources is None and request.array is None
+        if is_plain and (policy is None or not has_own_row(policy, count)):
             if policy is not None:
                 submission.lane = lane_of(policy)
             self._submit_parcels(submission, request, policy)
@@ -121,7 +125,10 @@ class Intake:
         if self.is_closed:
             raise Stopping("the daemon is stopping", "submit again when it is back")
         batch = ledger.batch
-        if ledger.waiting + batch.submitted + count > self._max_queued:
+        items = 0
+        if isinstance(request, Submit) and request.array is not None:
+            items = request.array.items + self._arrays.count_open()
+        if ledger.waiting + batch.submitted + count + items > self._max_queued:
             raise QueueFull(
                 f"the queue is full ({self._max_queued} jobs)",
                 "wait for some to end, or raise limits.max_queued",
@@ -202,6 +209,9 @@ class Intake:
         job.after = call.after or None  # type: ignore[assignment]  # as above
         job.lane = lane_of(policy)
         job.watchers = None if watcher is None else (watcher,)
+        if call.array is not None:
+            job.array = call.array
+            self._arrays.admit(job, call.chunks)
         self._blocked.admit(job, sources)
         return job
 

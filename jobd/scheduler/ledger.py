@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+from jobd.model.item import FIRST_ITEM, array_of
 from jobd.model.job import Job, Lease, Record
 from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, WIDTH, State
@@ -48,6 +49,8 @@ class Ledger:
         """Submissions that have become durable, a list for each commit: clients may not know yet."""
         self._recent_count = 0
         self._next_lease = next_lease
+        self.wall = 0
+        """The time, µs since 1970."""
 
     def store(self, job: Job) -> None:
         """Have this job's own row written with the open batch."""
@@ -59,7 +62,8 @@ class Ledger:
 
     def lease(self, worker: str, jobs: list[Job]) -> Lease:
         """Put on record that the worker may start these attempts."""
-        lease = Lease(self._next_lease, worker, [(j.id, j.attempt) for j in jobs], len(jobs))
+        attempts = [_attempt_of(job) for job in jobs]
+        lease = Lease(self._next_lease, worker, attempts, len(jobs))
         self._next_lease += 1
         self.batch.leases[lease.id] = lease
         for job in jobs:
@@ -92,6 +96,11 @@ class Ledger:
         """Whether a change of this job is not durable yet."""
         flying = self.in_flight
         return number in self.batch.jobs or (flying is not None and number in flying.jobs)
+
+    def is_retried(self, first: int) -> bool:
+        """Whether a range of items that is stored counts no longer, with a commit that is to come."""
+        flying = self.in_flight
+        return first in self.batch.unranged or (flying is not None and first in flying.unranged)
 
     def unsettled(self) -> Iterator[Job]:
         """Yield the jobs that have a change which is not durable, some twice."""
@@ -144,10 +153,11 @@ class Ledger:
             changes.append(Change(job, job.row, stored, record))
             state = queued if job.state is running else job.state
             if state is not stored:
-                counts[stored] -= 1
-                counts[state] += 1
-                if job.policy is not None:
-                    self._count(job.policy.queue, (state < ENDED) - (stored < ENDED))
+                if job.id < FIRST_ITEM:
+                    counts[stored] -= 1
+                    counts[state] += 1
+                    if job.policy is not None:
+                        self._count(job.policy.queue, (state < ENDED) - (stored < ENDED))
                 job.stored = state
             job.row = True
             if record is not None:
@@ -198,10 +208,12 @@ class Ledger:
         counts = self.counts
         for change in failed.changes:
             job = change.job
-            counts[job.stored] -= 1
-            counts[change.was_stored] += 1
-            if job.policy is not None:
-                self._count(job.policy.queue, (change.was_stored < ENDED) - (job.stored < ENDED))
+            if job.id < FIRST_ITEM:
+                counts[job.stored] -= 1
+                counts[change.was_stored] += 1
+                if job.policy is not None:
+                    is_open = change.was_stored < ENDED
+                    self._count(job.policy.queue, is_open - (job.stored < ENDED))
             job.stored, job.row = change.was_stored, change.had_row
             if change.record is not None:
                 _reopen(change.record)
@@ -239,8 +251,13 @@ class Ledger:
 
     def forget_jobs(self, first: int, count: int) -> None:
         """Drop changes of jobs whose submit has failed."""
+        batch = self.batch
         for number in range(first, first + count):
-            self.batch.jobs.pop(number, None)
+            batch.jobs.pop(number, None)
+        if batch.chunks or batch.ranges:
+            gone = range(first, first + count)
+            batch.chunks = [chunk for chunk in batch.chunks if array_of(chunk[0]) not in gone]
+            batch.ranges = {n: r for n, r in batch.ranges.items() if array_of(n) not in gone}
         if self.batch.edges:
             self.batch.edges = [e for e in self.batch.edges if not first <= e[1] < first + count]
 
@@ -260,6 +277,9 @@ class Ledger:
         batch.edited = {**failed.edited, **batch.edited}
         batch.environments = {**failed.environments, **batch.environments}
         batch.settled[:0] = failed.settled
+        batch.unranged[:0] = failed.unranged
+        batch.ranges = {**failed.ranges, **batch.ranges}
+        batch.specs = {**failed.specs, **batch.specs}
         batch.orders[:0] = failed.orders
         batch.replies[:0] = failed.replies
         batch.early_replies[:0] = failed.early_replies
@@ -272,6 +292,12 @@ class Ledger:
             batch.dropped = {**failed.dropped, **batch.dropped}
             batch.cleared[:0] = failed.cleared
         batch.urgent = True
+
+
+def _attempt_of(job: Job) -> tuple[int, ...]:
+    if job.stretch is None:
+        return job.id, job.attempt
+    return job.id, job.attempt, job.stretch.count
 
 
 def _comes_after(

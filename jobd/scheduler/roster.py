@@ -53,6 +53,13 @@ class Worker(msgspec.Struct):
         """Whether it takes a slot: it has jobs in hand, and the one that it runs does not wait."""
         return bool(self.assigned) and self.waiting is None
 
+    def stretch_of(self, number: int) -> Job | None:
+        """Return the stretch in its hands that an item is of, which is the first there."""
+        head = next(iter(self.assigned.values()), None)
+        if head is None or head.stretch is None or head.stretch.count == 1:
+            return None
+        return head if head.id <= number < head.id + head.stretch.count else None
+
 
 class Death(msgspec.Struct):
     """What was seen of a worker's death."""

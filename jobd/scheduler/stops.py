@@ -56,6 +56,7 @@ class Stops:
         if event is Event.CANCEL or job.stop in (None, Event.PUT_BACK):
             job.stop = event
         if event is not Event.PUT_BACK:
+            job.stretch = None  # an item that is stopped is a job of its own
             self._ledger.store(job)  # so that a crash of the daemon does not lose the stop
         key = (job.lease.worker, job.id, job.attempt)
         kill_at = self.now + self._grace_us(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jobd.model.item import FIRST_ITEM
 from jobd.model.job import Job
 from jobd.model.states import QUEUED
 from jobd.scheduler.lanes import Lanes
@@ -24,10 +25,15 @@ class Window(PlainQueue):
     ) -> None:
         """``has_stored``: there may be lanes in the store already; for the others see ``PlainQueue``."""
         super().__init__(spilled, is_awaited)
+        self.take_item: Callable[[Job], None]
+        """Told of items of arrays that are to wait again: their array stands in line for them."""
         self.lanes = Lanes(queues, self, has_stored=has_stored)
 
     def push(self, job: Job) -> None:
         """Make a job ready to run, in its place among the others."""
+        if job.id >= FIRST_ITEM:
+            self.take_item(job)
+            return
         if not job.lane:
             super().push(job)
             return
@@ -48,6 +54,8 @@ class Window(PlainQueue):
 
     def has_room(self, job: Job) -> bool:
         """Whether a job that is ready may be in memory; else it is left to the store."""
+        if job.array is not None or job.id >= FIRST_ITEM:
+            return True
         return self.lanes.has_room(job) if job.lane else not self.is_full
 
     def load(self, job: Job) -> Job:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobd.model.item import FIRST_ITEM
 from jobd.model.job import Job, Lease, Outcome
 from jobd.model.orders import GiveBack, Outcomes, Produced, Recorded, Retire
 from jobd.model.states import Event
+from jobd.model.stretch import unpack
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.dispatch import AHEAD_US, Dispatch
 from jobd.scheduler.effects import Effects
@@ -61,6 +63,10 @@ class Workforce:
         if job.stop is not None:
             self.stops.stop(job, job.stop)
 
+    def resume_stretch(self, uid: str, job: Job, lease: Lease) -> None:
+        """At start: as ``resume``, of items of an array none of which has a row."""
+        self.dispatch.resume(self.workers[uid], job, lease)
+
     def forget_attempt(self, lease: Lease) -> None:
         """At start: one of this lease's attempts is of no interest any more."""
         self.keepers.ledger.close_lease(lease)
@@ -73,6 +79,7 @@ class Workforce:
             return
         worker.pid = pid
         worker.phase = Phase.RETIRING
+        self._isolate(worker, running)
         for job in list(worker.assigned.values()):
             if (job.id, job.attempt) != running:
                 self.dispatch.take_back(worker, job)
@@ -99,7 +106,11 @@ class Workforce:
                     learn(function, took_us, count)
                     function, took_us, count = job.function, 0, 0
                 took_us += outcome.duration_us
-                count += 1
+                count += outcome.count or 1
+                if job.stretch is not None or outcome.count:
+                    self._some_ended(worker, job, outcome)
+                    assigned = worker.assigned
+                    continue
                 take(worker, job)
                 ended(worker, job, outcome)
         learn(function, took_us, count)
@@ -107,6 +118,40 @@ class Workforce:
         worker.done += len(outcomes)
         if 0 < self.options.max_jobs_per_worker <= worker.done:
             self.retire(uid)
+
+    def _some_ended(self, worker: Worker, job: Job, outcome: Outcome) -> None:
+        """The first item, or items, of a stretch have ended, or one by itself that may be of one."""
+        arrays = self.keepers.arrays
+        left = 1 if job.stretch is None else job.stretch.count
+        if outcome.count and job.stretch is not None:
+            count = min(outcome.count, left)
+            arrays.returned(job, outcome)
+            if count < left:
+                self.dispatch.advance(worker, job, count)
+            else:
+                self.dispatch.take(worker, job)
+                self.keepers.window.jobs.pop(job.id, None)
+            return
+        if outcome.count:  # it was of one until it came back that the others are not run here
+            outcome.value = unpack(outcome.value or b"")[0]
+        if left == 1:
+            self.dispatch.take(worker, job)
+            self.aftermath.ended(worker, job, outcome)
+            return
+        item = arrays.part(job)
+        self.dispatch.advance(worker, job, 1)
+        self.aftermath.ended(worker, item, outcome)
+
+    def _isolate(self, worker: Worker, running: tuple[int, int]) -> None:
+        """Have the item that a worker is in, of a stretch, be a job by itself; the rest is not run there."""
+        number, attempt = running
+        for job in list(worker.assigned.values()):
+            if job.stretch is None or job.attempt != attempt:
+                continue
+            if job.id <= number < job.id + job.stretch.count:
+                self.dispatch.cut(worker, job, number + 1)
+                if number > job.id:  # what is before it has ended, and nobody knows how
+                    self.dispatch.cut(worker, job, number)
 
     def produced(self, uid: str, report: Produced) -> None:
         """A worker hands in what a stream has produced."""
@@ -135,7 +180,17 @@ class Workforce:
             job = worker.assigned.get(number)
             if job is not None and job.attempt == attempt:
                 self.dispatch.take_back(worker, job)
+            elif number >= FIRST_ITEM:
+                self._cut(worker, number, attempt)
         self.dispatch.begins_head(worker)
+
+    def _cut(self, worker: Worker, number: int, attempt: int) -> None:
+        """A worker goes on with a stretch up to this item, which it gives back with those behind it."""
+        for job in worker.assigned.values():  # what came before it may still be on its way to us
+            if job.stretch is not None and job.attempt == attempt:
+                if job.id <= number < job.id + job.stretch.count:
+                    self.dispatch.cut(worker, job, number)
+                    return
 
     def leaves(self, uid: str, attempts: list[tuple[int, int]]) -> None:
         """A worker is not what it was, and ends; it gives back what it has not started."""
@@ -161,7 +216,12 @@ class Workforce:
             return
         self.stops.forget(uid)
         self.staff.died(worker, self.dispatch.now)
+        if not death.unknown:
+            self._isolate(worker, death.running)
         for job in list(worker.assigned.values()):
+            if death.unknown and job.stretch is not None and job.stretch.count > 1:
+                # Most likely the first of them ran; the others are not to suffer for it.
+                self.dispatch.cut(worker, job, job.id + 1)
             if death.unknown or (job.id, job.attempt) == death.running:
                 self.dispatch.take(worker, job)
                 self.aftermath.outlived(job, death)
@@ -193,7 +253,10 @@ class Workforce:
         """Stop what still runs; it will run again at the next start."""
         for worker in self.workers.values():
             for job in worker.assigned.values():
-                self.stops.stop(job, Event.PUT_BACK)
+                if job.stretch is not None and job.stretch.count > 1:
+                    self.effects.orders.append((worker.uid, GiveBack(worker.sent)))
+                else:
+                    self.stops.stop(job, Event.PUT_BACK)
             if not worker.assigned:  # it was told to end, and does not hear
                 self.stops.expect_end(worker.uid)
 

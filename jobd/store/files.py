@@ -14,7 +14,7 @@ from jobd.model.errors import ConfigError, NotFound
 from jobd.store import check
 
 APPLICATION_ID = 0x6A6F6264  # "jobd"
-VERSION = 4
+VERSION = 5
 MOUNTS = Path("/proc/self/mounts")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
 """File systems on which SQLite's locks or shared memory cannot be trusted."""
@@ -41,7 +41,7 @@ SAVED = ".backup-saved-"
 TABLES = frozenset(
     {
         *("parcels", "jobs", "environments", "edges", "sessions", "attempts", "items", "leases"),
-        *("queues", "meta"),
+        *("queues", "meta", "chunks", "ranges"),
     }
 )
 

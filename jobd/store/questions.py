@@ -11,12 +11,15 @@ from operator import itemgetter
 import msgspec
 
 from jobd.model.edges import When, success_of
+from jobd.model.item import FIRST_ITEM, array_of
 from jobd.model.job import Attempt, Job, Lease, Parcel
 from jobd.model.queues import Override
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import State
 from jobd.scheduler.batch import Backlog
+from jobd.store.arrays import ArrayQuestions
 from jobd.store.rows import (
+    COLUMNS,
     job_of,
     jobs_of,
     lane_in,
@@ -32,16 +35,11 @@ _to_json = msgspec.json.Encoder().encode
 
 _unpack_attempt = unpacker(Attempt)
 
-_unpack_attempts = unpacker(list[tuple[int, int]])
+_unpack_attempts = unpacker(list[tuple[int, ...]])
 
 _unpack_counts = unpacker(list[int])
 
 _unpack_queued = unpacker(dict[str, int])
-
-COLUMNS = (
-    "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
-    "pid, detail, value, policy, inputs, after, due_at, lane, key"
-)
 
 _WITHOUT_VALUE = COLUMNS.replace("value", "NULL")
 
@@ -86,6 +84,7 @@ class Questions:
     def __init__(self, reader: sqlite3.Connection) -> None:
         """``reader`` is a connection that only reads."""
         self._reader = reader
+        self.arrays = ArrayQuestions(self._all)
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
@@ -142,11 +141,14 @@ class Questions:
         return max(highs, default=b"")
 
     def job(self, number: int) -> Job | None:
-        """Return one job, its result included."""
+        """Return one job, or item of an array, its result included."""
         with self._snapshot():
             row = self._one(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (number,))
             if row is not None:
                 return job_of(row)
+            if number >= FIRST_ITEM:
+                own = self._one(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (array_of(number),))
+                return self.arrays.item(job_of(own), number) if own is not None else None
             row = self._one(
                 "SELECT records FROM parcels WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
                 (number, number),
@@ -426,5 +428,5 @@ def walk(store: Questions, selector: Selector, page: int = 500) -> Iterator[list
         yield jobs
 
 
-def _lease(number: int, worker: str, attempts: list[tuple[int, int]]) -> Lease:
+def _lease(number: int, worker: str, attempts: list[tuple[int, ...]]) -> Lease:
     return Lease(number, worker, attempts, len(attempts), stored=True)

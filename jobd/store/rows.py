@@ -15,7 +15,7 @@ from jobd.model.errors import (
     StoreDamaged,
     StoreFailed,
 )
-from jobd.model.job import ErrorInfo, Job, LogSpan, Notes, Parcel, Record, Usage
+from jobd.model.job import ArraySpec, ErrorInfo, Job, LogSpan, Notes, Parcel, Record, Usage
 from jobd.model.lane import lane_of
 from jobd.model.options import Policy
 from jobd.model.states import WIDTH, Event, State
@@ -36,6 +36,11 @@ class Detail(msgspec.Struct, frozen=True, array_like=True):
 
 
 NO_DETAIL = Detail()
+
+COLUMNS = (
+    "id, uid, batch, state, function, args, created_at, attempt, crashes, started_at, ended_at, "
+    "pid, detail, value, policy, inputs, after, due_at, lane, key, array"
+)
 
 T = TypeVar("T")
 
@@ -64,6 +69,7 @@ unpack_detail = unpacker(Detail)
 unpack_inputs = unpacker(list[int])
 _unpack_after = unpacker(list[tuple[int, When]])
 _unpack_policy = unpacker(Policy)
+_unpack_array = unpacker(ArraySpec)
 unpack_records = unpacker(list[Packed])
 
 _STATES = [State(n) if n in set(State) else None for n in range(WIDTH)]
@@ -90,6 +96,7 @@ def is_plain(job: Job) -> bool:
         and job.policy is None
         and job.inputs is None
         and job.after is None
+        and job.array is None
         and not _has_detail(job)
     )
 
@@ -151,6 +158,7 @@ def row_of(job: Job) -> tuple[object, ...]:
         job.due_at or None,
         job.lane or None,
         None if job.policy is None else job.policy.key or None,
+        None if job.array is None else pack(job.array),
     )
 
 
@@ -208,6 +216,7 @@ def job_of(row: tuple) -> Job:  # type: ignore[type-arg]  # as SQLite gives it
     job.inputs = None if row[15] is None else unpack_inputs(row[15])
     job.after = None if row[16] is None else _unpack_after(row[16])
     job.due_at, job.lane = row[17] or 0, row[18] or ""
+    job.array = None if row[20] is None else _unpack_array(row[20])
     job.row, job.stored = True, state
     return job
 

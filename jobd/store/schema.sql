@@ -1,4 +1,4 @@
--- jobd's store, version 4.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
+-- jobd's store, version 5.  Instants are microseconds since 1970 in UTC; 0 means "not yet".
 -- States from 10 on are ends (jobd/model/states.py).
 
 -- Submitted jobs as they came: ids that follow on each other, packed into one row.
@@ -38,6 +38,7 @@ CREATE TABLE jobs (
     key        TEXT,                         -- what it is unique by; NULL: nothing
     due_at     INTEGER,                      -- when the clock does something to it; NULL: never
     lane       TEXT,                         -- in which it waits for its turn; NULL: it is plain
+    array      BLOB,                         -- msgpack: what makes it an array; NULL: nothing
     CHECK (due_at IS NULL OR state < 10),    -- nothing happens to what is over
     CHECK (state != 1 OR due_at > 0),        -- what is scheduled is so for some time
     CHECK ((state >= 10) = (ended_at > 0)),  -- an end has its time, and only an end
@@ -100,6 +101,29 @@ CREATE TABLE items (
     seq   INTEGER NOT NULL CHECK (seq >= 0),
     value BLOB    NOT NULL,
     PRIMARY KEY (job, seq)
+) STRICT;
+
+-- The arrays that have not ended.
+CREATE INDEX arrays ON jobs (id) WHERE array IS NOT NULL AND state < 10;
+
+-- The calls of an array's items as they came, many in one row.  An item's number has its array's in the upper
+-- half of its 64 bits (jobd/model/item.py).
+CREATE TABLE chunks (
+    first INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL CHECK (count > 0),
+    calls BLOB    NOT NULL                   -- msgpack
+) STRICT;
+
+-- Items that have ended alike, and follow on each other; none has a row in jobs.
+CREATE TABLE ranges (
+    first      INTEGER PRIMARY KEY,
+    count      INTEGER NOT NULL CHECK (count > 0),
+    state      INTEGER NOT NULL CHECK (state >= 10),
+    started_at INTEGER NOT NULL,             -- of the first; 0: they never did
+    ended_at   INTEGER NOT NULL,             -- of the last
+    pid        INTEGER NOT NULL,
+    cause      TEXT    NOT NULL,
+    vals       BLOB    NOT NULL              -- msgpack: what each has returned
 ) STRICT;
 
 -- Attempts that a worker may have started: what was running when everything went down.

@@ -15,6 +15,8 @@ from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 
+from msgspec.structs import astuple
+
 from jobd.model.errors import (
     ConfigError,
     StoreBusy,
@@ -26,8 +28,9 @@ from jobd.model.queues import Override
 from jobd.scheduler.batch import Batch, Change
 from jobd.store import files
 from jobd.store.ahead import WriteAheadLog
-from jobd.store.questions import COLUMNS, Questions
+from jobd.store.questions import Questions
 from jobd.store.rows import (
+    COLUMNS,
     changes_of,
     is_plain,
     pack,
@@ -196,6 +199,12 @@ class Store(Questions):
             many("REPLACE INTO attempts VALUES (?, ?, ?)", attempts)
             edited = [(args, number) for number, args in batch.edited.items()]
             many("UPDATE jobs SET args = ? WHERE id = ?", edited)
+            many("INSERT INTO chunks VALUES (?, ?, ?)", batch.chunks)
+            many("DELETE FROM ranges WHERE first = ?", [(n,) for n in batch.unranged])
+            ranges = [astuple(range_) for range_ in batch.ranges.values()]
+            many("REPLACE INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?, ?)", ranges)
+            specs = [(pack(spec), number) for number, spec in batch.specs.items()]
+            many("UPDATE jobs SET array = ? WHERE id = ?", specs)
             for parcel in batch.parcels:
                 if parcel.open:
                     execute("INSERT INTO parcels VALUES (?, ?, ?, ?, ?)", packed(parcel))

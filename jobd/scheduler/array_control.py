@@ -1,0 +1,201 @@
+"""What is done to arrays: they end, are cancelled, cut short and retried, as a whole or in part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jobd.model.item import array_of, item_of, shown
+from jobd.model.job import ErrorInfo, Job
+from jobd.model.states import ENDED, Event, State, transition
+from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler.arrays import Array, Arrays, is_over, is_well
+from jobd.scheduler.batch import Range
+from jobd.scheduler.control import Control
+from jobd.scheduler.keepers import Keepers
+from jobd.scheduler.roster import Worker
+
+TOO_MANY = "too many others have failed"
+"""Why items are aborted that have not started."""
+
+
+class ArrayControl:
+    """Ends arrays, and changes them."""
+
+    def __init__(
+        self, keepers: Keepers, workers: dict[str, Worker], aftermath: Aftermath, control: Control
+    ) -> None:
+        self._arrays: Arrays = keepers.arrays
+        self._ledger = keepers.ledger
+        self._window = keepers.window
+        self._blocked = keepers.blocked
+        self._workers = workers
+        self._aftermath = aftermath
+        self._control = control
+        self.recalled: dict[str, None] = {}
+        """Workers that are to give back what they have not come to: some of it is not to run."""
+
+    def take_recalled(self) -> list[str]:
+        """Return, once, workers that are to give back what they have not come to."""
+        recalled, self.recalled = self.recalled, {}
+        return [*recalled]
+
+    def settle(self) -> None:
+        """Look whether arrays are over of which something has ended, or have failed too often."""
+        arrays = self._arrays
+        while arrays.touched:
+            touched, arrays.touched = arrays.touched, {}
+            for number in touched:
+                array = arrays.live.get(number)
+                if array is None or array.job.void:
+                    continue
+                most = array.spec.max_fails
+                if most is not None and array.failed > most:
+                    self._abort(array)
+                if is_over(array) and array.job.state in (State.QUEUED, State.HELD):
+                    self._end(array)
+
+    def _abort(self, array: Array) -> None:
+        """What has not started does not start any more."""
+        first = item_of(array.job.id, 0)
+        behind = first + array.spec.items
+        for low, count in self._arrays.take_out(array, first, behind):
+            self._arrays.record(Range(low, count, State.ABORTED, cause=TOO_MANY))
+        for job in self._waiting(array, first, behind):
+            job.cause = TOO_MANY
+            self._aftermath.finish(job, Event.ABORT)
+        self._doom(array, first, behind, TOO_MANY)
+
+    def _end(self, array: Array) -> None:
+        job = array.job
+        if job.stop is Event.CANCEL:
+            self._aftermath.finish(job, Event.CANCEL)
+        elif is_well(array):
+            self._aftermath.finish(job, Event.COMPLETE)
+        else:
+            lost = array.spec.items - array.ended[State.SUCCEEDED]
+            what = f"{lost} of {array.spec.items} items have not succeeded"
+            first = shown(array.first_failure)
+            job.error = ErrorInfo("jobd.ItemsFailed", f"{what}, the first is {first}", "")
+            self._aftermath.finish(job, Event.FALL_SHORT)
+
+    def _waiting(self, array: Array, first: int, behind: int) -> list[Job]:
+        """Return the items with rows between these numbers that have not ended and do not run."""
+        jobs = self._window.jobs.values()
+        return [
+            job
+            for job in list(jobs)
+            if first <= job.id < behind
+            and job.state <= State.QUEUED
+            and array_of(job.id) == array.job.id
+        ]
+
+    def _in_hands(self, array: Array) -> list[tuple[str, Job]]:
+        number = array.job.id
+        return [
+            (worker.uid, job)
+            for worker in self._workers.values()
+            for job in worker.assigned.values()
+            if array_of(job.id) == number
+        ]
+
+    def _doom(self, array: Array, first: int, behind: int, why: str) -> None:
+        """Have stretches come back that are in workers' hands: of these items what has not run is not to."""
+        for uid, job in self._in_hands(array):
+            if job.stretch is None or job.id in self._window.jobs:
+                continue  # it is by itself
+            if first < job.id + job.stretch.count and job.id < behind:
+                job.doomed = [*(job.doomed or ()), (first, behind, why)]
+                self.recalled[uid] = None
+
+    def cancel(
+        self,
+        array: Array,
+        first: int,
+        behind: int,
+        reason: str,
+        *,
+        only_waiting: bool = False,
+        grace_us: int | None = None,
+    ) -> str:
+        """Cancel the items between these numbers that have not ended; return the answer."""
+        cancelled = stopping = 0
+        for low, count in self._arrays.take_out(array, first, behind):
+            self._arrays.record(Range(low, count, State.CANCELLED, cause=reason))
+            cancelled += count
+        for job in self._waiting(array, first, behind):
+            self._control.cancel(job, reason)
+            cancelled += 1
+        for _, job in self._in_hands(array) if not only_waiting else ():
+            if job.id in self._window.jobs and first <= job.id < behind:
+                self._control.cancel(job, reason, grace_us=grace_us)
+                stopping += 1
+        if not only_waiting:
+            before = len(self.recalled)
+            self._doom(array, first, behind, reason)
+            stopping += len(self.recalled) - before
+        if first == item_of(array.job.id, 0) and behind >= first + array.spec.items:
+            array.job.stop = Event.CANCEL
+            array.job.cause = reason
+            self._ledger.store(array.job)
+            self._arrays.touched[array.job.id] = None
+        if not (cancelled or stopping):
+            return "already finished"
+        if not cancelled:
+            return "stopping"
+        items = "1 item" if cancelled == 1 else f"{cancelled} items"
+        return f"cancelled {items}" + (", stopping those that run" if stopping else "")
+
+    def retry(self, array: Array, ranges: Iterable[Range], rows: Iterable[Job]) -> int:
+        """Give items that have ended without success another round; return how many.
+
+        ``ranges`` are as stored, or parts of those; ``rows`` are items as they are stored.
+        """
+        count = 0
+        for range_ in ranges:
+            self._reopen(array)
+            array.open += range_.count
+            array.ended[range_.state] -= range_.count
+            self._arrays.bring_back(array, range_.first, range_.count)
+            count += range_.count
+        for row in rows:
+            if self._control.is_unsettled(row.id) or row.id in self._window.jobs:
+                continue
+            self._reopen(array)
+            self._arrays.reopened(row.id, row.state)
+            self._control.retry(self._window.load(row))
+            count += 1
+        if count:
+            array.first_failure = 0
+        return count
+
+    def _reopen(self, array: Array) -> None:
+        """An array that had ended gets another round."""
+        job = array.job
+        job.stop = None
+        if job.state < ENDED:
+            return
+        self._blocked.restarted(job.id)
+        job.state = transition(job.state, Event.RETRY)
+        job.error, job.cause, job.ended_at = None, "", 0
+        self._window.recover(job)
+        self._ledger.store(job)
+
+    def split(self, range_: Range, parts: Iterable[tuple[int, int]]) -> None:
+        """Have parts of a stored range (first, count) count no longer; what is left of it is stored anew."""
+        batch = self._ledger.batch
+        batch.unranged.append(range_.first)
+        at = range_.first
+        for first, count in [*sorted(parts), (range_.first + range_.count, 0)]:
+            if at < first:
+                left = Range(
+                    at,
+                    first - at,
+                    range_.state,
+                    range_.started_at,
+                    range_.ended_at,
+                    range_.pid,
+                    range_.cause,
+                )
+                batch.ranges[at] = left
+            at = first + count
+        batch.urgent = True
