@@ -30,12 +30,12 @@ from jobd.model.messages import Message, encode
 from jobd.model.orders import Ready, Recorded, Retire, Run, Task, decode_orders
 from jobd.pool import children, forks, linux
 from jobd.pool.alarm import Stopped
-from jobd.pool.attempts import Attempts
 from jobd.pool.control import Control
 from jobd.pool.door import Door
 from jobd.pool.hands import Hands
 from jobd.pool.initialize import initialize
 from jobd.pool.inside import Inside
+from jobd.pool.items import ItemAttempts
 from jobd.pool.link import Gone, Link
 from jobd.pool.protocol import Settings
 from jobd.pool.scoreboard import Scoreboard
@@ -72,7 +72,9 @@ class Worker:
         self._jobs = Link(settings.socket, uid.encode() + b"/j")
         control = Link(settings.socket, uid.encode() + b"/c")
         self._hands = hands = Hands(settings.boot, board, self._jobs, control)
-        self._attempts = Attempts(uid, settings, hands, self._forks, self._inside, self._own_fds)
+        self._attempts = ItemAttempts(
+            uid, settings, hands, self._forks, self._inside, self._own_fds
+        )
 
     def run(self) -> NoReturn:
         """Take orders and run jobs until retired."""

@@ -181,6 +181,11 @@ class Arrays:
             array.is_in_line = True
             self._window.push(job)
 
+    @property
+    def are_in_line(self) -> bool:
+        """Whether some stand in line."""
+        return any(array.is_in_line for array in self.live.values())
+
     def count_open(self) -> int:
         """Return how many items have not ended."""
         return sum(array.open for array in self.live.values())

@@ -10,6 +10,7 @@ A ``Backlog`` goes the other way: what was stored, and comes back into memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -98,70 +99,71 @@ class Range(msgspec.Struct, gc=False):
     """What they have returned (``jobd.model.stretch``), if they have succeeded."""
 
 
+@dataclass
 class Batch:
     """What is stored together, and what waits for it."""
 
-    def __init__(self) -> None:  # noqa: PLR0915  # what there is
-        self.submissions: list[Submission] = []
-        self.submitted = 0
-        """How many jobs they have."""
-        self.parcels: list[Parcel] = []
-        """The jobs of these submissions, packed."""
-        self.loose: list[Job] = []
-        """Plain jobs that came alone and are in memory: packed only if they have not ended by then."""
-        self.jobs: dict[int, Job] = {}
-        """Jobs that have something of their own to store, as they are when the batch is taken."""
-        self.changes: list[Change] = []
-        """Made of ``jobs`` when the batch is taken."""
-        self.retold: list[Job] = []
-        """Those of them with ends of superseded attempts."""
-        self.edited: dict[int, bytes] = {}
-        """Calls that somebody has changed, of jobs that have rows."""
-        self.spill: set[int] = set()
-        """Those of these jobs for which there is no room in memory once they are stored."""
-        self.ended_parcels: list[int] = []
-        self.leases: dict[int, Lease] = {}
-        self.ended_leases: list[int] = []
-        self.orders: list[tuple[str, Run]] = []
-        """Jobs to start once it is on record that they may have."""
-        self.replies: list[tuple[bytes, Reply]] = []
-        self.early_replies: list[tuple[bytes, Reply]] = []
-        """Those that must be told before the ends of jobs."""
-        self.keyed: dict[str, set[int]] = {}
-        """Of the jobs with something to store, those that have a key."""
-        self.recorded: list[tuple[str, int]] = []
-        """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
-        self.edges: list[tuple[int, int, When, bool]] = []
-        """New ones: (source, job that comes after it, when, whether that is open)."""
-        self.settled: list[int] = []
-        """Sources that have succeeded: what leads from them and is met so is closed."""
-        self.items: list[tuple[int, int, bytes]] = []
-        """What streams have produced: (job, number, value)."""
-        self.cleared: list[int] = []
-        """Jobs whose items are deleted, before these are added: they begin anew."""
-        self.dropped: dict[int, int] = {}
-        """Items that nobody needs any more: up to which number, by job."""
-        self.released: list[bytes] = []
-        """The references to files among these; told once, whatever becomes of this batch."""
-        self.chunks: list[tuple[int, int, bytes]] = []
-        """Calls of new arrays: the first item, how many, the calls (``jobd.model.stretch``)."""
-        self.unranged: list[int] = []
-        """Ranges, by their first items, that count no longer; removed before these are added."""
-        self.ranges: dict[int, Range] = {}
-        """Items of arrays that have ended, by the first of each."""
-        self.specs: dict[int, ArraySpec] = {}
-        """Arrays that have rows, and are to be others from now on."""
-        self.queues: dict[str, Override | None] = {}
-        """What has been said of queues, all of it; None: nothing any more."""
-        self.environments: dict[bytes, bytes] = {}
-        """The variables of these jobs, by their digests; some may be stored already."""
-        self.urgent = False
-        self.patient_until = 0
-        """µs; until then an unurgent batch waits for the outcomes of jobs that are about to end."""
-        self.counts: list[int] = []
-        self.queued: dict[str, int] = {}
-        self.next_id = 0
-        self._room_jobs = self._room_bytes = 0
+    submissions: list[Submission] = field(default_factory=list)
+    submitted: int = 0
+    """How many jobs they have."""
+    parcels: list[Parcel] = field(default_factory=list)
+    """The jobs of these submissions, packed."""
+    loose: list[Job] = field(default_factory=list)
+    """Plain jobs that came alone and are in memory: packed only if they have not ended by then."""
+    jobs: dict[int, Job] = field(default_factory=dict)
+    """Jobs that have something of their own to store, as they are when the batch is taken."""
+    changes: list[Change] = field(default_factory=list)
+    """Made of ``jobs`` when the batch is taken."""
+    retold: list[Job] = field(default_factory=list)
+    """Those of them with ends of superseded attempts."""
+    edited: dict[int, bytes] = field(default_factory=dict)
+    """Calls that somebody has changed, of jobs that have rows."""
+    spill: set[int] = field(default_factory=set)
+    """Those of these jobs for which there is no room in memory once they are stored."""
+    ended_parcels: list[int] = field(default_factory=list)
+    leases: dict[int, Lease] = field(default_factory=dict)
+    ended_leases: list[int] = field(default_factory=list)
+    orders: list[tuple[str, Run]] = field(default_factory=list)
+    """Jobs to start once it is on record that they may have."""
+    replies: list[tuple[bytes, Reply]] = field(default_factory=list)
+    early_replies: list[tuple[bytes, Reply]] = field(default_factory=list)
+    """Those that must be told before the ends of jobs."""
+    keyed: dict[str, set[int]] = field(default_factory=dict)
+    """Of the jobs with something to store, those that have a key."""
+    recorded: list[tuple[str, int]] = field(default_factory=list)
+    """Outcome frames, (worker, seq), that the worker may forget once this is stored."""
+    edges: list[tuple[int, int, When, bool]] = field(default_factory=list)
+    """New ones: (source, job that comes after it, when, whether that is open)."""
+    settled: list[int] = field(default_factory=list)
+    """Sources that have succeeded: what leads from them and is met so is closed."""
+    items: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """What streams have produced: (job, number, value)."""
+    cleared: list[int] = field(default_factory=list)
+    """Jobs whose items are deleted, before these are added: they begin anew."""
+    dropped: dict[int, int] = field(default_factory=dict)
+    """Items that nobody needs any more: up to which number, by job."""
+    released: list[bytes] = field(default_factory=list)
+    """The references to files among these; told once, whatever becomes of this batch."""
+    chunks: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """Calls of new arrays: the first item, how many, the calls (``jobd.model.stretch``)."""
+    unranged: list[int] = field(default_factory=list)
+    """Ranges, by their first items, that count no longer; removed before these are added."""
+    ranges: dict[int, Range] = field(default_factory=dict)
+    """Items of arrays that have ended, by the first of each."""
+    specs: dict[int, ArraySpec] = field(default_factory=dict)
+    """Arrays that have rows, and are to be others from now on."""
+    queues: dict[str, Override | None] = field(default_factory=dict)
+    """What has been said of queues, all of it; None: nothing any more."""
+    environments: dict[bytes, bytes] = field(default_factory=dict)
+    """The variables of these jobs, by their digests; some may be stored already."""
+    urgent: bool = False
+    patient_until: int = 0
+    """µs; until then an unurgent batch waits for the outcomes of jobs that are about to end."""
+    counts: list[int] = field(default_factory=list)
+    queued: dict[str, int] = field(default_factory=dict)
+    next_id: int = 0
+    _room_jobs: int = 0
+    _room_bytes: int = 0
 
     def sessions(self) -> dict[bytes, bytes]:
         """Return the highest key of each client's session: its last 8 bytes, by its first 8."""

@@ -45,6 +45,7 @@ from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.stops import Stops
 from jobd.scheduler.streams import Streams
 from jobd.scheduler.succession import Succession
+from jobd.scheduler.supply import Supply
 from jobd.scheduler.timers import Timers
 from jobd.scheduler.window import Window
 from jobd.scheduler.workforce import Workforce
@@ -94,8 +95,10 @@ class Scheduler:
         self.stops = stops = Stops(ledger, streams, self.workers, options.kill_grace_us)
         self.control = Control(keepers, stops, self.succession, after)
         self.array_control = ArrayControl(keepers, self.workers, after, self.control)
+        one_by_one = options.max_jobs_per_worker > 0
+        self.supply = Supply(window, arrays, self.queues, after, one_by_one)
         self.dispatch = dispatch = Dispatch(
-            boot, options, ledger, window, arrays, self.queues, self.workers, stops, after, effects
+            boot, options, ledger, self.supply, self.workers, stops, after, effects
         )
         self._staff = staff = Staff(boot, options, self.workers)
         self.workforce = Workforce(
@@ -117,8 +120,8 @@ class Scheduler:
     def begin(self, now_us: int, wall_us: int) -> None:
         """Tell the time: monotonic for deadlines, UTC for records; both in microseconds."""
         self._now = self.commits.now = self.stops.now = now_us
-        self.intake.now = self.dispatch.now = now_us
-        self._wall = self.intake.wall = self.dispatch.wall = self.ledger.wall = wall_us
+        self.intake.now = self.dispatch.now = self.supply.now = now_us
+        self._wall = self.intake.wall = self.supply.wall = self.ledger.wall = wall_us
         self.blocked.wall = self.timers.wall = wall_us
 
     def take_effects(self) -> Effects:

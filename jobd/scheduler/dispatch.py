@@ -21,16 +21,14 @@ from jobd.model.options import BUILT_IN
 from jobd.model.orders import GiveBack, Retire, Run, Surroundings, Task
 from jobd.model.states import ASSIGN, Event, State, transition
 from jobd.scheduler.aftermath import Aftermath
-from jobd.scheduler.arrays import Arrays
-from jobd.scheduler.clocks import has_to_be_first, is_limited, is_restricted, limits_of
+from jobd.scheduler.clocks import is_restricted, limits_of
 from jobd.scheduler.effects import Effects
-from jobd.scheduler.forecast import Forecast
 from jobd.scheduler.ledger import Ledger
-from jobd.scheduler.queues import Queues, queue_of
+from jobd.scheduler.queues import queue_of
 from jobd.scheduler.roster import Phase, Worker
 from jobd.scheduler.staff import Options
 from jobd.scheduler.stops import Stops
-from jobd.scheduler.window import Window
+from jobd.scheduler.supply import AHEAD_US, SHORT_US, Supply
 
 BUDGET_US = 2_000.0
 """Work that is handed to a worker ahead of time, beside what it does while a commit lasts."""
@@ -50,17 +48,8 @@ FIRST = 64
 AHEAD_BYTES = 256 * 1024
 """So much is on its way to a worker at once; more would take long to arrive, and look like a long job."""
 
-SHORT_US = 500.0
-"""A commit does not wait for the end of a job whose function takes longer on average."""
-
-STRETCH_US = 4_000.0
-"""So much work is in one stretch of an array's items.  What has not begun comes back at once when it is wanted."""
-
 STRETCHES_US = 12_000.0
 """Of stretches so much is handed to a worker ahead of time."""
-
-AHEAD_US = 2_000.0
-"""A function that takes longer on average is handed out one job at a time, and one on deck."""
 
 DECK_US = 250_000.0
 """Nothing is put on deck behind a job that is expected to take longer: a hand-over costs it nothing."""
@@ -80,9 +69,7 @@ class Dispatch:
         boot: str,
         options: Options,
         ledger: Ledger,
-        window: Window,
-        arrays: Arrays,
-        queues: Queues,
+        supply: Supply,
         workers: dict[str, Worker],
         stops: Stops,
         aftermath: Aftermath,
@@ -90,17 +77,16 @@ class Dispatch:
     ) -> None:
         """``workers`` and ``effects`` are the scheduler's own."""
         self.now = 0
-        self.wall = 0
         self.has_more = False
         """Workers have got a first order only, and may have more at once."""
-        self.forecast = Forecast()
         self._boot = boot
         self._options = options
         self._ledger = ledger
-        self._window = window
-        self._lanes = window.lanes
-        self._arrays = arrays
-        self._queues = queues
+        self.supply = supply
+        self._window = supply.window
+        self._lanes = supply.window.lanes
+        self._arrays = supply.arrays
+        self._queues = supply.queues
         self._workers = workers
         self._stops = stops
         self._aftermath = aftermath
@@ -134,73 +120,17 @@ class Dispatch:
         for worker in ready:
             if worker.assigned or len(hands) >= slots:
                 break
-            job = self._next()
+            job = self.supply.next()
             if job is None:
                 break
-            self._hand(worker, job, self._cost_us(job))
+            self._hand(worker, job, self.supply.cost_us(job))
             hands[worker.uid] = [job]
         return hands
-
-    def _next(self) -> Job | None:
-        """Take the next job that is of use, and may start."""
-        while (job := self._take_first()) is not None and job.array is not None:
-            if (item := self._draw(job)) is not None:
-                return item
-        return job
-
-    def _take_first(self) -> Job | None:
-        if self._lanes.is_used:
-            job = self._choose()
-            if job is not None:
-                self._lanes.take()
-            return job
-        while (job := self._window.pop()) is not None and 0 < job.due_at <= self.wall:
-            self._expire(job)
-        return job
-
-    def _draw(self, job: Job) -> Job | None:
-        """Take out what comes next of an array that was in line; it goes on standing there if there is more."""
-        arrays = self._arrays
-        array = arrays.live[job.id]
-        expected_us = self.forecast.expected_us(job.function)
-        most = 1
-        if expected_us <= SHORT_US and may_be_stretched(job) and not array.spec.slots:
-            most = min(CREDIT, max(1, int(STRETCH_US / expected_us)))
-            if self._queues.counts and self._queues.is_limited(queue_of(job)):
-                most = 1
-        return arrays.draw(job, most)
-
-    def _leave(self, job: Job) -> None:
-        """Put a job back that was taken, and is not handed out now."""
-        if job.id >= FIRST_ITEM:
-            self._arrays.came_back(job)
-        self._window.push(job)
-
-    def _cost_us(self, job: Job) -> float:
-        """Return what a job is expected to take, or a stretch of items."""
-        expected_us = self.forecast.expected_us(job.function)
-        return expected_us if job.stretch is None else expected_us * job.stretch.count
-
-    def _choose(self) -> Job | None:
-        """Return the next job that is of use, and may start, as its lane has it."""
-        while (job := self._lanes.choose(self.now)) is not None and 0 < job.due_at <= self.wall:
-            self._expire(job)
-        return job
-
-    def _next_short(self) -> Job | None:
-        """Take the next job if it may be handed out ahead of time; it loses its turn only if it is taken."""
-        job = self._choose()
-        if job is None or not self._lanes.may_go_ahead():
-            return None
-        if self.forecast.expected_us(job.function) > AHEAD_US or is_limited(job.policy):
-            return None
-        self._lanes.take()
-        return job
 
     def _hand_ahead(self, ready: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
         budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
-        if self._arrays.live:
+        if self._arrays.are_in_line:
             budget_us = max(budget_us, STRETCHES_US)
         rooms = [
             w
@@ -214,7 +144,7 @@ class Dispatch:
             return
         most = FIRST if hands else CREDIT
         waiting = len(self._window) + self._lanes.count
-        share = most if self._arrays.live else min(most, -(-waiting // len(rooms)))
+        share = most if self._arrays.are_in_line else min(most, -(-waiting // len(rooms)))
         for worker in rooms:
             if not self._fill(worker, hands.setdefault(worker.uid, []), share, budget_us):
                 break
@@ -222,27 +152,14 @@ class Dispatch:
 
     def _fill(self, worker: Worker, taken: list[Job], share: int, budget_us: float) -> bool:
         """Hand a worker its share, as far as it has room; return whether there may be more short jobs."""
-        window, lanes, expected_us = self._window, self._lanes, self.forecast.expected_us
-        take = self._next_short if lanes.is_used else window.pop
+        take, cost_us = self.supply.next_short, self.supply.cost_us
         for _ in range(min(share, self._room(worker))):
             if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
                 break
             job = take()
             if job is None:
                 return False
-            if job.due_at and job.due_at <= self.wall:
-                self._expire(job)
-                continue
-            cost_us = expected_us(job.function)
-            if job.array is not None:
-                item = self._draw(job)
-                if item is None:
-                    continue
-                job = item
-            if cost_us > AHEAD_US or is_limited(job.policy):
-                self._leave(job)
-                return False
-            self._hand(worker, job, self._cost_us(job) if job.stretch else cost_us)
+            self._hand(worker, job, cost_us(job))
             taken.append(job)
         return True
 
@@ -256,26 +173,11 @@ class Dispatch:
             (head,) = worker.assigned.values()
             if head.cost_us > DECK_US or not self._room(worker):
                 continue
-            job = self._next_for_deck()
+            job = self.supply.next_for_deck()
             if job is None:
                 return
-            self._hand(worker, job, self._cost_us(job))
+            self._hand(worker, job, self.supply.cost_us(job))
             hands.setdefault(worker.uid, []).append(job)
-
-    def _next_for_deck(self) -> Job | None:
-        """Take the next job if it may lie on deck; it loses its turn only if it is taken."""
-        lanes = self._lanes
-        if not lanes.is_used:
-            job = self._next()
-            if job is not None and not may_lie_on_deck(job):
-                self._leave(job)
-                return None
-            return job
-        job = self._choose()
-        if job is None or not lanes.may_go_ahead() or not may_lie_on_deck(job):
-            return None
-        lanes.take()
-        return job if job.array is None else self._draw(job)
 
     def _room(self, worker: Worker) -> int:
         """Return how many jobs more a worker may have in hand."""
@@ -306,14 +208,11 @@ class Dispatch:
         if job.policy is not None:
             worker.is_single_use = is_restricted(job.policy)
 
-    def _expire(self, job: Job) -> None:
-        self._aftermath.finish(job, Event.EXPIRE)
-
     def resume(self, worker: Worker, job: Job, lease: Lease) -> None:
         """A worker that a dead daemon had started has this job in hand already."""
         if job.id >= FIRST_ITEM:
             self._arrays.handed(job)
-        self._hand(worker, job, self._cost_us(job), is_start=False)
+        self._hand(worker, job, self.supply.cost_us(job), is_start=False)
         job.lease = lease
         self._stops.clocks.start(worker.uid, job, self.now)
 
@@ -441,7 +340,7 @@ class Dispatch:
 
     def _is_outranked(self, worker: Worker) -> bool:
         """Whether a job that may start has a higher priority than what lies on deck here."""
-        first = self._choose()
+        first = self.supply.choose()
         return first is not None and priority_of(first) > priority_of(
             [*worker.assigned.values()][1]
         )
@@ -543,21 +442,6 @@ class Dispatch:
 def priority_of(job: Job) -> int:
     """Return a job's priority; 0: as most have it."""
     return job.policy.priority if job.policy is not None else 0
-
-
-def may_lie_on_deck(job: Job) -> bool:
-    """Whether a job may be in the hands of a worker that is at another one.
-
-    Should the machine go down, nobody can tell whether it had begun, and it counts as crashed.
-    """
-    policy = job.policy
-    return policy is None or not (has_to_be_first(policy) or policy.max_crashes == 0)
-
-
-def may_be_stretched(job: Job) -> bool:
-    """Whether items of an array may be given out several at once: none has a limit of its own."""
-    policy = job.policy
-    return policy is None or not (is_limited(policy) or policy.max_crashes == 0)
 
 
 def is_leaving(worker: Worker, job: Job) -> bool:

@@ -10,12 +10,13 @@ from jobd.model.orders import GiveBack, Outcomes, Produced, Recorded, Retire
 from jobd.model.states import Event
 from jobd.model.stretch import unpack
 from jobd.scheduler.aftermath import Aftermath
-from jobd.scheduler.dispatch import AHEAD_US, Dispatch
+from jobd.scheduler.dispatch import Dispatch
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.roster import Death, Phase, Worker
 from jobd.scheduler.staff import Options, Staff
 from jobd.scheduler.stops import Stops
+from jobd.scheduler.supply import AHEAD_US
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Workforce:
         batch.recorded.append((uid, seq))
         batch.urgent = True
         assigned, take, ended = worker.assigned, self.dispatch.take, self.aftermath.ended
-        learn = self.dispatch.forecast.learn
+        learn = self.dispatch.supply.forecast.learn
         function, took_us, count = "", 0, 0
         for outcome in outcomes:
             job = assigned.get(outcome.id)
@@ -115,7 +116,7 @@ class Workforce:
                 ended(worker, job, outcome)
         learn(function, took_us, count)
         self.dispatch.goes_on(worker)
-        worker.done += len(outcomes)
+        worker.done += sum(outcome.count or 1 for outcome in outcomes)
         if 0 < self.options.max_jobs_per_worker <= worker.done:
             self.retire(uid)
 

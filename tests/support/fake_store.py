@@ -81,6 +81,14 @@ class Commit(NamedTuple):
     ended_parcels: list[ParcelRow]
 
 
+class NoArrays:
+    """What the store says of arrays: there are none."""
+
+    def unended(self) -> list[int]:
+        """Return nothing."""
+        return []
+
+
 class NoLog:
     """A write-ahead log that is always folded in."""
 
@@ -94,6 +102,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.ahead = NoLog()
+        self.arrays = NoArrays()
         self.rows: dict[int, Job] = {}
         self.live: dict[int, Job] = {}
         """Those of the rows that have not ended."""

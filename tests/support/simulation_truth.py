@@ -29,7 +29,7 @@ from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused
 from jobd.model.orders import Order, Run, Task
 from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, Event, State
-from jobd.scheduler import Phase, Scheduler, Worker, dispatch
+from jobd.scheduler import Phase, Scheduler, Worker, supply
 
 
 class End(msgspec.Struct):
@@ -561,7 +561,7 @@ def _keeps_deck(worker: Worker) -> bool:
         and worker.phase is Phase.READY
         and not worker.stalled
     )
-    return is_behind and next(iter(worker.assigned.values())).cost_us > dispatch.AHEAD_US
+    return is_behind and next(iter(worker.assigned.values())).cost_us > supply.AHEAD_US
 
 
 def _takes_slot(worker: Worker) -> bool:

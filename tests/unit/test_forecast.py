@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.scheduler import dispatch, forecast
+from jobd.scheduler import forecast, supply
 from jobd.scheduler.forecast import FLOOR_US, UNKNOWN_US, Forecast
 
 
 def test_a_function_that_never_ran_is_expected_to_take_long() -> None:
     """So that its first job is handed out alone."""
-    assert Forecast().expected_us("m:f") == UNKNOWN_US > dispatch.SHORT_US
+    assert Forecast().expected_us("m:f") == UNKNOWN_US > supply.SHORT_US
 
 
 def test_the_first_job_tells_what_to_expect() -> None:
@@ -29,10 +29,10 @@ def test_a_few_long_jobs_make_a_short_function_long() -> None:
     for _ in range(1000):
         known.learn("m:f", 20)
     known.learn("m:f", 100_000)
-    assert known.expected_us("m:f") > dispatch.SHORT_US
+    assert known.expected_us("m:f") > supply.SHORT_US
     for _ in range(40):
         known.learn("m:f", 20)
-    assert known.expected_us("m:f") < dispatch.SHORT_US
+    assert known.expected_us("m:f") < supply.SHORT_US
 
 
 def test_what_several_took_together_counts_as_much_as_one_by_one() -> None:

@@ -36,6 +36,7 @@ from jobd.scheduler import (
     plain,
     staff,
     stops,
+    supply,
 )
 from jobd.scheduler.aftermath import death_of
 from jobd.scheduler.queues import Queues
@@ -238,7 +239,7 @@ def test_jobs_of_an_unknown_function_are_handed_out_one_at_a_time(desk: Desk) ->
 
 def test_jobs_of_a_long_function_are_handed_out_one_at_a_time(desk: Desk) -> None:
     """What takes over two milliseconds is not worth a prefetch."""
-    desk.learn("m:long", int(dispatch.AHEAD_US) + 1)
+    desk.learn("m:long", int(supply.AHEAD_US) + 1)
     numbers = desk.submit(5, "m:long")
     desk.act()
     assert sum(bool(desk.holder(number)) for number in numbers) == 2
