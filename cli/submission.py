@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from jobd import payload
-from jobd.cli.arguments import Call, Read
+from jobd.cli.arguments import Call
 from jobd.cli.options import Option
 from jobd.cli.selection import newest
 from jobd.client.caller import travelling, with_files
@@ -220,23 +220,46 @@ def bounded(data: bytes, name: str) -> bytes:
     return data
 
 
-def file_reader() -> Read:
-    """Return what reads the files that arguments name; stdin only once."""
-    seen: set[str] = set()
+class FileReader:
+    """Reads the files that the words of a command line name; stdin only once."""
 
-    def read(name: str) -> bytes:
+    def __init__(self) -> None:
+        self._has_read_stdin = False
+
+    def __call__(self, name: str) -> bytes:
+        """Return what a file holds.
+
+        Raises:
+            UsageError: it cannot be read, or is too long for an argument.
+        """
         if name == "-":
-            if name in seen:
-                raise UsageError("stdin can be read only once", "write it to a file first")
-            seen.add(name)
-            return bounded(sys.stdin.buffer.read(LARGEST_BYTES + 1), "stdin")
+            return bounded(self.stdin().read(LARGEST_BYTES + 1), "stdin")
         try:
             with open(name, "rb") as file:
                 return bounded(file.read(LARGEST_BYTES + 1), name)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            problem = getattr(error, "strerror", None) or error
-            raise UsageError(
-                f"{name}: {problem}", "to pass a text that begins with @, write :'\"@…\"'"
+            raise unreadable(
+                name, error, "to pass a text that begins with @, write :'\"@…\"'"
             ) from None
 
-    return read
+    def stdin(self) -> BinaryIO:
+        """Return stdin, for whoever asks first.
+
+        Raises:
+            UsageError: somebody has asked before.
+        """
+        if self._has_read_stdin:
+            raise UsageError("stdin can be read only once", "write it to a file first")
+        self._has_read_stdin = True
+        return sys.stdin.buffer
+
+
+def unreadable(name: str, error: Exception, hint: str) -> UsageError:
+    """Return the error of a file that cannot be opened, or read."""
+    problem = getattr(error, "strerror", None) or error
+    return UsageError(f"{name}: {problem}", hint)
+
+
+def file_reader() -> FileReader:
+    """Return what reads the files that arguments name; stdin only once."""
+    return FileReader()
