@@ -96,6 +96,10 @@ class Items:
         for args, kwargs in self.parts():
             yield Call([*args, *fixed.args], {**kwargs, **fixed.kwargs})
 
+    def encoded(self) -> Iterator[tuple[bytes, Shape, list[Input]]]:
+        """Yield them as they travel, much faster."""
+        return encoded(self)
+
     def __enter__(self) -> Self:
         return self
 

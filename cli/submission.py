@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import click
+import msgspec
 
 from jobd import payload
 from jobd.cli.arguments import Call
@@ -114,6 +115,72 @@ def submit(  # what is said on a command line
     for sentence in clock_notes(options) + told:
         session.note(f"jobd: {sentence}")
     return deferred.id
+
+
+# -- arrays -------------------------------------------------------------------
+
+MOST_ITEMS = 10_000_000
+"""Of one array."""
+
+ERRORS = ("fail", "skip", "keep")
+"""What becomes of an array's results where items have failed; see ``jobd map --help``."""
+
+
+class Source(Protocol):
+    """The items of an array: `jobd.cli.sources.Items`."""
+
+    count: int | None
+    """None: that is known at the end."""
+
+    def encoded(self) -> Iterator[tuple[bytes, tuple[int, tuple[str, ...]], list[Input]]]:
+        """Yield each item's call, with how many positional arguments and which names it has, and its inputs.
+
+        Raises:
+            UsageError: an item makes no sense: then nothing may have been queued.
+        """
+
+
+class ArraySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an array is to run, beside the options of its jobs.
+
+    Attributes:
+        max_fails: when more than so many items have failed, what has not started is aborted.
+        errors: one of `ERRORS`.
+        slots: no more than so many of its items run at once; 0: no limit.
+        then: a function that is called when all have succeeded; empty: none is.
+        then_any: one that is called when all have ended.
+        then_fail: one that is called when all have ended, and not all have succeeded.
+        wait: whether to wait for the end.
+        wait_timeout: how many seconds to wait for it, even if ``wait`` is false.
+    """
+
+    max_fails: int | None = None
+    errors: str = "fail"
+    slots: int = 0
+    then: str = ""
+    then_any: str = ""
+    then_fail: str = ""
+    wait: bool = False
+    wait_timeout: float | None = None
+
+
+def submit_array(  # noqa: PLR0913  # what is said on a command line
+    session: Session,
+    client: Client,
+    function: str,
+    source: Source,
+    options: Mapping[str, object],
+    settings: ArraySettings,
+    *,
+    check: bool,
+) -> int:
+    """Queue an array, tell its id or wait for it, and return the exit code.
+
+    Raises:
+        UsageError: an item makes no sense, or does not fit the function; or an option cannot be used.
+    """
+    # >>> To be filled in with the daemon's half of arrays; `jobd map` is registered then. <<<
+    raise NotImplementedError
 
 
 def with_ids(client: Client, options: Mapping[str, object]) -> dict[str, object]:
