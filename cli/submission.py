@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import click
+import msgspec
 
 from jobd import payload
-from jobd.cli.arguments import Call, Read
+from jobd.cli.arguments import Call
 from jobd.cli.options import Option
 from jobd.cli.selection import newest
 from jobd.client.caller import travelling, with_files
@@ -114,6 +115,72 @@ def submit(  # what is said on a command line
     for sentence in clock_notes(options) + told:
         session.note(f"jobd: {sentence}")
     return deferred.id
+
+
+# -- arrays -------------------------------------------------------------------
+
+MOST_ITEMS = 10_000_000
+"""Of one array."""
+
+ERRORS = ("fail", "skip", "keep")
+"""What becomes of an array's results where items have failed; see ``jobd map --help``."""
+
+
+class Source(Protocol):
+    """The items of an array: `jobd.cli.sources.Items`."""
+
+    count: int | None
+    """None: that is known at the end."""
+
+    def encoded(self) -> Iterator[tuple[bytes, tuple[int, tuple[str, ...]], list[Input]]]:
+        """Yield each item's call, with how many positional arguments and which names it has, and its inputs.
+
+        Raises:
+            UsageError: an item makes no sense: then nothing may have been queued.
+        """
+
+
+class ArraySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an array is to run, beside the options of its jobs.
+
+    Attributes:
+        max_fails: when more than so many items have failed, what has not started is aborted.
+        errors: one of `ERRORS`.
+        slots: no more than so many of its items run at once; 0: no limit.
+        then: a function that is called when all have succeeded; empty: none is.
+        then_any: one that is called when all have ended.
+        then_fail: one that is called when all have ended, and not all have succeeded.
+        wait: whether to wait for the end.
+        wait_timeout: how many seconds to wait for it, even if ``wait`` is false.
+    """
+
+    max_fails: int | None = None
+    errors: str = "fail"
+    slots: int = 0
+    then: str = ""
+    then_any: str = ""
+    then_fail: str = ""
+    wait: bool = False
+    wait_timeout: float | None = None
+
+
+def submit_array(  # noqa: PLR0913  # what is said on a command line
+    session: Session,
+    client: Client,
+    function: str,
+    source: Source,
+    options: Mapping[str, object],
+    settings: ArraySettings,
+    *,
+    check: bool,
+) -> int:
+    """Queue an array, tell its id or wait for it, and return the exit code.
+
+    Raises:
+        UsageError: an item makes no sense, or does not fit the function; or an option cannot be used.
+    """
+    # >>> To be filled in with the daemon's half of arrays; `jobd map` is registered then. <<<
+    raise NotImplementedError
 
 
 def with_ids(client: Client, options: Mapping[str, object]) -> dict[str, object]:
@@ -220,23 +287,46 @@ def bounded(data: bytes, name: str) -> bytes:
     return data
 
 
-def file_reader() -> Read:
-    """Return what reads the files that arguments name; stdin only once."""
-    seen: set[str] = set()
+class FileReader:
+    """Reads the files that the words of a command line name; stdin only once."""
 
-    def read(name: str) -> bytes:
+    def __init__(self) -> None:
+        self._has_read_stdin = False
+
+    def __call__(self, name: str) -> bytes:
+        """Return what a file holds.
+
+        Raises:
+            UsageError: it cannot be read, or is too long for an argument.
+        """
         if name == "-":
-            if name in seen:
-                raise UsageError("stdin can be read only once", "write it to a file first")
-            seen.add(name)
-            return bounded(sys.stdin.buffer.read(LARGEST_BYTES + 1), "stdin")
+            return bounded(self.stdin().read(LARGEST_BYTES + 1), "stdin")
         try:
             with open(name, "rb") as file:
                 return bounded(file.read(LARGEST_BYTES + 1), name)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            problem = getattr(error, "strerror", None) or error
-            raise UsageError(
-                f"{name}: {problem}", "to pass a text that begins with @, write :'\"@…\"'"
+            raise unreadable(
+                name, error, "to pass a text that begins with @, write :'\"@…\"'"
             ) from None
 
-    return read
+    def stdin(self) -> BinaryIO:
+        """Return stdin, for whoever asks first.
+
+        Raises:
+            UsageError: somebody has asked before.
+        """
+        if self._has_read_stdin:
+            raise UsageError("stdin can be read only once", "write it to a file first")
+        self._has_read_stdin = True
+        return sys.stdin.buffer
+
+
+def unreadable(name: str, error: Exception, hint: str) -> UsageError:
+    """Return the error of a file that cannot be opened, or read."""
+    problem = getattr(error, "strerror", None) or error
+    return UsageError(f"{name}: {problem}", hint)
+
+
+def file_reader() -> FileReader:
+    """Return what reads the files that arguments name; stdin only once."""
+    return FileReader()

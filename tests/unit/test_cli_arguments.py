@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobd.cli.arguments import Call, parse_arguments, split_word
-from jobd.cli.commands.submit import looks_negative
+from jobd.cli.words import looks_negative
 from jobd.inputs import JobResult
 from jobd.model.errors import UsageError
 
