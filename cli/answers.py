@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobd.cli.render import answers_json, exit_code
 from jobd.model.errors import DuplicateKey, JobAborted, NotFound, NotReady
+from jobd.model.item import shown
 
 if TYPE_CHECKING:
     from jobd.cli.session import Session
@@ -36,9 +37,9 @@ def tell(
     if session.json:
         session.write_json(answers_json(verb, ordered, ends))
     elif session.quiet:
-        session.write_lines(str(number) for number, _ in ordered)
+        session.write_lines(shown(number) for number, _ in ordered)
     elif ordered:
-        session.write_table((), [(str(number), answer) for number, answer in ordered])
+        session.write_table((), [(shown(number), answer) for number, answer in ordered])
     else:
         session.note("no jobs")
     return exit_code([_code(answer) for _, answer in ordered])

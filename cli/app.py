@@ -18,6 +18,7 @@ VERBS: dict[str, dict[str, str]] = {
     "Jobs": {
         "submit": "Queue a call of a function, and print the job's id.",
         "run": "Queue a shell command, and print the job's id.",
+        "map": "Queue a call for each of many items, and print the one id of all.",
         "apply": "Submit a graph of jobs from a file, all of them or none.",
         "result": "Print what a job returned, or tell how it failed.",
         "take": "Consume what a job returned: once, and nobody else.",
@@ -31,6 +32,7 @@ VERBS: dict[str, dict[str, str]] = {
         "hold": "Set jobs aside that have not started, until they are released.",
         "release": "Let jobs go that are held.",
         "failed": "Group the jobs that failed by what they died of.",
+        "set": "Change an array that has not ended.",
         "retry": "Queue jobs again that ended without a result.",
     },
     "Queues": {

@@ -15,7 +15,8 @@ from jobd.client.deferred import ended_of
 from jobd.inputs import refuse_gone
 from jobd.model.edges import success_of
 from jobd.model.errors import NotFound, NotReady, WaitTimeout
-from jobd.model.messages import Ended
+from jobd.model.item import shown
+from jobd.model.messages import Ended, Fetched
 from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ def fetch(client: Client, number: int) -> Ended:
         NotReady: it has not ended.
         NotFound: there is no such job.
     """
-    fetched = client.fetch(number)
+    return ended_from(client.fetch(number))
+
+
+def ended_from(fetched: Fetched) -> Ended:
+    """Return how a job ended that was fetched; raises as ``fetch``."""
+    number = fetched.id
     if fetched.state < ENDED:
         raise NotReady(
-            f"job {number} is {NAMES[fetched.state]}: there is no result yet",
-            f"'jobd result --wait {number}' waits for it",
+            f"job {shown(number)} is {NAMES[fetched.state]}: there is no result yet",
+            f"'jobd result --wait {shown(number)}' waits for it",
         )
     return ended_of(fetched)
 
@@ -74,7 +80,9 @@ def wait_all(
     except WaitTimeout:
         if timeout_s is None:  # it is the daemon that does not answer
             raise
-        who = f"job {numbers[0]} has" if len(numbers) == 1 else f"the {len(numbers)} jobs have"
+        who = (
+            f"job {shown(numbers[0])} has" if len(numbers) == 1 else f"the {len(numbers)} jobs have"
+        )
         problem = f"{who} not ended within {show_duration(timeout_s)}"
         raise WaitTimeout(problem, "nothing was stopped; wait again or leave it") from None
 
@@ -102,7 +110,7 @@ def tell(session: Session, ended: Ended) -> int:
         AlreadyTaken, ResultExpired: it succeeded, and its value is not there any more.
     """
     if ended.state is State.SUCCEEDED and ended.value is None:
-        raise NotFound(f"the result of job {ended.id} is gone", "submit it again")
+        raise NotFound(f"the result of job {shown(ended.id)} is gone", "submit it again")
     refuse_gone(ended.value or b"", ended.id)
     if session.json:
         from jobd.cli.render import result_json  # noqa: PLC0415  # words
@@ -130,7 +138,8 @@ def complain(session: Session, ended: Ended) -> None:
             f" (see 'jobd show {ended.root}'; 'jobd retry {ended.root}' gives both another round)"
         )
     elif ended.state not in (State.CANCELLED, State.EXPIRED) and not session.quiet:
-        hint = f" (see 'jobd logs {ended.id}', 'jobd show {ended.id}')"
+        who = shown(ended.id)
+        hint = f" (see 'jobd logs {who}', 'jobd show {who}')"
     from jobd.cli.render import failure_text  # noqa: PLC0415  # words
 
     session.complain(failure_text(ended) + hint)

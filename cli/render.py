@@ -20,11 +20,12 @@ from jobd.cli.text import counted, first_line, harmless, one_line
 from jobd.model import edges
 from jobd.model.edges import When
 from jobd.model.environment import decoded
+from jobd.model.item import FIRST_ITEM, shown
 from jobd.model.job import AtBound, Attempt, ErrorInfo, JobInfo, Progress, Usage
 from jobd.model.messages import Ended, StatusInfo
 from jobd.model.options import BUILT_IN, OPTIONS, Policy
 from jobd.model.queues import QueueInfo
-from jobd.model.states import NAMES, State
+from jobd.model.states import BY_NAME, ENDED, NAMES, State
 
 Row = tuple[str, ...]
 
@@ -68,7 +69,7 @@ def job_json(info: JobInfo) -> dict[str, Any]:
     """
     value: dict[str, Any] = {
         "schema": "jobd.job/1",
-        "id": info.id,
+        "id": id_json(info.id),
         "uid": info.uid.hex(),
         "state": NAMES[info.state],
         "function": info.function,
@@ -91,6 +92,15 @@ def job_json(info: JobInfo) -> dict[str, Any]:
         "waits_for": info.waits_for or None,
         "notes": info.notes,
     }
+    if info.array is not None:
+        value["items"] = {
+            "total": info.array.spec.items,
+            "states": info.array.states,
+            "first_failure": id_json(info.array.first_failure) or None,
+            "max_fails": info.array.spec.max_fails,
+            "errors": str(info.array.spec.errors),
+            "slots": info.array.spec.slots or None,
+        }
     if info.args is not None:
         value["args"], value["kwargs"] = call_of(info)
         value["inputs"] = info.inputs
@@ -168,7 +178,7 @@ def result_json(ended: Ended) -> dict[str, Any]:
     """
     value: dict[str, Any] = {
         "schema": "jobd.result/1",
-        "id": ended.id,
+        "id": id_json(ended.id),
         "state": NAMES[ended.state],
         "value": None,
         "cause": ended.cause or None,
@@ -185,7 +195,7 @@ def ends_json(ends: Iterable[Ended]) -> dict[str, Any]:
     """Return how several jobs ended: ``jobd.wait/1``."""
     jobs = [
         {
-            "id": ended.id,
+            "id": id_json(ended.id),
             "state": NAMES[ended.state],
             "cause": ended.cause or None,
             "root": ended.root or None,
@@ -201,7 +211,7 @@ def answers_json(
 ) -> dict[str, Any]:
     """Return what became of each job of ``cancel`` or ``retry``; ``state`` of those waited for."""
     jobs = [
-        {"id": number, "answer": answer}
+        {"id": id_json(number), "answer": answer}
         | ({"state": ends[number]} if ends and number in ends else {})
         for number, answer in answers
     ]
@@ -237,7 +247,7 @@ def status_json(status: StatusInfo) -> dict[str, Any]:
             {
                 "pid": worker.pid or None,
                 "state": worker.state,
-                "job": worker.job or None,
+                "job": id_json(worker.job) or None,
                 "rss_bytes": worker.rss_bytes,
             }
             for worker in status.workers
@@ -340,19 +350,28 @@ def jobs_table(jobs: Sequence[JobInfo], *, name_last: bool) -> tuple[Row, list[R
 def job_row(info: JobInfo) -> Row:
     """Return a job as a line of ``ls``."""
     return (
-        str(info.id),
+        shown(info.id),
         NAMES[info.state],
         one_line(info.function),
         instant_text(info.created_at),
         took_text(info),
-        progress_text(info.progress) or reason_text(info.cause, info.error),
+        progress_text(info.progress) or reason_text(info.cause, info.error) or _items_text(info),
     )
+
+
+def _items_text(info: JobInfo) -> str:
+    """Return how many items an array has, and how many of them have ended."""
+    if info.array is None:
+        return ""
+    done = sum(n for name, n in info.array.states.items() if BY_NAME[name] >= ENDED)
+    items = counted(info.array.spec.items, "item")
+    return items if info.state >= ENDED else f"{done:,} of {items}"
 
 
 def job_details(info: JobInfo) -> list[Row]:
     """Return all of a job but its traceback, as names and values; what is not known is left out."""
     rows: list[Row] = [
-        ("job", str(info.id)),
+        ("job", shown(info.id)),
         ("state", NAMES[info.state]),
         ("call", call_text(info)),
         ("created", instant_text(info.created_at)),
@@ -367,6 +386,7 @@ def job_details(info: JobInfo) -> list[Row]:
         ("root", str(info.root or "")),
         *after_rows(info),
         ("error", reason_text("", info.error)),
+        *(("items", line) for line in array_lines(info)),
         ("progress", progress_text(info.progress)),
         ("note", at_bound_text(info.id, info.at_bound) if info.at_bound else ""),
         *(("note", one_line(note)) for note in info.notes),
@@ -386,6 +406,23 @@ def job_details(info: JobInfo) -> list[Row]:
         rows.append((f"attempt {earlier.number}", _attempt_text(earlier)))
         rows += [("note", one_line(note)) for note in earlier.notes]
     return [row for row in rows if row[1] not in ("", "-")]
+
+
+def array_lines(info: JobInfo) -> list[str]:
+    """Return how the items of an array are, in a line or two."""
+    array = info.array
+    if array is None:
+        return []
+    states = ", ".join(f"{count:,} {name}" for name, count in array.states.items())
+    lines = [f"{array.spec.items:,}: {states}" if states else "none"]
+    if array.first_failure:
+        lines.append(f"the first that has not succeeded: {shown(array.first_failure)}")
+    return lines
+
+
+def id_json(number: int) -> int | str:
+    """Return a job's number; of an item the text that people write: ``"7/3"``."""
+    return number if number < FIRST_ITEM else shown(number)
 
 
 def after_rows(info: JobInfo) -> list[Row]:
@@ -516,18 +553,18 @@ def failure_text(ended: Ended) -> str:
     reason = reason_text(ended.cause, ended.error)
     match ended.state:
         case State.CANCELLED:
-            return f"job {ended.id} was cancelled" + (f": {reason}" if reason else "")
+            return f"job {shown(ended.id)} was cancelled" + (f": {reason}" if reason else "")
         case State.EXPIRED:
-            return f"job {ended.id} has expired: it had not started in time"
+            return f"job {shown(ended.id)} has expired: it had not started in time"
         case State.ABORTED:
-            return f"job {ended.id} was aborted: {one_line(ended.cause)}"
+            return f"job {shown(ended.id)} was aborted: {one_line(ended.cause)}"
         case State.CRASHED:
             cause = one_line(ended.cause)
-            return f"job {ended.id} crashed" + (f" ({cause})" if cause else "")
+            return f"job {shown(ended.id)} crashed" + (f" ({cause})" if cause else "")
         case State.TIMED_OUT:
-            return f"job {ended.id} timed out ({one_line(ended.cause)})"
+            return f"job {shown(ended.id)} timed out ({one_line(ended.cause)})"
         case _:
-            return f"job {ended.id} {NAMES[ended.state]}" + (f": {reason}" if reason else "")
+            return f"job {shown(ended.id)} {NAMES[ended.state]}" + (f": {reason}" if reason else "")
 
 
 def exit_code(codes: Sequence[int]) -> int:

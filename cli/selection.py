@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jobd.model.errors import NotFound, UsageError, no_such_job
+from jobd.model.item import LAST_INDEX, is_item, item_of
 from jobd.model.selector import Selector, parse_selector
 
 if TYPE_CHECKING:
@@ -37,6 +38,16 @@ def one_job(client: Client, word: str) -> int:
     if len(selector.ranges) != 1 or selector.ranges[0][0] != selector.ranges[0][1]:
         raise UsageError(f"{word!r} is not one job", "give one id, such as 42, or last")
     return selector.ranges[0][0]
+
+
+def with_items(client: Client, selector: Selector) -> Selector:
+    """Return a selector that has, for one number that is an array's, its items in its place."""
+    if selector.states or not is_one(selector) or selector.last:
+        return selector
+    number = selector.ranges[0][0]
+    if is_item(number) or client.fetch(number).items is None:
+        return selector
+    return Selector([(item_of(number, 0), item_of(number, LAST_INDEX))])
 
 
 def newest(client: Client) -> int:

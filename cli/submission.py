@@ -164,25 +164,6 @@ class ArraySettings(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout: float | None = None
 
 
-def submit_array(  # noqa: PLR0913  # what is said on a command line
-    session: Session,
-    client: Client,
-    function: str,
-    source: Source,
-    options: Mapping[str, object],
-    settings: ArraySettings,
-    *,
-    check: bool,
-) -> int:
-    """Queue an array, tell its id or wait for it, and return the exit code.
-
-    Raises:
-        UsageError: an item makes no sense, or does not fit the function; or an option cannot be used.
-    """
-    # >>> To be filled in with the daemon's half of arrays; `jobd map` is registered then. <<<
-    raise NotImplementedError
-
-
 def with_ids(client: Client, options: Mapping[str, object]) -> dict[str, object]:
     """Return the options with an id for each ``last`` among the jobs to come after.
 

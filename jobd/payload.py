@@ -16,6 +16,7 @@ byte   what follows
 ``p``  4 bytes big-endian length, that many bytes of ``repr`` (UTF-8), pickle 5, the
        versions of the packages that it names (``jobd.versions``), if there are any
 ``P``  the same with JSON in place of the ``repr``: what it says of the value (``jobd.plain``)
+``l``  what the items of an array have returned: a MessagePack array of encoded values
 ``F``  a reference to a file (``jobd.blobs``) that holds one of these two, and beside it
        the large blocks of memory of which it consists: they are read by mapping them
 ``B``  such a reference, and what its file holds: for a client that cannot map it
@@ -45,8 +46,9 @@ from jobd import by_value
 from jobd.inputs import Feeding, Gathering, Input, Place, put, show_input
 from jobd.model import blob
 from jobd.model.errors import JobdError, PayloadUnreadable
-from jobd.model.job import NO_ARGS, ErrorInfo
+from jobd.model.job import LIST, NO_ARGS, ErrorInfo
 from jobd.model.path import NoSuchPart
+from jobd.model.stretch import unpack
 from jobd.versions import skew, versions_after, versions_in, written
 
 if TYPE_CHECKING:
@@ -270,6 +272,8 @@ def decode(data: bytes, blobs: Blobs | None = None) -> Any:
         return _loads(memoryview(data), (), {})
     if data[:1] == EXITED:
         return None
+    if data[:1] == LIST:
+        return [decode(each, blobs) for each in unpack(data[1:])]
     if data[:1] == blob.INLINE:
         from jobd.blobs import unfolded  # noqa: PLC0415  # only a client on another machine gets one
 

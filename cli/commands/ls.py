@@ -9,8 +9,9 @@ import click
 
 from jobd.cli import render
 from jobd.cli.options import option, selector_arguments, verb
-from jobd.cli.selection import pages, refuse_none, select
+from jobd.cli.selection import pages, refuse_none, select, with_items
 from jobd.cli.session import Session
+from jobd.model.item import shown
 from jobd.model.states import NAMES
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ jobd ls                     the newest 20
 jobd ls -n 100              the newest 100; -n 0 is all
 jobd ls -s failed,crashed
 jobd ls 40-45,50            these
+jobd ls 7                   the items of the array 7; jobd ls 7 -s failed, jobd ls 7/0-9
 jobd ls -q -s queued        ids only, one a line
 jobd ls --json              all, as one JSON value
 """
@@ -50,6 +52,7 @@ def command(
     """
     selected = select(selector or ("all",), states)
     with session.connect() as client:
+        selected = with_items(client, selected)
         if session.json:
             _stream_json(session, client, selected, limit or 0)
         else:
@@ -66,7 +69,7 @@ def _list(session: Session, client: Client, selector: Selector, most: int) -> No
         more = older
     _refuse_nothing(selector, found)
     if session.quiet:
-        session.write_lines(str(info.id) for info in found)
+        session.write_lines(shown(info.id) for info in found)
     elif found:
         session.write_table(*render.jobs_table(found, name_last=not session.on_terminal))
     else:

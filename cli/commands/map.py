@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from jobd.cli.arguments import parse_arguments
+from jobd.cli.arrays import submit_array
 from jobd.cli.options import option, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.sources import Said, read_items
@@ -19,7 +20,6 @@ from jobd.cli.submission import (
     file_reader,
     job_options,
     parted,
-    submit_array,
 )
 from jobd.cli.words import Submit
 from jobd.model.errors import UsageError

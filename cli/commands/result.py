@@ -12,6 +12,8 @@ jobd result 42                       the value; exit code 3 while there is none
 jobd result --wait 42                wait for it
 jobd result --wait --timeout 30s 42  exit code 124 if it takes longer
 jobd result last --json              {"schema": "jobd.result/1", "value": …}
+jobd result 7/3                      of item 3 of the array 7
+jobd result 7 > out.jsonl            of all its items, in order, a line of JSON each
 """
 
 
@@ -28,7 +30,10 @@ def command(session: Session, *, job: str, wait: bool, timeout: float | None) ->
     with session.connect() as client:
         number = one_job(client, job)
         if wait or timeout is not None:
-            ended = outcome.wait(session, client, number, timeout)
-        else:
-            ended = outcome.fetch(client, number)
-        return outcome.tell(session, ended)
+            outcome.wait_all(session, client, [number], timeout)
+        fetched = client.fetch(number)
+        if fetched.items is not None:
+            from jobd.cli.arrays import tell_results  # noqa: PLC0415  # most are single jobs
+
+            return tell_results(session, client, fetched)
+        return outcome.tell(session, outcome.ended_from(fetched))

@@ -6,6 +6,7 @@ from jobd.cli import render
 from jobd.cli.options import selector_arguments, verb
 from jobd.cli.selection import is_one, refuse_missing, select
 from jobd.cli.session import Session
+from jobd.model.item import shown
 
 EXAMPLES = """
 jobd show 4              one job
@@ -31,7 +32,7 @@ def command(session: Session, *, selector: tuple[str, ...], states: tuple[str, .
         return 0
     for index, info in enumerate(found):
         if session.quiet:
-            session.write(str(info.id))
+            session.write(shown(info.id))
             continue
         if index:
             session.write("")

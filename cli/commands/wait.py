@@ -6,6 +6,7 @@ from jobd.cli import outcome, render
 from jobd.cli.options import selector_arguments, timeout_option, verb
 from jobd.cli.selection import ids_of, select
 from jobd.cli.session import Session
+from jobd.model.item import shown
 from jobd.model.states import EXIT_CODES, NAMES
 
 EXAMPLES = """
@@ -34,9 +35,9 @@ def command(
     if session.json:
         session.write_json(render.ends_json(ends))
     elif session.quiet:
-        session.write_lines(str(ended.id) for ended in ends)
+        session.write_lines(shown(ended.id) for ended in ends)
     else:
-        session.write_table((), [(str(ended.id), NAMES[ended.state]) for ended in ends])
+        session.write_table((), [(shown(ended.id), NAMES[ended.state]) for ended in ends])
     for ended in ends:
         outcome.complain(session, ended)
     return render.exit_code([EXIT_CODES[ended.state] for ended in ends])

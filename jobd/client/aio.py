@@ -24,9 +24,9 @@ from typing import Any, Generic, Self, TypeVar
 
 from jobd import context
 from jobd.client.aio_api import AsyncApi, AsyncDeferred
+from jobd.client.asking import Steps
 from jobd.client.core import PING_S, Core
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
-from jobd.client.verbs import Steps
 from jobd.client.waiting import Pending, Waitable
 from jobd.model.errors import DaemonUnreachable, JobdError, TooManyClients
 from jobd.model.messages import Apply, Put, Submit, Welcome

@@ -23,14 +23,22 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from jobd.client import verbs
 from jobd.client.ahead import Ahead
+from jobd.client.asking import Steps, identify
 from jobd.client.batches import FAILURES, Progress, Reader, unsuccessful
 from jobd.client.caller import shown, travelling
-from jobd.client.calls import array_call, graph_call, many_calls, one_call, put_call, with_options
+from jobd.client.calls import (
+    array_call,
+    array_submit,
+    graph_call,
+    many_calls,
+    one_call,
+    put_call,
+    with_options,
+)
 from jobd.client.core import Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.functions import Function, Shape
 from jobd.client.link import deadline_of, left_of
-from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals
 from jobd.inputs import Input
 from jobd.model.errors import JobError
@@ -63,7 +71,7 @@ class AsyncDeferred(DeferredBase[T]):
             JobdError: the submit was refused.
         """
         client = self._client
-        return client._soon(lambda: verbs.identify(self), client.timeout_s)  # noqa: SLF001  # a part of its client
+        return client._soon(lambda: identify(self), client.timeout_s)  # noqa: SLF001  # a part of its client
 
     @property
     def state(self) -> Awaitable[str]:
@@ -203,7 +211,7 @@ class AsyncBatch(AsyncIterator[T]):
 
     @property
     def id(self) -> Awaitable[int]:
-        """The array's number, once it is durable; its items are ``7/0``, ``7/1`` …
+        """The array's number, once it is durable; its items are ``7/0``, ``7/1`` and so on.
 
         Raises:
             JobdError: the submit was refused.
@@ -244,6 +252,18 @@ class AsyncBatch(AsyncIterator[T]):
                 ended = reader.ready.popleft()[1]
                 yield self._client._ended(ended)  # noqa: SLF001  # as above
 
+    async def ends(self, timeout: float | None = None) -> AsyncIterator[Ended]:  # noqa: ASYNC109  # as above
+        """Yield how each item has ended, in their order, its value encoded as it is stored.
+
+        Raises:
+            WaitTimeout: after ``timeout`` seconds some have not ended.
+        """
+        reader = Reader(self._client._core, self._deferred)  # noqa: SLF001  # as above
+        deadline = deadline_of(timeout)
+        while await self._client._run(reader.fill(encoded=True), left_of(deadline)):  # noqa: SLF001  # as above
+            while reader.ready:
+                yield reader.ready.popleft()[1]
+
     async def results(self, timeout: float | None = None) -> list[T]:  # noqa: ASYNC109  # as above
         """Return all results, in the order of the items, once the array has ended.
 
@@ -252,7 +272,10 @@ class AsyncBatch(AsyncIterator[T]):
             WaitTimeout: it has not ended within ``timeout`` seconds.
         """
         reader = AsyncBatch[T](self._client, self._deferred, deadline_of(timeout))
-        return [value async for value in reader]
+        found: list[T] = []
+        async for value in reader:
+            found.append(value)  # noqa: PERF401  # the same for threads
+        return found
 
     async def wait(self, timeout: float | None = None) -> Progress:  # noqa: ASYNC109  # as above
         """Return how the items are once all have ended, however.
@@ -571,6 +594,22 @@ class AsyncApi(AsyncSubmitter):
             request.options, request.after = encode_options(travelling(options)), edges_of(options)
         return [*self._submit(request)]
 
+    def submit_array(  # noqa: PLR0913  # what a submit says
+        self,
+        function: str,
+        chunks: list[tuple[int, bytes]],
+        shapes: list[Shape],
+        spec: ArraySpec,
+        *,
+        inputs: list[Input] | None = None,
+        options: Said | None = None,
+        check: bool = True,
+    ) -> AsyncBatch[Any]:
+        """Submit an array whose calls are encoded already (``jobd.model.stretch``), as ``submit_encoded`` does."""
+        request = array_submit(function, chunks, shapes, spec, inputs or [], options)
+        request.check = check
+        return AsyncBatch(self, self._submit(request)[0])
+
     def submit_graph(self, request: Apply) -> list[AsyncDeferred[Any]]:
         """Submit a graph that is encoded already (``jobd.client.calls.graph_call``)."""
         return [*self._submit(request)]
@@ -756,6 +795,15 @@ class AsyncApi(AsyncSubmitter):
         while not reader.over:
             if data := await self._run(reader.read()):
                 yield data
+
+    async def set_slots(self, number: int, slots: int) -> None:
+        """Change how many items of an array may run at once from now on; 0: any number.  What runs goes on.
+
+        Raises:
+            NotFound: there is no such job.
+            UsageError: it is no array, or has ended.
+        """
+        await self._run(verbs.set_array(self._core, number, slots))
 
     # -- queues --
 

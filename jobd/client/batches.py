@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from jobd.client.asking import Steps, ask, identify
 from jobd.client.core import Core
 from jobd.client.deferred import DeferredBase, error_of, value_of
-from jobd.client.verbs import Steps, ask, identify
 from jobd.model.errors import JobError
 from jobd.model.item import LAST_INDEX, item_of
 from jobd.model.job import ArrayInfo
@@ -63,6 +63,18 @@ class Reader:
         while not (self.ready or self.over):
             yield from self._more()
         return bool(self.ready)
+
+    def values(self) -> Steps[list[Any]]:
+        """Return the values of all items, in their order; those that have not succeeded are left out."""
+        found: list[Any] = []
+        while (yield from self.fill()):
+            for _, value in self.ready:
+                if type(value) is Broken:
+                    raise value.error()
+                if type(value) is not Failure:
+                    found.append(value)
+            self.ready.clear()
+        return found
 
     def _more(self) -> Steps[None]:
         number = yield from identify(self._deferred)

@@ -148,6 +148,25 @@ def _chunks_of(
     yield from chunks_of(encoded)
 
 
+def array_submit(
+    function: str,
+    chunks: list[tuple[int, bytes]],
+    shapes: list[Shape],
+    spec: ArraySpec,
+    inputs: list[Input],
+    options: Said | None,
+) -> Submit:
+    """Return the submit of an array whose calls are encoded; all have the same ``inputs``."""
+    request = Submit(0, b"", function, [NO_ARGS], shapes, check=True, watch=True)
+    if options:
+        request.options, request.after = encode_options(travelling(options)), edges_of(options)
+    if inputs:
+        request.inputs = [inputs]
+    request.array = msgspec.structs.replace(spec, items=sum(count for count, _ in chunks))
+    request.chunks = chunks
+    return request
+
+
 def chunks_of(calls: list[bytes]) -> Iterator[tuple[int, bytes]]:
     """Yield calls that are encoded one by one as chunks: how many, and these."""
     at = 0

@@ -12,8 +12,9 @@ from collections import deque
 from typing import Any
 
 from jobd import payload
+from jobd.client.asking import Steps, identify
 from jobd.client.deferred import DeferredBase, error_of
-from jobd.client.verbs import AnyCore, Steps, end, identify
+from jobd.client.verbs import AnyCore, end
 from jobd.client.waiting import Pending
 from jobd.model.errors import NotFound
 from jobd.model.messages import Ended, Follow, Items, Message, More, Unfollow, encode

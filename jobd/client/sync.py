@@ -21,10 +21,10 @@ from typing import Any, Self, TypeVar
 
 from jobd import context
 from jobd.client import verbs
+from jobd.client.asking import Steps
 from jobd.client.core import PING_S, Core
 from jobd.client.link import RECONNECT_S, connect, deadline_of, default_socket, gone, left_of
 from jobd.client.sync_api import Api, Deferred
-from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals, Pending, Waitable
 from jobd.model.errors import DaemonUnreachable, TooManyClients, UsageError
 from jobd.model.messages import Apply, Put, Submit

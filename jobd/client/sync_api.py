@@ -20,14 +20,22 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from jobd.client import verbs
 from jobd.client.ahead import Ahead
+from jobd.client.asking import Steps, identify
 from jobd.client.batches import FAILURES, Progress, Reader, unsuccessful
 from jobd.client.caller import shown, travelling
-from jobd.client.calls import array_call, graph_call, many_calls, one_call, put_call, with_options
+from jobd.client.calls import (
+    array_call,
+    array_submit,
+    graph_call,
+    many_calls,
+    one_call,
+    put_call,
+    with_options,
+)
 from jobd.client.core import Core, Onlooker, OnStuck
 from jobd.client.deferred import DeferredBase, value_of
 from jobd.client.functions import Function, Shape
 from jobd.client.link import deadline_of, left_of
-from jobd.client.verbs import Steps
 from jobd.client.waiting import Arrivals
 from jobd.inputs import Input
 from jobd.model.errors import JobError
@@ -60,7 +68,7 @@ class Deferred(DeferredBase[T]):
             JobdError: the submit was refused.
         """
         client = self._client
-        return client._soon(lambda: verbs.identify(self), client.timeout_s)  # noqa: SLF001  # a part of its client
+        return client._soon(lambda: identify(self), client.timeout_s)  # noqa: SLF001  # a part of its client
 
     @property
     def state(self) -> str:
@@ -190,7 +198,7 @@ class Batch(Iterator[T]):
 
     @property
     def id(self) -> int:
-        """The array's number, once it is durable; its items are ``7/0``, ``7/1`` …
+        """The array's number, once it is durable; its items are ``7/0``, ``7/1`` and so on.
 
         Raises:
             JobdError: the submit was refused.
@@ -231,6 +239,18 @@ class Batch(Iterator[T]):
                 ended = reader.ready.popleft()[1]
                 yield self._client._ended(ended)  # noqa: SLF001  # as above
 
+    def ends(self, timeout: float | None = None) -> Iterator[Ended]:
+        """Yield how each item has ended, in their order, its value encoded as it is stored.
+
+        Raises:
+            WaitTimeout: after ``timeout`` seconds some have not ended.
+        """
+        reader = Reader(self._client._core, self._deferred)  # noqa: SLF001  # as above
+        deadline = deadline_of(timeout)
+        while self._client._run(reader.fill(encoded=True), left_of(deadline)):  # noqa: SLF001  # as above
+            while reader.ready:
+                yield reader.ready.popleft()[1]
+
     def results(self, timeout: float | None = None) -> list[T]:
         """Return all results, in the order of the items, once the array has ended.
 
@@ -239,7 +259,10 @@ class Batch(Iterator[T]):
             WaitTimeout: it has not ended within ``timeout`` seconds.
         """
         reader = Batch[T](self._client, self._deferred, deadline_of(timeout))
-        return [value for value in reader]
+        found: list[T] = []
+        for value in reader:
+            found.append(value)  # the same for threads
+        return found
 
     def wait(self, timeout: float | None = None) -> Progress:
         """Return how the items are once all have ended, however.
@@ -556,6 +579,22 @@ class Api(Submitter):
             request.options, request.after = encode_options(travelling(options)), edges_of(options)
         return [*self._submit(request)]
 
+    def submit_array(  # noqa: PLR0913  # what a submit says
+        self,
+        function: str,
+        chunks: list[tuple[int, bytes]],
+        shapes: list[Shape],
+        spec: ArraySpec,
+        *,
+        inputs: list[Input] | None = None,
+        options: Said | None = None,
+        check: bool = True,
+    ) -> Batch[Any]:
+        """Submit an array whose calls are encoded already (``jobd.model.stretch``), as ``submit_encoded`` does."""
+        request = array_submit(function, chunks, shapes, spec, inputs or [], options)
+        request.check = check
+        return Batch(self, self._submit(request)[0])
+
     def submit_graph(self, request: Apply) -> list[Deferred[Any]]:
         """Submit a graph that is encoded already (``jobd.client.calls.graph_call``)."""
         return [*self._submit(request)]
@@ -737,6 +776,15 @@ class Api(Submitter):
         while not reader.over:
             if data := self._run(reader.read()):
                 yield data
+
+    def set_slots(self, number: int, slots: int) -> None:
+        """Change how many items of an array may run at once from now on; 0: any number.  What runs goes on.
+
+        Raises:
+            NotFound: there is no such job.
+            UsageError: it is no array, or has ended.
+        """
+        self._run(verbs.set_array(self._core, number, slots))
 
     # -- queues --
 

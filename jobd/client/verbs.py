@@ -9,15 +9,17 @@ the client's own, for the end of a job the caller's.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jobd import context
+from jobd.client.asking import Steps, ask, identify, replies
+from jobd.client.batches import Reader
 from jobd.client.core import Core
 from jobd.client.deferred import DeferredBase, ended_of, error_of, value_of
-from jobd.client.waiting import Arrivals, Farewell, Pending, Waitable
+from jobd.client.waiting import Arrivals, Farewell
 from jobd.model.errors import JobError, UsageError, no_such_job
-from jobd.model.job import JobInfo
+from jobd.model.job import ITEMS, JobInfo
 from jobd.model.messages import (
     Accepted,
     Answers,
@@ -44,6 +46,7 @@ from jobd.model.messages import (
     Reload,
     RemoveQueue,
     Retry,
+    SetArray,
     SetQueue,
     Status,
     StatusInfo,
@@ -63,9 +66,7 @@ if TYPE_CHECKING:
     from jobd.client.options import Duration
 
 R = TypeVar("R")
-M = TypeVar("M", bound=Message)
 D = TypeVar("D", bound=DeferredBase[Any])
-Steps = Generator[Waitable, None, R]
 AnyCore = Core[Any]
 AnyDeferred = DeferredBase[Any]
 
@@ -73,53 +74,12 @@ LOG_CHUNK = 256 * 1024
 LONGEST_DRAIN_S = 1e9
 
 
-def _replies(
-    request: Any,
-    *,
-    stream: bool = False,
-    patient: bool = False,
-    awaited: Sequence[int] | None = None,
-) -> Steps[list[Message]]:
-    try:
-        frame = encode([request])
-    except OverflowError:
-        raise UsageError("a number is over 2^64", "numbers of jobs are much smaller") from None
-    pending = Pending(request.rid, frame, stream=stream, patient=patient, awaited=awaited)
-    yield pending
-    if pending.error is not None:
-        raise pending.error
-    return pending.replies
-
-
-def ask(
-    request: Any, kind: type[M], *, patient: bool = False, awaited: Sequence[int] | None = None
-) -> Steps[M]:
-    """Return the one answer to a request."""
-    (reply,) = yield from _replies(request, patient=patient, awaited=awaited)
-    assert isinstance(reply, kind)
-    return reply
-
-
 def _answers(request: Any) -> Steps[list[tuple[int, str]]]:
-    replies = yield from _replies(request, stream=True, patient=True)
-    return [answer for reply in replies if isinstance(reply, Answers) for answer in reply.answers]
+    found = yield from replies(request, stream=True, patient=True)
+    return [answer for reply in found if isinstance(reply, Answers) for answer in reply.answers]
 
 
 # -- one deferred result ------------------------------------------------------
-
-
-def identify(deferred: AnyDeferred) -> Steps[int]:
-    """Return a job's id once it is durable.
-
-    Raises:
-        JobdError: the submit was refused.
-    """
-    submission = deferred._submission  # noqa: SLF001  # ours
-    if not deferred._id and submission is not None:  # noqa: SLF001  # ours
-        yield submission
-        if (error := submission.refusal()) is not None:
-            raise error
-    return deferred._id  # noqa: SLF001  # ours
 
 
 def watch(core: AnyCore, deferreds: Iterable[AnyDeferred], *, again: bool = False) -> Steps[None]:
@@ -165,6 +125,8 @@ def end(core: AnyCore, deferred: AnyDeferred) -> Steps[Ended]:
 def result(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
     """Return what the function returned, or raise why it did not."""
     ended = yield from end(core, deferred)
+    if ended.value == ITEMS:
+        return (yield from Reader(core, deferred).values())
     if not ended.inline:
         ended = yield from _with_value(core, ended)
     return value_of(ended, core.files.blobs)
@@ -268,13 +230,13 @@ def take(core: AnyCore, number: int, consume: Callable[[Ended], R]) -> Steps[R]:
     """
     token = os.urandom(8)
     request = Take(core.next_rid(), number, token)
-    (offered,) = yield from _replies(request, patient=True)  # somebody else may be at it
+    (offered,) = yield from replies(request, patient=True)  # somebody else may be at it
     assert isinstance(offered, Offered)
     ended = ended_of(offered)
     if ended.state is not State.SUCCEEDED:
         raise error_of(ended)
     found = consume(ended)
-    yield from _replies(Taken(core.next_rid(), number, token), patient=True)
+    yield from replies(Taken(core.next_rid(), number, token), patient=True)
     return found
 
 
@@ -287,10 +249,8 @@ def take_value(core: AnyCore, deferred: AnyDeferred) -> Steps[Any]:
 
 def find(core: AnyCore, selection: Selection) -> Steps[list[JobInfo]]:
     """Return the selected jobs with all details, the newest first."""
-    replies = yield from _replies(
-        Find(core.next_rid(), select(selection)), stream=True, patient=True
-    )
-    return [info for reply in replies if isinstance(reply, Jobs) for info in reply.jobs]
+    found = yield from replies(Find(core.next_rid(), select(selection)), stream=True, patient=True)
+    return [info for reply in found if isinstance(reply, Jobs) for info in reply.jobs]
 
 
 def page(
@@ -362,6 +322,11 @@ def set_queue(
     request = SetQueue(core.next_rid(), check_queue_name(name), said.slots, said.rate, reset=reset)
     reply = yield from ask(request, QueueInfos)
     return reply.queues[0]
+
+
+def set_array(core: AnyCore, number: int, slots: int) -> Steps[Message]:
+    """Change how many items of an array may run at once."""
+    return ask(SetArray(core.next_rid(), number, slots), Accepted, patient=True)
 
 
 def pause(core: AnyCore, name: str, *, paused: bool) -> Steps[QueueInfo]:

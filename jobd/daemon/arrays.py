@@ -6,20 +6,25 @@ ended waits here, and is answered after the commit with which one has.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import msgspec
 
 from jobd.daemon.outbox import Clients
+from jobd.daemon.progress import ProgressBoard
 from jobd.daemon.turns import Handlers
 from jobd.daemon.view import View
 from jobd.model.errors import UsageError, no_such_job
 from jobd.model.item import item_of
-from jobd.model.job import Job
-from jobd.model.messages import Accepted, Gather, Pieces, SetArray
+from jobd.model.job import Job, Progress
+from jobd.model.messages import Accepted, Gather, Pieces, Progressed, SetArray
 from jobd.model.states import ENDED
 from jobd.scheduler import Scheduler
 from jobd.store import Store
+
+TELL_S = 0.1
+"""Between two words to one onlooker."""
 
 ANSWER_BYTES = 256 * 1024
 """Of values that are told at once; more by those of one piece at most."""
@@ -33,6 +38,9 @@ class ArrayDesk:
     store: Store
     view: View
     clients: Clients
+    progress: ProgressBoard
+    told_s: dict[tuple[bytes, int], float] = field(default_factory=dict)
+    """When each onlooker was told last how far an array is."""
     waiting: dict[tuple[bytes, int], Gather] = field(default_factory=dict)
     """By client and number of the request, those that wait for an end."""
 
@@ -72,8 +80,9 @@ class ArrayDesk:
         return True
 
     def serve(self) -> None:
-        """Answer those that wait for what has ended since."""
+        """Answer those that wait for what has ended since, and tell those who look on how far it is."""
         news, self.scheduler.arrays.news = self.scheduler.arrays.news, set()
+        self._tell_progress(news)
         for key, request in list(self.waiting.items()) if news else ():
             peer = key[0]
             if request.id in news and not self.clients.is_behind(peer):
@@ -82,8 +91,23 @@ class ArrayDesk:
             elif request.id in news:
                 self.scheduler.arrays.news.add(request.id)
 
+    def _tell_progress(self, news: set[int]) -> None:
+        now_s = time.monotonic()
+        for peer, numbers in self.progress.onlookers.items():
+            for number in numbers & news:
+                array = self.scheduler.arrays.live.get(number)
+                if array is None or now_s - self.told_s.get((peer, number), 0.0) < TELL_S:
+                    continue
+                self.told_s[peer, number] = now_s
+                failed = array.failed
+                text = f"{failed:,} failed" if failed else ""
+                done = array.spec.items - array.open
+                told = Progressed(number, Progress(done, array.spec.items, text))
+                self.clients.reply(peer, told)
+
     def forget(self, peer: bytes) -> None:
         """This client is gone."""
+        self.told_s = {key: at for key, at in self.told_s.items() if key[0] != peer}
         self.waiting = {key: asked for key, asked in self.waiting.items() if key[0] != peer}
 
     def _set(self, peer: bytes, request: SetArray) -> None:

@@ -215,7 +215,7 @@ class Daemon:
         )
         self._queues = QueueDesk(settings, scheduler, store, view, clients)
         self._streams = StreamDesk(scheduler, store, clients)
-        self._arrays = ArrayDesk(scheduler, store, view, clients)
+        self._arrays = ArrayDesk(scheduler, store, view, clients, shared.progress)
         self._takes = TakeDesk(scheduler, store, view, parts.payloads, clients)
         max_output = settings.limits.max_output_bytes
         self._logs = LogDesk(scheduler, store, pool, view, clients, max_output)

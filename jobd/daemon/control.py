@@ -192,7 +192,7 @@ class ControlDesk:
             if answers:
                 scheduler.answer(peer, Answers(rid, answers, more=True))
             yield
-        unknown = missing(selector, seen)
+        unknown = [number for number in missing(selector, seen) if number]
         if unknown and not seen:
             raise no_such_job(unknown[0])
         scheduler.answer(peer, Answers(rid, [(n, "not found") for n in unknown], more=False))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jobd.daemon.array_values import array_value
 from jobd.daemon.keys import Keys
 from jobd.daemon.view import View
 from jobd.model.edges import Standing, When, standing, success_of
-from jobd.model.job import EXPIRED, TAKEN, Job
+from jobd.model.job import EXPIRED, ITEMS, TAKEN, Job
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
 from jobd.scheduler import Scheduler, blame, root_of
@@ -204,6 +205,9 @@ class Dependencies:
 
     def _value(self, number: int, stored: dict[int, bytes | None]) -> bytes:
         value = self._jobs[number].value if number in self._jobs else stored.get(number)
+        if value == ITEMS:
+            job = self._view.job(number)
+            return b"" if job is None else array_value(self._store, job)
         for tombstone in (TAKEN, EXPIRED):
             if value is None or value.startswith(tombstone):
                 return b"%s %d" % (EXPIRED if value is None else tombstone, number)

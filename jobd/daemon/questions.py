@@ -69,6 +69,8 @@ class QuestionDesk:
         if state is State.QUEUED and request.id in self.view.running():
             state = State.RUNNING
         reply = Fetched(request.rid, job.id, state, job.value, job.error, job.cause, job.root)
+        if job.array is not None:
+            reply.items = job.array.items
         self.clients.reply(peer, reply, len(job.value or b""))
 
     def _find(self, peer: bytes, request: Find) -> Steps:

@@ -81,7 +81,11 @@ class SubmitDesk:
 
     def _refuse_wrong_array(self, request: Submit, spec: ArraySpec, policy: Policy | None) -> None:
         """Refuse an array whose calls are not those that it says to have, or may not be."""
-        if len(request.args) != 1 or not request.args[0].endswith(NO_ARGS) or request.inputs:
+        if (
+            len(request.args) != 1
+            or not request.args[0].endswith(NO_ARGS)
+            or len(request.inputs) > 1
+        ):
             raise UsageError("the call of an array has no arguments", "its items have them")
         if policy is not None and policy.key:
             raise UsageError("an array has no key", "give one to a job that submits it")

@@ -37,6 +37,12 @@ PLAIN = (*JSON, b"r", b"R")
 NO_ARGS = b"j[[],{}]"
 """A call without arguments, encoded."""
 
+ITEMS = b"i"
+"""The value of an array that has succeeded: it consists of those of its items."""
+
+LIST = b"l"
+"""Before the encoded values of an array's items (``jobd.model.stretch``), where they are handed on as one value."""
+
 TAKEN = b"!taken"
 EXPIRED = b"!expired"
 """What begins the value of a job whose result was consumed, or has been kept for long enough."""

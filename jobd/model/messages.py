@@ -453,6 +453,8 @@ class Fetched(Message, tag=6):
     error: ErrorInfo | None
     cause: str
     root: int = 0
+    items: int | None = None
+    """How many items it has, if it is an array."""
 
 
 class Jobs(Message, tag=7):

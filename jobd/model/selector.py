@@ -1,4 +1,4 @@
-"""Which jobs a command means: ``42``, ``40-45,50``, ``last``, ``last:3``, ``all``."""
+"""Which jobs a command means: ``42``, ``40-45,50``, ``last``, ``last:3``, ``all``; and items: ``7/3``, ``7/0-9``, ``7/100-``."""
 
 from collections.abc import Iterable
 from typing import Annotated, Protocol
@@ -6,6 +6,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from jobd.model.errors import UsageError
+from jobd.model.item import LAST_INDEX, item_of
 from jobd.model.states import BY_NAME, State
 
 MAX_ID = 2**63 - 1
@@ -94,12 +95,33 @@ def parse_selector(texts: list[str], states: list[str]) -> Selector:
 
 
 def _range(word: str) -> tuple[int, int]:
+    array, slash, items = word.partition("/")
+    if slash:
+        return _items(_number(array, word), items, word)
     low, dash, high = word.partition("-")
     start = _number(low, word)
     end = _number(high, word) if dash else start
     if end < start:
         raise UsageError(f"{word!r} ends before it begins", f"write {end}-{start}")
     return start, end
+
+
+def _items(array: int, text: str, word: str) -> tuple[int, int]:
+    """Return the numbers of the first and the last item that ``0-9``, ``100-`` or ``3`` means."""
+    low, dash, high = text.partition("-")
+    first = _index(low, word)
+    last = (_index(high, word) if high else LAST_INDEX) if dash else first
+    if last < first:
+        raise UsageError(f"{word!r} ends before it begins", f"write {array}/{last}-{first}")
+    return item_of(array, first), item_of(array, last)
+
+
+def _index(text: str, word: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= LAST_INDEX):
+        raise UsageError(
+            f"{word.strip()!r} is no item", "items are counted from 0: 7/3, 7/0-9, 7/100-"
+        )
+    return int(text)
 
 
 def _number(text: str, whole: str) -> int:

@@ -42,7 +42,12 @@ class ItemAttempts(Attempts):
         """
         by_value, data = payload.split_by_value(stretch.args)
         function = self._functions.get(stretch.function)
-        if stretch.limits is not None or stretch.surroundings is not None or by_value:
+        if (
+            stretch.limits is not None
+            or stretch.surroundings is not None
+            or by_value
+            or stretch.inputs
+        ):
             return None
         if function is None or not is_plain(data):
             return None
@@ -110,11 +115,11 @@ class ItemAttempts(Attempts):
             return
         self._shared_code, data = payload.split_by_value(stretch.args)
         prefix = stretch.args[: len(stretch.args) - len(data)]
-        limits, around = stretch.limits, stretch.surroundings
+        inputs, limits, around = stretch.inputs, stretch.limits, stretch.surroundings
         calls = calls_in(data)[stretch.at : stretch.at + stretch.count]
         for number, call in enumerate(calls, stretch.id):
             args = prefix + call if prefix else call
-            yield Task(number, attempt, function, args, [], queue, limits, around)
+            yield Task(number, attempt, function, args, inputs, queue, limits, around)
 
     def end_stretch(self) -> None:
         """Its function is nobody else's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobd.model.item import array_of, item_of, shown
-from jobd.model.job import ErrorInfo, Job
+from jobd.model.job import ITEMS, ErrorInfo, Job
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.arrays import Array, Arrays, is_over, is_well
@@ -70,12 +70,14 @@ class ArrayControl:
         if job.stop is Event.CANCEL:
             self._aftermath.finish(job, Event.CANCEL)
         elif is_well(array):
+            job.value = ITEMS
             self._aftermath.finish(job, Event.COMPLETE)
         else:
             lost = array.spec.items - array.ended[State.SUCCEEDED]
             what = f"{lost} of {array.spec.items} items have not succeeded"
-            first = shown(array.first_failure)
-            job.error = ErrorInfo("jobd.ItemsFailed", f"{what}, the first is {first}", "")
+            if array.first_failure:
+                what = f"{what}, the first is {shown(array.first_failure)}"
+            job.error = ErrorInfo("jobd.ItemsFailed", what, "")
             self._aftermath.finish(job, Event.FALL_SHORT)
 
     def _waiting(self, array: Array, first: int, behind: int) -> list[Job]:
@@ -176,7 +178,7 @@ class ArrayControl:
             return
         self._blocked.restarted(job.id)
         job.state = transition(job.state, Event.RETRY)
-        job.error, job.cause, job.ended_at = None, "", 0
+        job.error, job.value, job.cause, job.ended_at = None, None, "", 0
         self._window.recover(job)
         self._ledger.store(job)
 

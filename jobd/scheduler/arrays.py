@@ -197,8 +197,8 @@ class Arrays:
         drawn = self._draw(array, most) if array.has_ready else None
         array.hands += drawn is not None
         self.enter(array)
-        if drawn is not None and job.due_at:  # it has started: it does not expire any more
-            job.due_at = 0
+        if drawn is not None and not job.started_at:
+            job.started_at, job.due_at = self._ledger.wall, 0  # it does not expire any more
             self._ledger.store(job)
         return drawn
 
@@ -225,6 +225,7 @@ class Arrays:
         own = array.job
         job = Job(stretch.first, own.uid, 0, own.function, b"", own.created_at, own.policy)
         job.lane, job.stretch, job.void = own.lane, stretch, own.void
+        job.inputs = own.inputs
         if stretch.count == 1:
             self._single(array, job)
         else:
@@ -289,7 +290,7 @@ class Arrays:
             return None
         rest = Job(first, job.uid, 0, job.function, b"", job.created_at, job.policy)
         rest.stretch, rest.lane = stretch.part(first, stretch.behind), job.lane
-        rest.void, rest.doomed = job.void, job.doomed
+        rest.void, rest.doomed, rest.inputs = job.void, job.doomed, job.inputs
         job.stretch = stretch = stretch.part(job.id, first)
         self._shrunk(job, stretch)
         return rest
@@ -307,6 +308,7 @@ class Arrays:
         if array is not None:
             item.args = code_of(array.job) + stretch.call()
         item.lane, item.void, item.attempt, item.pid = job.lane, job.void, job.attempt, job.pid
+        item.inputs = job.inputs
         self._window.recover(item)
         return item
 

@@ -250,7 +250,7 @@ def item_job(own: Job, number: int, call: bytes, range_: Range | None) -> Job:
     """Return an item without a row as a job; ``range_`` is where its end is recorded, if it has ended."""
     args = own.args[: -len(NO_ARGS)] + call
     job = Job(number, own.uid, 0, own.function, args, own.created_at, own.policy)
-    job.lane = own.lane
+    job.lane, job.inputs = own.lane, own.inputs
     if range_ is None:
         if own.state < State.QUEUED:
             job.state = job.stored = own.state

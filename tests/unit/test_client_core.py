@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from jobd import payload
+from jobd.client.asking import identify
 from jobd.client.core import ACKNOWLEDGE_BYTES, Core
 from jobd.client.deferred import DeferredBase
 from jobd.client.functions import named
-from jobd.client.verbs import cancel, end, flush, identify, result, stop, watch
+from jobd.client.verbs import cancel, end, flush, result, stop, watch
 from jobd.client.waiting import Arrivals, Pending
 from jobd.daemon.requests import decode
 from jobd.model.errors import JobCancelled, NotFound, QueueFull, UsageError
