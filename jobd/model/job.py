@@ -262,9 +262,8 @@ class Job(msgspec.Struct, gc=False):
     earlier: list[Attempt] | None = None  # ends of superseded attempts, not stored yet
     void: bool = False  # its submit failed: whatever it does is not recorded
     stretch: Stretch | None = None  # it stands for these items, this one first, as none has a row
-    doomed: list[tuple[int, int, str]] | None = (
-        None  # of those: from which to which to cancel, and why
-    )
+    # Of those: from which to which, what they are to be instead of run, and why.
+    doomed: list[tuple[int, int, State, str]] | None = None
 
     def edges(self) -> Edges:
         """Return the jobs that it comes after, and what each has to come to."""

@@ -63,7 +63,7 @@ class ArrayControl:
         for job in self._waiting(array, first, behind):
             job.cause = TOO_MANY
             self._aftermath.finish(job, Event.ABORT)
-        self._doom(array, first, behind, TOO_MANY)
+        self._doom(array, first, behind, State.ABORTED, TOO_MANY)
 
     def _end(self, array: Array) -> None:
         job = array.job
@@ -100,13 +100,13 @@ class ArrayControl:
             if array_of(job.id) == number
         ]
 
-    def _doom(self, array: Array, first: int, behind: int, why: str) -> None:
+    def _doom(self, array: Array, first: int, behind: int, state: State, why: str) -> None:
         """Have stretches come back that are in workers' hands: of these items what has not run is not to."""
         for uid, job in self._in_hands(array):
             if job.stretch is None or job.id in self._window.jobs:
                 continue  # it is by itself
             if first < job.id + job.stretch.count and job.id < behind:
-                job.doomed = [*(job.doomed or ()), (first, behind, why)]
+                job.doomed = [*(job.doomed or ()), (first, behind, state, why)]
                 self.recalled[uid] = None
 
     def cancel(
@@ -133,7 +133,7 @@ class ArrayControl:
                 stopping += 1
         if not only_waiting:
             before = len(self.recalled)
-            self._doom(array, first, behind, reason)
+            self._doom(array, first, behind, State.CANCELLED, reason)
             stopping += len(self.recalled) - before
         if first == item_of(array.job.id, 0) and behind >= first + array.spec.items:
             array.job.stop = Event.CANCEL

@@ -255,9 +255,9 @@ class Arrays:
         if job.id in self._jobs:
             self._window.unload(job)
         left = [(stretch.first, stretch.first + stretch.count)]
-        for first, behind, why in job.doomed or ():
+        for first, behind, state, why in job.doomed or ():
             for low, count in _take_out(left, first, behind):
-                self.record(Range(low, count, State.CANCELLED, cause=why))
+                self.record(Range(low, count, state, cause=why))
         for first, behind in left:
             insort(array.loaded, stretch.part(first, behind), key=_by_first)
         job.stretch = None

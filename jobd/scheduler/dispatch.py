@@ -433,7 +433,9 @@ class Dispatch:
         rest.state = State.QUEUED
         self._window.push(rest)
         doomed = job.doomed or ()
-        for low, behind, why in doomed:
+        for low, behind, state, why in doomed:
+            if state is not State.CANCELLED:
+                continue  # what runs goes on
             if job.id in self._window.jobs and low <= job.id < behind:
                 job.cause = why
                 self._stops.stop(job, Event.CANCEL)
