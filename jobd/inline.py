@@ -12,8 +12,10 @@ import asyncio
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
@@ -24,7 +26,18 @@ from jobd._version import __version__
 from jobd.inputs import refuse_gone
 from jobd.model.edges import Edges, Standing, joined, standing
 from jobd.model.errors import BadFunction, JobdError, NotFound, UsageError, no_such_job
-from jobd.model.job import PUT, TAKEN, JobInfo
+from jobd.model.item import array_of, index_of, item_of
+from jobd.model.job import (
+    ITEMS,
+    NO_ARGS,
+    PUT,
+    TAKEN,
+    ArrayInfo,
+    ArraySpec,
+    ErrorInfo,
+    Errors,
+    JobInfo,
+)
 from jobd.model.messages import (
     OWN_KEY,
     PROTOCOL,
@@ -38,12 +51,15 @@ from jobd.model.messages import (
     Find,
     Follow,
     FrameError,
+    Gather,
     Items,
     Jobs,
     List,
     Message,
     More,
     Offered,
+    Piece,
+    Pieces,
     Ping,
     Pong,
     Put,
@@ -68,7 +84,8 @@ from jobd.model.options import BUILT_IN, Layers, decode_options
 from jobd.model.orders import Surroundings
 from jobd.model.queues import DEFAULT, QueueInfo
 from jobd.model.selector import Selector
-from jobd.model.states import State
+from jobd.model.states import NAMES, State
+from jobd.model.stretch import calls_in, pack
 from jobd.pool.failure import describe, safe_repr
 from jobd.pool.resolve import check, resolve
 from jobd.pool.surroundings import Surrounded, set_argv
@@ -89,6 +106,8 @@ class Inline:
         self._infos: dict[int, JobInfo] = {}
         self._items: dict[int, list[bytes]] = {}
         """What generators have produced."""
+        self._arrays: dict[int, list[Ended]] = {}
+        """How the items of each array have ended."""
         self._firsts: dict[bytes, int] = {}
         self._queues = {DEFAULT: QueueInfo(DEFAULT)}
         """Those that somebody has made; a submit may name any."""
@@ -132,6 +151,8 @@ class Inline:
     def _look(self, request: Any) -> list[Message]:
         """Tell of jobs, which have all ended."""
         match request:
+            case Gather():
+                return [self._gathered(request)]
             case Fetch(rid, number):
                 return [self._fetched(rid, number)]
             case Cancel(rid, selector):
@@ -191,9 +212,15 @@ class Inline:
 
     def _fetched(self, rid: int, number: int) -> Fetched:
         end = self._ends.get(number)
+        items = self._arrays.get(array_of(number), ())
+        if index_of(number) < len(items):
+            end = items[index_of(number)]
         if end is None:
             raise no_such_job(number)
-        return Fetched(rid, number, end.state, end.value, end.error, end.cause)
+        fetched = Fetched(rid, number, end.state, end.value, end.error, end.cause)
+        if number in self._arrays:
+            fetched.items = len(self._arrays[number])
+        return fetched
 
     def _keep(self, uid: bytes, function: str, ended: Ended, began_at: int = 0) -> int:
         number = len(self._ends) + 1
@@ -227,6 +254,8 @@ class Inline:
         after = [(self._number_of(name, first), when) for name, when in call.after]
         policy = Layers().policy(call.function, decode_options(call.options, call.environment))
         around = Surroundings.of(policy or BUILT_IN) or Surroundings()
+        if call.array is not None:
+            return [self._run_array(call, call.array, joined((), after), around)]
         for args, jobs in zip(call.args, call.inputs or [[]] * len(call.args), strict=True):
             ids = [self._number_of(name, first) for name in jobs]
             began_at = max(1, time.time_ns() // 1000)
@@ -237,6 +266,47 @@ class Inline:
             if items:
                 self._items[number] = items[1:]
         return numbers
+
+    def _run_array(self, call: Submit, spec: ArraySpec, edges: Edges, around: Surroundings) -> int:
+        """Run the items of an array; return its number."""
+        prefix, ends = call.args[0][: -len(NO_ARGS)], list[Ended]()
+        began_at = max(1, time.time_ns() // 1000)
+        for one in chain.from_iterable(calls_in(chunk) for _, chunk in call.chunks):
+            ends.append(self._run(call.function, prefix + one, (), edges, [], around))
+        lost = sum(end.state is not State.SUCCEEDED for end in ends)
+        ended = Ended(0, State.SUCCEEDED, ITEMS)
+        if lost and spec.errors is Errors.FAIL:
+            what = f"{lost} of {len(ends)} items have not succeeded"
+            ended = Ended(0, State.FAILED, error=ErrorInfo("jobd.ItemsFailed", what, ""))
+        number = self._keep(call.uid, call.function, ended, began_at)
+        for index, end in enumerate(ends):
+            end.id = item_of(number, index)
+        self._arrays[number] = ends
+        counts = Counter(NAMES[end.state] for end in ends)
+        first = next((end.id for end in ends if end.state is not State.SUCCEEDED), 0)
+        self._infos[number].array = ArrayInfo(spec, dict(counts), first)
+        return number
+
+    def _gathered(self, request: Gather) -> Pieces:
+        """Tell how items of an array have ended."""
+        ends = self._arrays.get(request.id)
+        if ends is None:
+            self._fetched(request.rid, request.id)
+            raise UsageError(f"job {request.id} is no array")
+        pieces = [
+            Piece(
+                index,
+                1,
+                end.state,
+                b"" if end.value is None else pack([end.value]),
+                end.error,
+                end.cause,
+            )
+            for low, high in request.wanted
+            for index, end in enumerate(ends[low : high + 1], low)
+        ]
+        state = self._ends[request.id].state
+        return Pieces(request.rid, pieces, not pieces, state, len(ends))
 
     def _run(  # what a job is made of
         self,

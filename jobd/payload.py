@@ -471,12 +471,12 @@ def decode_call(
 
 
 def decode_chunk(chunk: bytes) -> list[list[Any]]:
-    """Return the positional arguments, which are all, of each call of a plain chunk (``jobd.model.stretch``)."""
+    """Return the arguments, all by position, of each call of a plain chunk (``jobd.model.stretch``)."""
     return _decode_calls(memoryview(chunk)[1:])
 
 
 def encode_chunk(calls: Sequence[tuple[object, ...]], *, json: bool = False) -> bytes:
-    """Encode calls with positional arguments only, none of which holds others, as a chunk; b"": some are others."""
+    """Encode calls with arguments by position, none of which holds others, as a chunk; b"": some are others."""
     if not _SCALARS.issuperset(map(type, chain.from_iterable(calls))):
         return b""
     try:

@@ -272,9 +272,12 @@ class AsyncBatch(AsyncIterator[T]):
             WaitTimeout: it has not ended within ``timeout`` seconds.
         """
         reader = AsyncBatch[T](self._client, self._deferred, deadline_of(timeout))
+        return await reader._all()  # ours
+
+    async def _all(self) -> list[T]:
         found: list[T] = []
-        async for value in reader:
-            found.append(value)  # noqa: PERF401  # the same for threads
+        async for value in self:
+            found += (value,)
         return found
 
     async def wait(self, timeout: float | None = None) -> Progress:  # noqa: ASYNC109  # as above
@@ -605,7 +608,7 @@ class AsyncApi(AsyncSubmitter):
         options: Said | None = None,
         check: bool = True,
     ) -> AsyncBatch[Any]:
-        """Submit an array whose calls are encoded already (``jobd.model.stretch``), as ``submit_encoded`` does."""
+        """Submit an array of calls that are encoded already (``jobd.model.stretch``), as ``submit_encoded``."""
         request = array_submit(function, chunks, shapes, spec, inputs or [], options)
         request.check = check
         return AsyncBatch(self, self._submit(request)[0])

@@ -1,6 +1,7 @@
 """One question and its answer, for whatever driver.
 
-What a client can be asked for is a generator (``Steps``) that yields what it has to wait for, and returns its answer.
+What a client can be asked for is a generator (``Steps``): it yields what it has to wait for, and returns
+its answer.
 """
 
 from __future__ import annotations

@@ -7,16 +7,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from jobd.client.asking import Steps, ask, identify
+from jobd.client.asking import Steps, identify
 from jobd.client.core import Core
 from jobd.client.deferred import DeferredBase, error_of, value_of
-from jobd.model.errors import JobError
-from jobd.model.item import LAST_INDEX, item_of
+from jobd.client.waiting import Pending, seconds
+from jobd.model.errors import JobError, WaitTimeout
+from jobd.model.item import LAST_INDEX, item_of, shown
 from jobd.model.job import ArrayInfo
-from jobd.model.messages import Ended, Gather, Piece, Pieces
+from jobd.model.messages import Ended, Gather, Piece, Pieces, encode
 from jobd.model.selector import Selector
 from jobd.model.states import BY_NAME, ENDED, State
 from jobd.model.stretch import unpack
+
+MOST_SPANS = 100
+"""Of items that have not ended between others that have, as many are asked for at a time."""
 
 _decode_list = msgspec.json.Decoder(list[Any]).decode
 
@@ -36,6 +40,21 @@ class Progress(NamedTuple):
         """Return how far the array is that the daemon tells of."""
         done = sum(n for name, n in info.states.items() if BY_NAME[name] >= ENDED)
         return cls(info.spec.items, done, info.states)
+
+
+class Gathering(Pending):
+    """A request for items as they end."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, request: Gather) -> None:
+        super().__init__(request.rid, encode([request]), patient=True, awaited=[request.id])
+        self._item = item_of(request.id, request.wanted[0][0])
+
+    def late(self, timeout_s: float | None) -> WaitTimeout:
+        """Return the error that says that none of them has ended."""
+        problem = f"item {shown(self._item)} has not ended within {seconds(timeout_s)} s"
+        return WaitTimeout(problem, "it goes on; ask again later")
 
 
 class Reader:
@@ -78,8 +97,13 @@ class Reader:
 
     def _more(self) -> Steps[None]:
         number = yield from identify(self._deferred)
-        request = Gather(self._core.next_rid(), number, self._missing[:100], self._ordered)
-        reply = yield from ask(request, Pieces, patient=True, awaited=[number])
+        request = Gather(self._core.next_rid(), number, self._missing[:MOST_SPANS], self._ordered)
+        pending = Gathering(request)
+        yield pending
+        if pending.error is not None:
+            raise pending.error
+        (reply,) = pending.replies
+        assert isinstance(reply, Pieces)
         for piece in reply.pieces:
             self._take(number, piece)
         self._missing = [(low, min(high, reply.items - 1)) for low, high in self._missing]

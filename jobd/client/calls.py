@@ -185,7 +185,7 @@ def _shapes_of(arguments: list[tuple[Any, ...]]) -> list[Shape]:
 def _encode_all(
     calls: Iterable[Sequence[Any]], draft: Draft | None
 ) -> tuple[list[bytes], list[Shape], list[list[Input]]]:
-    """Return each call as bytes, which counts of arguments there are, and each call's inputs, if any has one."""
+    """Return each call as bytes, the counts of arguments, and each call's inputs if any has one."""
     arguments = [tuple(call) for call in calls]
     shapes = _shapes_of(arguments)
     plain = payload.encode_plain

@@ -259,9 +259,12 @@ class Batch(Iterator[T]):
             WaitTimeout: it has not ended within ``timeout`` seconds.
         """
         reader = Batch[T](self._client, self._deferred, deadline_of(timeout))
+        return reader._all()  # ours
+
+    def _all(self) -> list[T]:
         found: list[T] = []
-        for value in reader:
-            found.append(value)  # the same for threads
+        for value in self:
+            found += (value,)
         return found
 
     def wait(self, timeout: float | None = None) -> Progress:
@@ -590,7 +593,7 @@ class Api(Submitter):
         options: Said | None = None,
         check: bool = True,
     ) -> Batch[Any]:
-        """Submit an array whose calls are encoded already (``jobd.model.stretch``), as ``submit_encoded`` does."""
+        """Submit an array of calls that are encoded already (``jobd.model.stretch``), as ``submit_encoded``."""
         request = array_submit(function, chunks, shapes, spec, inputs or [], options)
         request.check = check
         return Batch(self, self._submit(request)[0])

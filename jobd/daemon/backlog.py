@@ -18,6 +18,16 @@ class Backlog:
     scheduler: Scheduler
     store: Store
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the next turn of the loop must not wait: timers, lanes or items should be loaded."""
+        scheduler = self.scheduler
+        return (
+            scheduler.timers.wants_refill()
+            or scheduler.lanes.stock.wants_more
+            or scheduler.arrays.wants_more
+        )
+
     def refill(self) -> None:
         """Load what waits in the store of the plain jobs and of lanes, and look for lanes; a slice of each."""
         scheduler, store = self.scheduler, self.store

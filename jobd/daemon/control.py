@@ -126,9 +126,7 @@ class ControlDesk:
 
         if request.args:
             self.policies.refuse_size(len(request.args), "the arguments have")
-            chosen = request.selector
-            if chosen.all or chosen.last or len(missing(chosen, set())) != 1:
-                raise UsageError("another call is for one job", "name it by its id")
+            _refuse_several(request.selector)
         yield from self._change(peer, request.rid, request.selector, change, change_items)
 
     def _retry_items(self, job: Job, span: Span, states: Collection[State]) -> Iterator[str]:
@@ -171,15 +169,9 @@ class ControlDesk:
         """Apply a change to every selected job; each page is answered once it is durable."""
         scheduler = self.scheduler
         seen: set[int] = set()
-        if change_items is not None:
-            spans = [*self.arrays.spans(selector)]
-            for own, span in spans:
-                for answer in change_items(own, span):
-                    if answer:
-                        number = span[0] if span[1] - span[0] == 1 else own.id
-                        seen.add(number)
-                        scheduler.answer(peer, Answers(rid, [(number, answer)], more=True))
-                    yield
+        spans = [] if change_items is None else [*self.arrays.spans(selector)]
+        if change_items is not None and spans:
+            yield from self._change_items(peer, rid, spans, change_items, seen)
             selector = self.arrays.without(selector, spans)
         for infos in self.listing.matching(selector, listing.SLICE):
             answers: list[tuple[int, str]] = []
@@ -197,6 +189,23 @@ class ControlDesk:
             raise no_such_job(unknown[0])
         scheduler.answer(peer, Answers(rid, [(n, "not found") for n in unknown], more=False))
 
+    def _change_items(
+        self,
+        peer: bytes,
+        rid: int,
+        spans: list[tuple[Job, Span]],
+        change: Callable[[Job, Span], Iterator[str]],
+        seen: set[int],
+    ) -> Steps:
+        """Apply a change to items, array by array; ``seen`` gets the numbers that are answered."""
+        for job, span in spans:
+            number = span[0] if span[1] - span[0] == 1 else job.id
+            for answer in change(job, span):
+                if answer:
+                    seen.add(number)
+                    self.scheduler.answer(peer, Answers(rid, [(number, answer)], more=True))
+                yield
+
     def _stop(self, peer: bytes, request: Stop) -> None:
         self.clients.reply(peer, Accepted(request.rid))
         self.lifecycle.stop(request.drain_s)
@@ -204,6 +213,16 @@ class ControlDesk:
     def _reload(self, peer: bytes, request: Reload) -> None:
         self.clients.reply(peer, Accepted(request.rid))
         self.lifecycle.reload()
+
+
+def _refuse_several(selector: Selector) -> None:
+    """Refuse another call for more than one job.
+
+    Raises:
+        UsageError: several may be selected.
+    """
+    if selector.all or selector.last or len(missing(selector, set())) != 1:
+        raise UsageError("another call is for one job", "name it by its id")
 
 
 def _last(steps: Iterator[str]) -> str:

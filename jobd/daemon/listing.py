@@ -68,7 +68,7 @@ class Listing:
         return job if job is not None and job.array is not None else None
 
     def _items(self, selector: Selector, page: int) -> Iterator[list[JobInfo]]:
-        """Yield the items that are selected, page by page, of each array those with the highest numbers first."""
+        """Yield the items that are selected, page by page, the highest numbers of an array first."""
         states = selector.states
         for low, high in sorted(selector.ranges, reverse=True):
             own = self._array(array_of(low) if is_item(low) else low)

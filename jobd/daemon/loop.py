@@ -247,9 +247,7 @@ class Loop:
             times.append(self._ping_at)
         if scheduler.wants_refill() and not self.committer.busy:
             return 0
-        if scheduler.timers.wants_refill() or scheduler.lanes.stock.wants_more:
-            return 0
-        if scheduler.arrays.wants_more:
+        if self.backlog.has_more:
             return 0
         wait_s = min(times) - time.monotonic()
         return max(0, -int(-wait_s * 1000 // 1))

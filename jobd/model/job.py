@@ -19,6 +19,9 @@ from jobd.model.stretch import Stretch
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """A number in a worker's report: sums of a few of them fit the store."""
 
+JobId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""The number of a job, or of an item (``jobd.model.item``), in a worker's report."""
+
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
 """A size of memory, which a kernel may tell to be that of the address space."""
 
@@ -41,7 +44,7 @@ ITEMS = b"i"
 """The value of an array that has succeeded: it consists of those of its items."""
 
 LIST = b"l"
-"""Before the encoded values of an array's items (``jobd.model.stretch``), where they are handed on as one value."""
+"""Before the encoded values of an array's items (``jobd.model.stretch``), handed on as one value."""
 
 TAKEN = b"!taken"
 EXPIRED = b"!expired"
@@ -117,7 +120,7 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     and has nothing else to tell: then ``value`` has all their values (``jobd.model.stretch``).
     """
 
-    id: Count
+    id: JobId
     attempt: Count
     verdict: Annotated[int, msgspec.Meta(ge=0, le=3)]
     value: bytes | None

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from jobd.model.job import Count, Outcome, Progress
+from jobd.model.job import Count, JobId, Outcome, Progress
 from jobd.model.messages import Message
 from jobd.model.options import BUILT_IN, Policy
 
@@ -163,7 +163,7 @@ class GivenBack(Message, tag=3):
     worker has not read yet.
     """
 
-    attempts: list[tuple[Count, Count]]
+    attempts: list[tuple[JobId, Count]]
     read: Count = 0
     upto: Count = 0
 
@@ -179,7 +179,7 @@ class Handover(Message, tag=5):
     """The answer to ``Adopt``: the attempt that runs (or (0, 0)); everything else is sent or dropped."""
 
     pid: Count
-    running: tuple[Count, Count]
+    running: tuple[JobId, Count]
     for_us: Count = 0
     """How long it has been running."""
 
@@ -200,16 +200,16 @@ class Waiting(Message, tag=7):
     them if they are many.
     """
 
-    id: Count
+    id: JobId
     attempt: Count
     waits: bool
-    awaited: list[Count]
+    awaited: list[JobId]
 
 
 class Progressing(Message, tag=8):
     """How far a job is."""
 
-    id: Count
+    id: JobId
     attempt: Count
     progress: Progress
 
@@ -222,7 +222,7 @@ class Produced(Message, tag=9):
     """
 
     number: Count
-    id: Count
+    id: JobId
     attempt: Count
     first: Count
     values: list[bytes]
@@ -234,7 +234,7 @@ class Leaving(Message, tag=10):
     These attempts (id, attempt), which it had been handed, were not started and never will be.
     """
 
-    attempts: list[tuple[Count, Count]]
+    attempts: list[tuple[JobId, Count]]
 
 
 Report = (

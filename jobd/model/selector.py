@@ -1,4 +1,4 @@
-"""Which jobs a command means: ``42``, ``40-45,50``, ``last``, ``last:3``, ``all``; and items: ``7/3``, ``7/0-9``, ``7/100-``."""
+"""Which jobs a command means: ``42``, ``40-45,50``, ``last:3``, ``all``; and items: ``7/3``, ``7/9-``."""
 
 from collections.abc import Iterable
 from typing import Annotated, Protocol

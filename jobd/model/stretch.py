@@ -6,8 +6,6 @@ or ``m``, and a MessagePack array of calls that are encoded one by one.  JSON in
 fraction of what as many pieces cost, to whoever writes it and to whoever reads it.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import msgspec
@@ -69,7 +67,7 @@ class Stretch(msgspec.Struct, gc=False):
         """The number of the first item behind them."""
         return self.first + self.count
 
-    def part(self, first: int, behind: int) -> Stretch:
+    def part(self, first: int, behind: int) -> "Stretch":
         """Return those of them from one number on, up to another."""
         return Stretch(first, behind - first, self.chunk, self.at + first - self.first)
 

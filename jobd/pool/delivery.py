@@ -18,7 +18,7 @@ from jobd.model.job import Outcome, Verdict
 from jobd.model.messages import encode
 from jobd.model.orders import Outcomes, Produced, Task
 from jobd.model.stretch import pack
-from jobd.pool.scoreboard import MOST, Scoreboard
+from jobd.pool.scoreboard import MOST, MOST_ID, Scoreboard
 from jobd.pool.streams import Stream
 
 SMALL_BYTES = 4 * 1024
@@ -63,7 +63,7 @@ class Delivery:
         """When the first of them began."""
 
     def add(self, item: Task, began_s: float, value: bytes) -> None:
-        """Hold what an item of a stretch has returned that began then, of which there is nothing else to tell."""
+        """Hold what an item of a stretch has returned that began then; there is no more to tell of it."""
         piece, number, attempt = self._piece, item.id, item.attempt
         if piece is None:
             for_us = round((time.perf_counter() - began_s) * 1e6)
@@ -173,7 +173,7 @@ def left_by(board: Scoreboard) -> list[Outcomes | Produced]:
         first, attempt, started_at, values = piece
         outcomes.append(
             Outcome(
-                first,
+                min(first, MOST_ID),
                 attempt,
                 Verdict.RETURNED,
                 pack(values),

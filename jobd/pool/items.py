@@ -75,9 +75,9 @@ class ItemAttempts(Attempts):
                 took_s = ended - began
                 if took_s < longest_s and ended_as[0] == returned and not notes:
                     value = ended_as[1]
-                    if value is not None and is_small(value) and is_as_it_was(name, began, ended):
-                        if is_silent():
-                            return value
+                    is_quiet = value is not None and is_small(value)
+                    if is_quiet and is_as_it_was(name, began, ended) and is_silent():
+                        return value or b""
                 (ended_as, duration_us) = self._cleaned(task, ended_as, began, ended)
             except BaseException as late:  # noqa: BLE001  # as in _call_cleanly
                 ended_as, duration_us = self._too_late(task, late, began)

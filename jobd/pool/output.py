@@ -58,7 +58,7 @@ class Output:
             self._open_streams()
 
     def is_silent(self) -> bool:
-        """Whether the job that has ended wrote nothing, and our streams are where they were; else see ``span``."""
+        """Whether the job that has ended wrote nothing, and our streams are in place; else see ``span``."""
         out, err = self._streams
         if sys.stdout is not out or sys.stderr is not err:
             return False

@@ -120,7 +120,7 @@ class Pristine:
         return losses
 
     def is_as_it_was(self, function: str, began_s: float, ended_s: float) -> bool:
-        """Whether the quick look is enough after a job that has returned, and sees nothing; else ``after`` is due."""
+        """Whether the quick look is enough after a job that has returned, and it sees nothing."""
         self.is_fresh = False
         self._busy_s += ended_s - began_s
         if self._busy_s >= FILES_S or ended_s >= self._next_s:

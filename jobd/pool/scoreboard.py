@@ -5,8 +5,8 @@ worker has died (which attempt is to blame, and what had ended before it?), befo
 kills it (is it still in the attempt that is to be stopped?), for ``status``, and after
 its own crash (which workers of my predecessor live, and what did the dead ones run?).
 
-Behind the fields that say what runs there is the *piece* at hand: what items of an array have returned that
-run one after the other, each put there with one copy.  Behind that there is a ring of *records*: the outcomes that are not
+Behind the fields that say what runs there is the *piece* at hand: what items of an array have returned
+that run one after the other.  Behind that there is a ring of *records*: the outcomes that are not
 known to be durable.  An outcome is put there before the attempt counts as over, and so
 before the next job begins: what a worker has done is done, however it ends.
 
@@ -66,7 +66,7 @@ NOBODY = (0, 0)
 """In place of an attempt."""
 
 
-MOST = 2**53
+MOST, MOST_ID = 2**53, 2**63 - 1
 
 
 class Now(NamedTuple):
@@ -271,7 +271,8 @@ class Scoreboard:
     def last(self) -> Now:
         """The attempt that runs, or has ended last: then its outcome may have died with the worker."""
         # The file is the worker's, whose job may have written into any memory.
-        return Now(*(min(number, MOST) for number in _NOW.unpack_from(self._map, _NOW_AT)))
+        job, *rest = _NOW.unpack_from(self._map, _NOW_AT)
+        return Now(min(job, MOST_ID), *(min(number, MOST) for number in rest))
 
     @property
     def seq(self) -> int:

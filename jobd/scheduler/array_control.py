@@ -127,14 +127,8 @@ class ArrayControl:
         for job in self._waiting(array, first, behind):
             self._control.cancel(job, reason)
             cancelled += 1
-        for _, job in self._in_hands(array) if not only_waiting else ():
-            if job.id in self._window.jobs and first <= job.id < behind:
-                self._control.cancel(job, reason, grace_us=grace_us)
-                stopping += 1
         if not only_waiting:
-            before = len(self.recalled)
-            self._doom(array, first, behind, State.CANCELLED, reason)
-            stopping += len(self.recalled) - before
+            stopping = self._stop(array, first, behind, reason, grace_us)
         if first == item_of(array.job.id, 0) and behind >= first + array.spec.items:
             array.job.stop = Event.CANCEL
             array.job.cause = reason
@@ -146,6 +140,19 @@ class ArrayControl:
             return "stopping"
         items = "1 item" if cancelled == 1 else f"{cancelled} items"
         return f"cancelled {items}" + (", stopping those that run" if stopping else "")
+
+    def _stop(
+        self, array: Array, first: int, behind: int, reason: str, grace_us: int | None
+    ) -> int:
+        """Cancel items that workers have in hand; return how many of them, or stretches, are concerned."""
+        count = 0
+        for _, job in self._in_hands(array):
+            if job.id in self._window.jobs and first <= job.id < behind:
+                self._control.cancel(job, reason, grace_us=grace_us)
+                count += 1
+        before = len(self.recalled)
+        self._doom(array, first, behind, State.CANCELLED, reason)
+        return count + len(self.recalled) - before
 
     def retry(self, array: Array, ranges: Iterable[Range], rows: Iterable[Job]) -> int:
         """Give items that have ended without success another round; return how many.

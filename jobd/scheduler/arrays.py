@@ -137,6 +137,8 @@ class Arrays:
                 self.news.add(array_of(number))
             elif job.array is not None:
                 self.news.add(number)
+                if job.state >= ENDED and number not in self._ledger.batch.jobs:
+                    self.forget(number)
 
     def forget(self, number: int) -> None:
         """An array has ended for good, or never was."""
@@ -147,9 +149,9 @@ class Arrays:
         """Return from which items on calls are to be loaded, and behind which there are none to load."""
         found = []
         for number, array in self.live.items():
-            if array.ahead and array.job.state is State.QUEUED and self._is_low(array):
-                if number <= self._ledger.stored_high:
-                    found.append(array.ahead[0])
+            may_run = array.job.state is State.QUEUED and number <= self._ledger.stored_high
+            if may_run and array.ahead and self._is_low(array):
+                found.append(array.ahead[0])
         return found
 
     @property

@@ -90,7 +90,7 @@ class Scheduler:
         self.aftermath = after = Aftermath(keepers, options.max_crashes)
         self.succession = Succession(ledger, blocked, timers, after)
         most = options.max_queued
-        self.intake = Intake(ledger, window, blocked, arrays, self.succession, after, most)
+        self.intake = Intake(keepers, self.succession, after, most)
         self.commits = Commits(ledger)
         self.stops = stops = Stops(ledger, streams, self.workers, options.kill_grace_us)
         self.control = Control(keepers, stops, self.succession, after)
@@ -148,6 +148,10 @@ class Scheduler:
             effects.orders += stops.orders
             effects.kill += stops.kill
             stops.orders, stops.kill = [], []
+        self._add_streams(effects)
+        return effects
+
+    def _add_streams(self, effects: Effects) -> None:
         streams = self.streams
         if streams.stuck:
             self._tell_stuck()
@@ -155,7 +159,6 @@ class Scheduler:
             effects.orders += streams.orders
             effects.replies += streams.replies
             streams.orders, streams.replies = [], []
-        return effects
 
     def take_replies(self) -> list[tuple[bytes, Reply]]:
         """Return what is to be told now; the other effects can wait a moment."""
@@ -228,8 +231,6 @@ class Scheduler:
                     for peer in job.watchers:
                         replies.append((peer, ended))
                 jobs.pop(number, None)
-                if job.array is not None:
-                    self.arrays.forget(number)
                 if streams and number in streams:
                     self.streams.ended(number)
             elif job.state <= State.QUEUED:

@@ -378,10 +378,7 @@ class Dispatch:
             if is_leaving(worker, job):
                 self._queues.withdrawn(queue)
             self._lanes.queue_changed(queue)
-        if job.lane:
-            self._lanes.ended(job.lane)
-        if job.id >= FIRST_ITEM:
-            self._arrays.came_back(job)
+        self._is_out_of_hands(job)
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         worker.load_bytes = worker.load_bytes - len(job.args) if worker.assigned else 0
         if job.stop is not None:
@@ -393,6 +390,13 @@ class Dispatch:
         job.lease = None
         if lease is not None:
             self._ledger.close_lease(lease)
+
+    def _is_out_of_hands(self, job: Job) -> None:
+        """Those whose turn depends on it may have theirs."""
+        if job.lane:
+            self._lanes.ended(job.lane)
+        if job.id >= FIRST_ITEM:
+            self._arrays.came_back(job)
 
     def take_back(self, worker: Worker, job: Job) -> None:
         """Take from a worker what it has not started and never will."""

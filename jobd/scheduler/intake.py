@@ -18,13 +18,11 @@ from jobd.model.options import Policy
 from jobd.model.queues import DEFAULT
 from jobd.model.states import Event
 from jobd.scheduler.aftermath import Aftermath
-from jobd.scheduler.arrays import Arrays
 from jobd.scheduler.batch import PARCEL_JOBS, Keyed, Submission
-from jobd.scheduler.blocked import NO_SOURCES, Blocked, Sources
-from jobd.scheduler.ledger import Ledger
+from jobd.scheduler.blocked import NO_SOURCES, Sources
+from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.succession import Succession
 from jobd.scheduler.timers import is_timed
-from jobd.scheduler.window import Window
 
 PATIENCE_US = 2_000
 """How long a commit waits for outcomes that are expected sooner, to be one commit instead of two."""
@@ -38,10 +36,7 @@ class Intake:
 
     def __init__(
         self,
-        ledger: Ledger,
-        window: Window,
-        blocked: Blocked,
-        arrays: Arrays,
+        keepers: Keepers,
         succession: Succession,
         aftermath: Aftermath,
         max_queued: int,
@@ -51,11 +46,11 @@ class Intake:
         self.wall = 0
         self.is_closed = False
         """The daemon is ending: nothing more comes in."""
-        self._ledger = ledger
-        self._window = window
-        self._lanes = window.lanes
-        self._blocked = blocked
-        self._arrays = arrays
+        self._ledger = keepers.ledger
+        self._window = keepers.window
+        self._lanes = keepers.window.lanes
+        self._blocked = keepers.blocked
+        self._arrays = keepers.arrays
         self._succession = succession
         self._aftermath = aftermath
         self._max_queued = max_queued

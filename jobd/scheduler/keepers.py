@@ -14,7 +14,7 @@ from jobd.scheduler.window import Window
 
 @dataclass(frozen=True)
 class Keepers:
-    """What is to be stored, what is in memory, what waits for its time, or for others, what streams, and arrays."""
+    """What is to be stored, what is in memory, what waits for its time or for others, what streams, arrays."""
 
     ledger: Ledger
     window: Window

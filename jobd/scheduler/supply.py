@@ -25,7 +25,7 @@ SHORT_US = 500.0
 """A commit does not wait for the end of a job whose function takes longer on average."""
 
 STRETCH_US = 4_000.0
-"""So much work is in one stretch of an array's items.  What has not begun comes back at once when it is wanted."""
+"""So much work is in one stretch of an array's items.  What has not begun comes back when it is wanted."""
 
 LONGEST = 2_048
 """Items in a stretch."""
@@ -73,27 +73,35 @@ class Supply:
 
     def next_short(self) -> Job | None:
         """Take the next job if it may be handed out ahead of time; it loses its turn only if it is taken."""
-        lanes, expected_us = self._lanes, self.forecast.expected_us
-        if lanes.is_used:
-            job = self.choose()
-            if job is None or not lanes.may_go_ahead():
-                return None
-            if expected_us(job.function) > AHEAD_US or is_limited(job.policy):
-                return None
-            lanes.take()
-            return job if job.array is None else self._draw(job) or self.next_short()
+        if self._lanes.is_used:
+            return self._next_short_of_lanes()
         while (job := self.window.pop()) is not None:
             if job.due_at and job.due_at <= self.wall:
                 self._expire(job)
-                continue
-            if expected_us(job.function) > AHEAD_US or is_limited(job.policy):
+            elif not self._is_short(job):
                 self.window.push(job)
                 return None
+            elif job.array is None:
+                return job
+            elif (item := self._draw(job)) is not None:
+                return item
+        return None
+
+    def _next_short_of_lanes(self) -> Job | None:
+        while (job := self.choose()) is not None:
+            if not (self._lanes.may_go_ahead() and self._is_short(job)):
+                return None
+            self._lanes.take()
             if job.array is None:
                 return job
             if (item := self._draw(job)) is not None:
                 return item
         return None
+
+    def _is_short(self, job: Job) -> bool:
+        """Whether a job, or an item of it, may be handed out ahead of time."""
+        is_quick = self.forecast.expected_us(job.function) <= AHEAD_US
+        return is_quick and not is_limited(job.policy)
 
     def next_for_deck(self) -> Job | None:
         """Take the next job if it may lie on deck; it loses its turn only if it is taken."""

@@ -188,10 +188,11 @@ class Workforce:
     def _cut(self, worker: Worker, number: int, attempt: int) -> None:
         """A worker goes on with a stretch up to this item, which it gives back with those behind it."""
         for job in worker.assigned.values():  # what came before it may still be on its way to us
-            if job.stretch is not None and job.attempt == attempt:
-                if job.id <= number < job.id + job.stretch.count:
-                    self.dispatch.cut(worker, job, number)
-                    return
+            stretch = job.stretch
+            is_its = stretch is not None and stretch.first <= number < stretch.behind
+            if is_its and job.attempt == attempt:
+                self.dispatch.cut(worker, job, number)
+                return
 
     def leaves(self, uid: str, attempts: list[tuple[int, int]]) -> None:
         """A worker is not what it was, and ends; it gives back what it has not started."""

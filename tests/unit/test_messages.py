@@ -71,6 +71,17 @@ REQUESTS: list[Message] = [
     messages.Queues(1, ["etl"]),
     messages.SetQueue(1, "etl", 2, "10/s", paused=True, known=True, reset=True),
     messages.RemoveQueue(1, "etl"),
+    messages.Submit(
+        1,
+        b"u" * 16,
+        "m:f",
+        [b"j[[],{}]"],
+        [(1, ())],
+        array=job.ArraySpec(2, 1, job.Errors.KEEP, 3),
+        chunks=[(2, b"j[[1],[2]]")],
+    ),
+    messages.Gather(1, 2, [(0, 2**32 - 1)], ordered=False, wait=False),
+    messages.SetArray(1, 2, 3),
 ]
 REPLIES: list[Message] = [
     messages.Welcome(1, 1, "0.1", 2, "boot", "/state", 3, 4, 5),
@@ -95,6 +106,14 @@ REPLIES: list[Message] = [
     messages.GraphInfo(1, [INFO], 2, 3, whole=True),
     messages.QueueInfos(1, [QueueInfo("etl", 2, "10/s", True, 3, 4, {"slots": "built in"})]),
     messages.Stuck(1, AtBound(2, 100)),
+    messages.Pieces(
+        1,
+        [
+            messages.Piece(3, 2, State.SUCCEEDED, b"v"),
+            messages.Piece(5, 1, State.FAILED, b"", ERROR),
+        ],
+        *(True, State.FAILED, 9),
+    ),
 ]
 ORDERS: list[Message] = [
     orders.Run("boot", [TASK], 7),

@@ -51,6 +51,14 @@ LEGAL = {
     (State.BLOCKED, Event.ABORT): State.ABORTED,
     (State.ABORTED, Event.REVIVE): State.BLOCKED,
     (State.CANCELLED, Event.REVIVE): State.BLOCKED,
+    # Arrays, and items of theirs.
+    (State.HELD, Event.COMPLETE): State.SUCCEEDED,
+    (State.HELD, Event.FALL_SHORT): State.FAILED,
+    (State.QUEUED, Event.COMPLETE): State.SUCCEEDED,
+    (State.QUEUED, Event.FALL_SHORT): State.FAILED,
+    (State.QUEUED, Event.ABORT): State.ABORTED,
+    (State.SCHEDULED, Event.ABORT): State.ABORTED,
+    (State.ABORTED, Event.RETRY): State.QUEUED,
 }
 
 
