@@ -168,7 +168,7 @@ class Dispatch:
         for worker in ready:
             if len(worker.assigned) != 1 or worker.is_single_use or self._is_stuck(worker):
                 continue
-            if worker.unsent or worker.uid in hands:
+            if worker.unsent or hands.get(worker.uid):
                 continue  # what is handed to it now might overtake that
             (head,) = worker.assigned.values()
             if head.cost_us > DECK_US or not self._room(worker):
