@@ -45,16 +45,37 @@ class Progress(NamedTuple):
 class Gathering(Pending):
     """A request for items as they end."""
 
-    __slots__ = ("_item",)
+    __slots__ = ("_what",)
 
     def __init__(self, request: Gather) -> None:
         super().__init__(request.rid, encode([request]), patient=True, awaited=[request.id])
-        self._item = item_of(request.id, request.wanted[0][0])
+        wanted = request.wanted
+        self._what = shown(item_of(request.id, wanted[0][0])) if wanted else str(request.id)
 
     def late(self, timeout_s: float | None) -> WaitTimeout:
         """Return the error that says that none of them has ended."""
-        problem = f"item {shown(self._item)} has not ended within {seconds(timeout_s)} s"
+        kind = "item" if "/" in self._what else "array"
+        problem = f"{kind} {self._what} has not ended within {seconds(timeout_s)} s"
         return WaitTimeout(problem, "it goes on; ask again later")
+
+
+def gather(
+    core: Core[Any], number: int, wanted: list[tuple[int, int]], *, ordered: bool
+) -> Steps[Pieces]:
+    """Return what has ended of an array, once there is something; nothing is ``wanted``: once all has."""
+    pending = Gathering(Gather(core.next_rid(), number, wanted, ordered))
+    yield pending
+    if pending.error is not None:
+        raise pending.error
+    (reply,) = pending.replies
+    assert isinstance(reply, Pieces)
+    return reply
+
+
+def await_end(core: Core[Any], deferred: DeferredBase[Any]) -> Steps[None]:
+    """Return once an array has ended, as it is now: it may have ended before, and been retried since."""
+    number = yield from identify(deferred)
+    yield from gather(core, number, [], ordered=True)
 
 
 class Reader:
@@ -97,13 +118,8 @@ class Reader:
 
     def _more(self) -> Steps[None]:
         number = yield from identify(self._deferred)
-        request = Gather(self._core.next_rid(), number, self._missing[:MOST_SPANS], self._ordered)
-        pending = Gathering(request)
-        yield pending
-        if pending.error is not None:
-            raise pending.error
-        (reply,) = pending.replies
-        assert isinstance(reply, Pieces)
+        wanted = self._missing[:MOST_SPANS]
+        reply = yield from gather(self._core, number, wanted, ordered=self._ordered)
         for piece in reply.pieces:
             self._take(number, piece)
         self._missing = [(low, min(high, reply.items - 1)) for low, high in self._missing]

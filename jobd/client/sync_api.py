@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from jobd.client import verbs
 from jobd.client.ahead import Ahead
 from jobd.client.asking import Steps, identify
-from jobd.client.batches import FAILURES, Progress, Reader, unsuccessful
+from jobd.client.batches import FAILURES, Progress, Reader, await_end, unsuccessful
 from jobd.client.caller import shown, travelling
 from jobd.client.calls import (
     array_call,
@@ -38,7 +38,7 @@ from jobd.client.functions import Function, Shape
 from jobd.client.link import deadline_of, left_of
 from jobd.client.waiting import Arrivals
 from jobd.inputs import Input
-from jobd.model.errors import JobError
+from jobd.model.errors import JobError, UsageError
 from jobd.model.job import ArraySpec, JobInfo
 from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, edges_of, encode_options
@@ -273,7 +273,7 @@ class Batch(Iterator[T]):
         Raises:
             WaitTimeout: they have not within ``timeout`` seconds.
         """
-        self._deferred.exception(timeout)
+        self._client._run(await_end(self._client._core, self._deferred), timeout)  # noqa: SLF001  # as above
         return self.progress()
 
     def progress(self) -> Progress:
@@ -425,7 +425,11 @@ class Submitter:
         """
         deadline = deadline_of(timeout)
         if buffersize is None and isinstance(iterable, Sized):
-            return self._array(function, zip(iterable, strict=False), deadline)
+            request = self._array(function, zip(iterable, strict=False))
+            submitted = self._submit(request)
+            if request.array is None:
+                return _in_order(deque(submitted), deadline)
+            return Batch(self._api(), submitted[0], deadline)
 
         def submit(calls: list[tuple[Any]]) -> list[Deferred[Any]]:
             return self._submit(many_calls(function, calls, self._options, self._draft()))
@@ -434,20 +438,23 @@ class Submitter:
 
     def starmap(
         self, function: Function, calls: Iterable[Sequence[Any]], /, timeout: float | None = None
-    ) -> Iterator[Any]:
-        """Do as ``map``, with all positional arguments of each call: ``[(1, 2), (3, 4)]``."""
-        return self._array(function, calls, deadline_of(timeout))
+    ) -> Batch[Any]:
+        """Do as ``map``, with all positional arguments of each call: ``[(1, 2), (3, 4)]``.
 
-    def _array(
-        self, function: Function, calls: Iterable[Sequence[Any]], deadline: float | None
-    ) -> Iterator[Any]:
-        """Submit an array; or as many jobs, where items have to be jobs of their own."""
-        client = self._api()
-        request = array_call(function, calls, self._options, self._draft(), ArraySpec(0))
-        deferreds = self._submit(request) if request.args else []
+        They are read to their end, and are one array.
+
+        Raises:
+            UsageError: an argument is a deferred result, or has to be in a file: see ``submit_many``.
+        """
+        request = self._array(function, calls)
         if request.array is None:
-            return _in_order(deque(deferreds), deadline)
-        return Batch(client, deferreds[0], deadline)
+            raise UsageError(
+                "an argument is a deferred result, or too large for an item", "see submit_many"
+            )
+        return Batch(self._api(), self._submit(request)[0], deadline_of(timeout))
+
+    def _array(self, function: Function, calls: Iterable[Sequence[Any]]) -> Submit:
+        return array_call(function, calls, self._options, self._draft(), ArraySpec(0))
 
     def _api(self) -> Api:
         raise NotImplementedError

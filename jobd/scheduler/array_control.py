@@ -66,19 +66,20 @@ class ArrayControl:
         self._doom(array, first, behind, State.ABORTED, TOO_MANY)
 
     def _end(self, array: Array) -> None:
+        """Record its end; who comes after it is told once that is durable: then all values can be read."""
         job = array.job
         if job.stop is Event.CANCEL:
-            self._aftermath.finish(job, Event.CANCEL)
+            self._aftermath.record(job, Event.CANCEL)
         elif is_well(array):
             job.value = ITEMS
-            self._aftermath.finish(job, Event.COMPLETE)
+            self._aftermath.record(job, Event.COMPLETE)
         else:
             lost = array.spec.items - array.ended[State.SUCCEEDED]
             what = f"{lost} of {array.spec.items} items have not succeeded"
             if array.first_failure:
                 what = f"{what}, the first is {shown(array.first_failure)}"
             job.error = ErrorInfo("jobd.ItemsFailed", what, "")
-            self._aftermath.finish(job, Event.FALL_SHORT)
+            self._aftermath.record(job, Event.FALL_SHORT)
 
     def _waiting(self, array: Array, first: int, behind: int) -> list[Job]:
         """Return the items with rows between these numbers that have not ended and do not run."""

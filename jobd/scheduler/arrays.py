@@ -128,8 +128,9 @@ class Arrays:
         self._ledger.batch.urgent = True
         self.enter(array)
 
-    def committed(self, batch: Batch) -> None:
-        """What this batch says of arrays is durable."""
+    def committed(self, batch: Batch) -> list[Job]:
+        """What this batch says of arrays is durable; return those that have ended for good."""
+        ended: list[Job] = []
         if batch.ranges:
             self.news.update(map(array_of, batch.ranges))
         for number, job in batch.jobs.items() if self.live else ():
@@ -139,6 +140,8 @@ class Arrays:
                 self.news.add(number)
                 if job.state >= ENDED and number not in self._ledger.batch.jobs:
                     self.forget(number)
+                    ended.append(job)
+        return ended
 
     def forget(self, number: int) -> None:
         """An array has ended for good, or never was."""

@@ -205,7 +205,8 @@ class Scheduler:
                 replies += submission.keyed.answers
                 self.succession.kept(submission.keyed)
         replies += batch.early_replies
-        self.arrays.committed(batch)
+        for job in self.arrays.committed(batch):
+            self.aftermath.tell(job)
         self._tell_ends(batch)
         self.lanes.stock.stored(batch.submissions, self.ledger.settled_high)
         if batch.edges:

@@ -129,7 +129,7 @@ class Dispatch:
 
     def _hand_ahead(self, ready: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand out short jobs to workers that will be done soon, in equal shares."""
-        budget_us = BUDGET_US + min(self._commit_us, SLOW_US)
+        budget_us = self._budget_us()
         if self._arrays.are_in_line:
             budget_us = max(budget_us, STRETCHES_US)
         rooms = [
@@ -150,6 +150,14 @@ class Dispatch:
                 break
         self.has_more = any(len(jobs) >= most for jobs in hands.values())
 
+    def _budget_us(self) -> float:
+        """Return how much work is handed to a worker ahead of time."""
+        return BUDGET_US + min(self._commit_us, SLOW_US)
+
+    def _is_soon_done(self, worker: Worker) -> bool:
+        """Whether a worker has so little in hand that short jobs are handed to it ahead of time."""
+        return worker.load_us < REFILL * self._budget_us()
+
     def _fill(self, worker: Worker, taken: list[Job], share: int, budget_us: float) -> bool:
         """Hand a worker its share, as far as it has room; return whether there may be more short jobs."""
         take, cost_us = self.supply.next_short, self.supply.cost_us
@@ -168,7 +176,7 @@ class Dispatch:
         for worker in ready:
             if len(worker.assigned) != 1 or worker.is_single_use or self._is_stuck(worker):
                 continue
-            if worker.unsent or hands.get(worker.uid):
+            if worker.unsent or hands.get(worker.uid) or self._is_soon_done(worker):
                 continue  # what is handed to it now might overtake that
             (head,) = worker.assigned.values()
             if head.cost_us > DECK_US or not self._room(worker):

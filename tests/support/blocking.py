@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 
 from jobd.client import Client
 from jobd.client.aio import AsyncClient
-from jobd.client.aio_api import AsyncDeferred
+from jobd.client.aio_api import AsyncBatch, AsyncDeferred
 
 
 class Loop:
@@ -37,6 +37,8 @@ class Loop:
         """Return what a test is given for a value that belongs to the loop."""
         if isinstance(value, AsyncClient | AsyncDeferred) or hasattr(value, "submit_many"):
             return Blocking(self, value)
+        if isinstance(value, AsyncBatch):
+            return BlockingBatch(self, value)
         if isinstance(value, AsyncIterator):
             return self._iterate(value)
         if isinstance(value, list):
@@ -105,6 +107,20 @@ class Blocking:
     def __exit__(self, *error: object) -> None:
         loop, inner = self._of
         loop.run(lambda: inner.__aexit__(*error))
+
+
+class BlockingBatch(Blocking):
+    """An array of the loop's client, to be iterated as well."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        loop, inner = self._of
+        try:
+            return loop.run(lambda: anext(inner))
+        except StopAsyncIteration:
+            raise StopIteration from None
 
 
 def inside(value: Any) -> Any:
