@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobd.model.job import Job
-from jobd.model.states import State
+from jobd.model.states import ENDED, State
 from jobd.pool.scoreboard import Now
 from jobd.pool.supervisor import Pool
 from jobd.scheduler import Scheduler
@@ -26,6 +26,8 @@ class View:
 
     def state(self, job: Job) -> State:
         """Return the state of a job in memory; one whose end is not for good yet is what it was."""
+        if job.array is not None and job.state >= ENDED and job.id in self.scheduler.window.jobs:
+            return State.QUEUED  # not all its values can be read before that is durable
         replaced = self.scheduler.succession.pending.get(job.id)
         return job.state if replaced is None else replaced.state
 

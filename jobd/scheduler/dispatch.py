@@ -318,12 +318,12 @@ class Dispatch:
     def times(self) -> list[int]:
         """Return when there is something to ask back, should nothing happen until then."""
         workers = self._workers.values()
-        return [w.stall_at for w in workers if len(w.assigned) - w.unsent > 1]
+        return [w.stall_at for w in workers if w.has_more_than_one]
 
     def ask_back(self) -> None:
         """Have workers give back what they have not come to for too long, or what another one could begin."""
         for worker in self._workers.values():
-            if len(worker.assigned) - worker.unsent > 1 and (
+            if worker.has_more_than_one and (
                 self.now >= worker.stall_at or (not worker.stalled and self._is_wanted_from(worker))
             ):
                 self._ask_back_from(worker)
@@ -349,9 +349,8 @@ class Dispatch:
     def _is_outranked(self, worker: Worker) -> bool:
         """Whether a job that may start has a higher priority than what lies on deck here."""
         first = self.supply.choose()
-        return first is not None and priority_of(first) > priority_of(
-            [*worker.assigned.values()][1]
-        )
+        waiting = [*worker.assigned.values()][:2][-1]  # or the first, of which items wait
+        return first is not None and priority_of(first) > priority_of(waiting)
 
     def _ask_back_from(self, worker: Worker) -> None:
         worker.stall_at = self.now + STALLED_US

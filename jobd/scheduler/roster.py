@@ -53,6 +53,15 @@ class Worker(msgspec.Struct):
         """Whether it takes a slot: it has jobs in hand, and the one that it runs does not wait."""
         return bool(self.assigned) and self.waiting is None
 
+    @property
+    def has_more_than_one(self) -> bool:
+        """Whether there is something in its hands that it has not come to: a job, or an item of a stretch."""
+        sent = len(self.assigned) - self.unsent
+        if sent != 1:
+            return sent > 1
+        stretch = next(iter(self.assigned.values())).stretch
+        return stretch is not None and stretch.count > 1
+
     def stretch_of(self, number: int) -> Job | None:
         """Return the stretch in its hands that an item is of, which is the first there."""
         head = next(iter(self.assigned.values()), None)
