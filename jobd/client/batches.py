@@ -104,6 +104,12 @@ class Reader:
             yield from self._more()
         return bool(self.ready)
 
+    def drain(self) -> Steps[None]:
+        """Have all that is left ready, once the array has ended; as ``fill`` with ``encoded``."""
+        self._encoded = True
+        while not self.over:
+            yield from self._more()
+
     def values(self) -> Steps[list[Any]]:
         """Return the values of all items, in their order; those that have not succeeded are left out."""
         found: list[Any] = []

@@ -13,6 +13,7 @@ from typing import Any
 from jobd.client import Client, Deferred
 from jobd.client.waiting import Arrivals
 from jobd.executor import ending
+from jobd.executor.arrays import ArrayResults
 from jobd.executor.errors import PoolBroken, as_python_has_it
 from jobd.executor.future import JobFuture
 from jobd.executor.outcomes import bare
@@ -27,6 +28,9 @@ MOST_AT_ONCE = 1_000
 
 CANCELLED = "cancelled"
 """What the daemon answers when it has cancelled a job."""
+
+Place = JobFuture[Any] | ArrayResults | None
+"""Who is told of a job's end; None: nobody."""
 
 _NOT_OPEN = object()
 """Stands for what is not in ``_open``; there None is a job without a future."""
@@ -45,7 +49,7 @@ class Engine:
         self._lock = threading.Condition()
         """Never taken by who holds the client's own lock."""
         self._unsent: SimpleQueue[tuple[Submit, JobFuture[Any]] | None] = SimpleQueue()
-        self._open: dict[Deferred[Any], JobFuture[Any] | None] = {}
+        self._open: dict[Deferred[Any], Place] = {}
         """Jobs that were sent and have not ended, and their futures; those of ``map`` have none."""
         self._count = 0
         """Of jobs that were submitted and have not ended, sent or not."""
@@ -103,6 +107,18 @@ class Engine:
             return self._send(request, futures)
         except Exception as error:
             self._fail(futures, error)
+            raise
+
+    def submit_array(self, request: Submit, found: ArrayResults) -> None:
+        """Submit an array, whose results go there."""
+        self._client._core.refuse_foreign(request)  # noqa: SLF001  # before it counts
+        self._notice_end()
+        with self._lock:
+            self._begin(1)
+        try:
+            self._send(request, [found])
+        except Exception as error:
+            self._fail([found], error)
             raise
 
     def _notice_end(self) -> None:
@@ -238,9 +254,7 @@ class Engine:
             self._lock.notify_all()
         return batch[-1] is not None
 
-    def _send(
-        self, request: Submit, futures: Sequence[JobFuture[Any] | None]
-    ) -> list[Deferred[Any]]:
+    def _send(self, request: Submit, futures: Sequence[Place]) -> list[Deferred[Any]]:
         """Send a submit; its deferred results are open before anything can be heard of them."""
 
         def note(deferreds: list[Deferred[Any]]) -> None:
@@ -251,7 +265,7 @@ class Engine:
 
         return self._client.submit_expecting(request, self._arrivals, note)
 
-    def _fail(self, futures: Sequence[JobFuture[Any] | None], error: Exception) -> None:
+    def _fail(self, futures: Sequence[Place], error: Exception) -> None:
         for future in futures:
             if future is not None and not future.done():
                 future.set_exception(bare(self._broken or as_python_has_it(error)))

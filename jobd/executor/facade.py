@@ -5,19 +5,22 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor as AnyExecutor
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from jobd import payload
 from jobd.client import Client
-from jobd.client.calls import many_calls, one_call, with_options
+from jobd.client.ahead import LONG
+from jobd.client.calls import array_call, many_calls, one_call, with_options
 from jobd.client.drafts import Draft
-from jobd.executor import mapping
+from jobd.executor import arrays, mapping
 from jobd.executor.engine import Engine
 from jobd.executor.errors import not_sent
 from jobd.executor.future import JobFuture
 from jobd.executor.own import Own, own_daemon
 from jobd.executor.sharing import Sharing
 from jobd.model.errors import UsageError
+from jobd.model.job import ArraySpec
 from jobd.model.options import Said
 from jobd.pool.chunk import call_each, call_pickled
 
@@ -160,7 +163,14 @@ class Executor(AnyExecutor):
             raise ValueError("chunksize must be >= 1.")
         mapping.check_buffer(buffersize)
         if chunksize == 1:
-            places = self._places(fn, mapping.Calls(iterables), buffersize)
+            calls: Iterable[mapping.Call] = mapping.Calls(iterables)
+            if buffersize is None and 0 < length_hint(calls, -1) <= LONG:
+                calls = list(calls)
+                found = self._array(fn, calls)
+                if found is not None:
+                    engine = self._engine
+                    return arrays.results(found, engine.cancel, engine.refuse_broken, timeout)
+            places = self._places(fn, calls, buffersize)
             return mapping.results(places, self._engine.refuse_broken, timeout)
         sent: object
         try:
@@ -169,6 +179,20 @@ class Executor(AnyExecutor):
             sent = fn  # so that each job tells why it cannot travel
         places = self._places(call_each, mapping.Calls(iterables, chunksize, sent), buffersize)
         return mapping.flat(mapping.results(places, self._engine.refuse_broken, timeout))
+
+    def _array(
+        self, fn: Callable[..., Any], calls: list[mapping.Call]
+    ) -> arrays.ArrayResults | None:
+        """Submit all calls as one array; None: some have to be jobs of their own, or cannot travel."""
+        try:
+            request = array_call(fn, calls, self._options, self._draft(), ArraySpec(0))
+        except UsageError:
+            return None  # who submits them one by one tells which
+        if request.array is None:
+            return None
+        found = arrays.ArrayResults(self.client)
+        self._engine.submit_array(request, found)
+        return found
 
     def _places(
         self, fn: Callable[..., Any], calls: Iterable[mapping.Call], buffersize: int | None

@@ -8,6 +8,7 @@ from jobd import payload
 from jobd.client import Deferred
 from jobd.executor.errors import as_python_has_it, died_of, raised_by, remote, unreadable
 from jobd.model.errors import JobCrashed, JobdError, JobFailed, PayloadUnreadable
+from jobd.model.messages import Ended
 
 
 def failure_of(error: JobdError) -> BaseException:
@@ -29,7 +30,11 @@ def exit_of(deferred: Deferred[Any]) -> BaseException | None:
 
     To be asked if ``Deferred.result`` has returned None.
     """
-    ended = deferred._ended  # noqa: SLF001  # ours
+    return exit_in(deferred._ended)  # noqa: SLF001  # ours
+
+
+def exit_in(ended: Ended | None) -> BaseException | None:
+    """Return the same of a job that has ended so."""
     found = payload.exit_of(ended.value) if ended is not None else None
     if found is None:
         return None

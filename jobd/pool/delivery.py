@@ -75,6 +75,8 @@ class Delivery:
             self.add(item, began_s, value)
             return
         self._values.append(value)
+        if not self._board.has_ring:
+            self.close_piece()  # it is sent at once, as it would die with this process
 
     def close_piece(self) -> None:
         """Hold the items that have returned as what they are together: one outcome."""

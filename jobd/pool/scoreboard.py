@@ -158,6 +158,11 @@ class Scoreboard:
         _RUNS.pack_into(self._map, _RUNS_AT, _NONE_RUNS)
         return False
 
+    @property
+    def has_ring(self) -> bool:
+        """Whether there is room for records at all."""
+        return bool(self._ring)
+
     # -- the piece at hand --
 
     def add(self, piece: Outcome, value: bytes) -> bool:

@@ -175,6 +175,8 @@ class Worker:
                 break
             outcome = run(item)
             if type(outcome) is bytes:
+                if hands.delivery.is_urgent:
+                    self._send_held()
                 continue
             assert isinstance(outcome, Outcome)
             quick_us = outcome.duration_us
