@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tests.benchmarks import (
+    arrays,
     backlog,
     bulk,
     chain,
@@ -32,6 +33,7 @@ from tests.benchmarks import (
 MEASURES = {
     "one_by_one": one_by_one.run,
     "bulk": bulk.run,
+    "arrays": arrays.run,
     "executor": executor.run,
     "chain": chain.run,
     "latency": latency.run,
