@@ -162,6 +162,11 @@ class Submission(Pending):
         if isinstance(reply, Refused):
             super().take(reply)
 
+    def late(self, timeout_s: float | None) -> WaitTimeout:
+        """Return the error that says that it is not acknowledged."""
+        problem = f"{self.function} has not ended within {seconds(timeout_s)} s: its submit is not acknowledged"
+        return WaitTimeout(problem, "the daemon may be busy, or checks the function: ask again")
+
     def refusal(self) -> JobdError | None:
         """Return why it was refused, if it was; whoever asks has seen it."""
         self.seen = True
