@@ -32,13 +32,14 @@ from jobd.scheduler.batch import Backlog, Batch
 from jobd.scheduler.blocked import Blocked
 from jobd.scheduler.commits import Commits
 from jobd.scheduler.control import Control
-from jobd.scheduler.dispatch import Dispatch, is_leaving
+from jobd.scheduler.dispatch import Dispatch
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.intake import Intake
 from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.known import Line
 from jobd.scheduler.ledger import Ledger
 from jobd.scheduler.loans import Loans
+from jobd.scheduler.places import is_leaving
 from jobd.scheduler.queues import Queues, queue_of
 from jobd.scheduler.roster import Phase, Worker
 from jobd.scheduler.staff import Options, Staff
@@ -329,7 +330,7 @@ class Scheduler:
         if queues.counts and not counted:
             hands = [(w, job) for w in self.workers.values() for job in w.assigned.values()]
             queues.recount(
-                [queue_of(job) for worker, job in hands if job is not worker.waiting],
+                [queue_of(j) for worker, j in hands if j not in (worker.waiting, worker.heir)],
                 [queue_of(job) for worker, job in hands if is_leaving(worker, job)],
             )
         self.lanes.queue_changed(name)

@@ -24,7 +24,7 @@ from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.clocks import is_restricted, limits_of
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.ledger import Ledger
-from jobd.scheduler.queues import queue_of
+from jobd.scheduler.places import Places
 from jobd.scheduler.roster import Phase, Worker
 from jobd.scheduler.staff import Options
 from jobd.scheduler.stops import Stops
@@ -87,6 +87,7 @@ class Dispatch:
         self._lanes = supply.window.lanes
         self._arrays = supply.arrays
         self._queues = supply.queues
+        self.places = Places(supply.queues, supply.window.lanes)
         self._workers = workers
         self._stops = stops
         self._aftermath = aftermath
@@ -182,10 +183,11 @@ class Dispatch:
             if head.cost_us > DECK_US or not self._room(worker):
                 continue
             job = self.supply.next_for_deck()
-            if job is None:
-                return
-            self._hand(worker, job, self.supply.cost_us(job))
-            hands.setdefault(worker.uid, []).append(job)
+            if job is None and worker.waiting is None:
+                job = worker.heir = self.supply.next_heir(head)
+            if job is not None:
+                self._hand(worker, job, self.supply.cost_us(job))
+                hands.setdefault(worker.uid, []).append(job)
 
     def _room(self, worker: Worker) -> int:
         """Return how many jobs more a worker may have in hand."""
@@ -197,13 +199,7 @@ class Dispatch:
         return worker.stalled or (bool(worker.assigned) and self.now >= worker.stall_at)
 
     def _hand(self, worker: Worker, job: Job, cost_us: float, *, is_start: bool = True) -> None:
-        if self._queues.counts:
-            if is_start:
-                self._queues.started(queue_of(job))
-            else:
-                self._queues.goes_on(queue_of(job))
-        if job.lane:
-            self._lanes.started(job.lane)
+        self.places.take(worker, job, is_start=is_start)
         job.state = transition(job.state, ASSIGN)
         job.attempt += 1
         job.pid = worker.pid
@@ -341,6 +337,8 @@ class Dispatch:
             return False  # it is about to begin here
         if self._lanes.is_used and self._is_outranked(worker):
             return True
+        if worker.heir is not None and not self.supply.is_open(worker.heir):
+            return False  # nobody else could begin it either
         workers = self._workers.values()
         if sum(other.is_active for other in workers) >= self._options.workers:
             return False
@@ -348,7 +346,8 @@ class Dispatch:
 
     def _is_outranked(self, worker: Worker) -> bool:
         """Whether a job that may start has a higher priority than what lies on deck here."""
-        first = self.supply.choose()
+        head = next(iter(worker.assigned.values()))
+        first = self.supply.choose() if worker.heir is None else self.supply.choose_after(head)
         waiting = [*worker.assigned.values()][:2][-1]  # or the first, of which items wait
         return first is not None and priority_of(first) > priority_of(waiting)
 
@@ -376,16 +375,12 @@ class Dispatch:
 
     def take(self, worker: Worker, job: Job) -> None:
         """Take a job out of a worker's hands."""
+        self.places.free(worker, job)
         del worker.assigned[job.id]
         if worker.waiting is job:
             worker.waiting = None
-        elif self._queues.counts:
-            queue = queue_of(job)
-            self._queues.ended(queue)
-            if is_leaving(worker, job):
-                self._queues.withdrawn(queue)
-            self._lanes.queue_changed(queue)
-        self._is_out_of_hands(job)
+        if job.id >= FIRST_ITEM:
+            self._arrays.came_back(job)
         worker.load_us = worker.load_us - job.cost_us if worker.assigned else 0.0
         worker.load_bytes = worker.load_bytes - len(job.args) if worker.assigned else 0
         if job.stop is not None:
@@ -397,13 +392,6 @@ class Dispatch:
         job.lease = None
         if lease is not None:
             self._ledger.close_lease(lease)
-
-    def _is_out_of_hands(self, job: Job) -> None:
-        """Those whose turn depends on it may have theirs."""
-        if job.lane:
-            self._lanes.ended(job.lane)
-        if job.id >= FIRST_ITEM:
-            self._arrays.came_back(job)
 
     def take_back(self, worker: Worker, job: Job) -> None:
         """Take from a worker what it has not started and never will."""
@@ -455,11 +443,6 @@ class Dispatch:
 def priority_of(job: Job) -> int:
     """Return a job's priority; 0: as most have it."""
     return job.policy.priority if job.policy is not None else 0
-
-
-def is_leaving(worker: Worker, job: Job) -> bool:
-    """Whether the order to run a job, which the worker has in hand, has not left yet."""
-    return job.lease is not None and not (job.lease.run or worker.adopted)
 
 
 def _task(job: Job) -> Task:

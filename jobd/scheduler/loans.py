@@ -55,6 +55,7 @@ class Loans:
         error = lending.refusal(workers, worker, job.id, awaited, known, most)
         if error is not None:
             return error
+        self.dispatch.places.count_heir(worker)
         if self.queues.counts and worker.waiting is not job:
             self.queues.ended(queue_of(job))
             self.keepers.window.lanes.queue_changed(queue_of(job))

@@ -119,6 +119,10 @@ class Queues:
         self._running[name] += 1
         self._leaving[name] += 1
 
+    def follows(self, name: str) -> None:
+        """A job of this queue was handed to a worker, and takes over the slot of the one before it there."""
+        self._leaving[name] += 1
+
     def left(self, name: str, now_us: int) -> None:
         """The order to run a job of this queue goes out."""
         self.withdrawn(name)

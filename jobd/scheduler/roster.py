@@ -45,6 +45,8 @@ class Worker(msgspec.Struct):
     """Jobs among the assigned whose order to run waits for a commit."""
     waiting: Job | None = None
     """The job that it runs waits for others: its slot is lent to another worker."""
+    heir: Job | None = None
+    """The job on deck if it takes over the slot, and the places at gates, of the one before it."""
     awaited: list[int] = []
     """Those others, as far as they are known, and the inputs that they wait for themselves."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from jobd.model.item import FIRST_ITEM
 from jobd.model.job import Job
+from jobd.model.lane import gates_of
 from jobd.model.states import Event
 from jobd.scheduler.aftermath import Aftermath
 from jobd.scheduler.arrays import Arrays
@@ -117,6 +118,41 @@ class Supply:
             return None
         lanes.take()
         return job if job.array is None else self._draw(job)
+
+    def next_heir(self, head: Job) -> Job | None:
+        """Take the job that is to take over this one's slot and places at gates, if it may lie on deck."""
+        job = self.choose_after(head)
+        if job is None or not may_lie_on_deck(job):
+            return None
+        self._lanes.take()
+        return job if job.array is None else self._draw(job)
+
+    def choose_after(self, head: Job) -> Job | None:
+        """Return the job that would be next had this one ended; None: none that takes over its places."""
+        queue, lane, gates = queue_of(head), head.lane, gates_of(head.lane)
+        rule, is_limited_queue = self.queues.rules.get(queue), self.queues.is_limited(queue)
+        is_rated = rule is not None and bool(rule.rate)  # then the next start is a matter of time
+        if is_rated or not (self._lanes.is_used and (gates or is_limited_queue)):
+            return None
+        if self.queues.counts:
+            self.queues.ended(queue)
+            self._lanes.queue_changed(queue)
+        if lane:
+            self._lanes.ended(lane)
+        job = self.choose()
+        if self.queues.counts:
+            self.queues.goes_on(queue)
+        if lane:
+            self._lanes.started(lane)
+        if job is None or queue_of(job) != queue or gates_of(job.lane) != gates:
+            return None
+        return job
+
+    def is_open(self, job: Job) -> bool:
+        """Whether neither its queue nor a gate keeps a job from being started."""
+        queues = self.queues
+        is_shut = queues.counts and queues.opens_at(queue_of(job), self.now) != 0
+        return not is_shut and not self._lanes.closed_gates(job.lane)
 
     def cost_us(self, job: Job) -> float:
         """Return what a job is expected to take, or a stretch of items."""

@@ -81,7 +81,7 @@ class Turns:
         chosen = scheduler.lanes._chosen
         assert chosen is not None
         _, node, line, job = chosen
-        if not is_open(scheduler, job):
+        if not (is_open(scheduler, job) or _may_inherit(scheduler, job)):
             raise Broken(f"job {job.id} is to start, and a gate of {job.lane!r} is closed")
         before = [j for j in runnable(scheduler) if lane_of(j).priority > node.priority]
         if before:
@@ -114,6 +114,17 @@ class Turns:
         self._served = {key: self._served.get(key, set()) for key in present}
 
 
+def _may_inherit(scheduler: Scheduler, job: Job) -> bool:
+    """Whether a job that runs, with nothing behind it, takes the very places that this one needs."""
+    heads = [
+        next(iter(worker.assigned.values()))
+        for worker in scheduler.workers.values()
+        if len(worker.assigned) == 1 and worker.waiting is None
+    ]
+    gates = lane_of(job).gates
+    return any(queue_of(h) == queue_of(job) and lane_of(h).gates == gates for h in heads)
+
+
 def _is_live(line: Line | None, number: int) -> bool:
     return line is not None and line.entry == number
 
@@ -122,7 +133,12 @@ def check_order(daemon: Daemon, store: FakeStore) -> None:
     """After each turn: what runs is counted, and every laned job is known or will be found."""
     scheduler = daemon.scheduler
     lanes = scheduler.lanes
-    hands = [job for worker in scheduler.workers.values() for job in worker.assigned.values()]
+    hands = [
+        job
+        for worker in scheduler.workers.values()
+        for job in worker.assigned.values()
+        if job is not worker.heir  # it has no place of its own yet
+    ]
     laned = [job for job in hands if job.lane]
     if laned or lanes._gates.running:
         gates = Counter(gate.name for job in laned for gate in lane_of(job).gates)

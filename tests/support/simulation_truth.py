@@ -537,7 +537,7 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
     active = sum(map(_takes_slot, scheduler.workers.values()))
     if active >= scheduler.options.workers:
         return
-    decks = [worker for worker in scheduler.workers.values() if _keeps_deck(worker)]
+    decks = [worker for worker in scheduler.workers.values() if _keeps_deck(scheduler, worker)]
     if decks:
         raise Broken(f"6: a worker idles, and jobs lie on deck: {decks}")
     if scheduler.queues.opens_at(DEFAULT, scheduler._now) != 0:
@@ -554,13 +554,15 @@ def _check_idle(scheduler: Scheduler, store: FakeStore) -> None:
         raise Broken(f"6: a worker idles, {stuck} wait in the store, and nobody loads them")
 
 
-def _keeps_deck(worker: Worker) -> bool:
+def _keeps_deck(scheduler: Scheduler, worker: Worker) -> bool:
     """Whether a job waits in a worker's hands behind a long one, and is not asked back."""
     is_behind = (
         len(worker.assigned) - worker.unsent > 1
         and worker.phase is Phase.READY
         and not worker.stalled
     )
+    if worker.heir is not None and not is_open(scheduler, worker.heir):
+        return False  # nobody else could begin it either
     return is_behind and next(iter(worker.assigned.values())).cost_us > supply.AHEAD_US
 
 

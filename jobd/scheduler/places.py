@@ -1,0 +1,71 @@
+"""The places that jobs in workers' hands take: slots of queues, and places at gates.
+
+A job takes them from the moment it is handed to a worker.  An *heir*, which lies on deck behind one with
+the same places, takes them over when that one has ended: until then it takes none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobd.model.job import Job
+from jobd.scheduler.lanes import Lanes
+from jobd.scheduler.queues import Queues, queue_of
+from jobd.scheduler.roster import Worker
+
+
+@dataclass(frozen=True)
+class Places:
+    """Counts them."""
+
+    queues: Queues
+    lanes: Lanes
+
+    def take(self, worker: Worker, job: Job, *, is_start: bool) -> None:
+        """A worker is handed a job; ``is_start``: the rate of its queue counts it."""
+        if self.queues.counts:
+            if worker.heir is job:
+                self.queues.follows(queue_of(job))
+            elif is_start:
+                self.queues.started(queue_of(job))
+            else:
+                self.queues.goes_on(queue_of(job))
+        if job.lane and worker.heir is not job:
+            self.lanes.started(job.lane)
+
+    def free(self, worker: Worker, job: Job) -> None:
+        """A job that a worker has in hand is about to be out of it."""
+        passes_on = self._passes_on(worker, job)
+        if self.queues.counts and worker.waiting is not job:
+            queue = queue_of(job)
+            if not passes_on:
+                self.queues.ended(queue)
+            if is_leaving(worker, job):
+                self.queues.withdrawn(queue)
+            self.lanes.queue_changed(queue)
+        if job.lane and not passes_on:
+            self.lanes.ended(job.lane)
+
+    @staticmethod
+    def _passes_on(worker: Worker, job: Job) -> bool:
+        """Whether the places of this job are its heir's from now on, or were to be its own and never are."""
+        heir = worker.heir
+        if heir is None or not (job is heir or job is next(iter(worker.assigned.values()))):
+            return False
+        worker.heir = None
+        return True
+
+    def count_heir(self, worker: Worker) -> None:
+        """What was to take over places has to have its own: the job before it lends its slot."""
+        heir, worker.heir = worker.heir, None
+        if heir is None:
+            return
+        if self.queues.counts:
+            self.queues.goes_on(queue_of(heir))
+        if heir.lane:
+            self.lanes.started(heir.lane)
+
+
+def is_leaving(worker: Worker, job: Job) -> bool:
+    """Whether the order to run a job, which the worker has in hand, has not left yet."""
+    return job.lease is not None and not (job.lease.run or worker.adopted)
