@@ -264,6 +264,7 @@ class Job(msgspec.Struct, gc=False):
     watchers: tuple[bytes, ...] | None = None
     earlier: list[Attempt] | None = None  # ends of superseded attempts, not stored yet
     void: bool = False  # its submit failed: whatever it does is not recorded
+    is_heir: bool = False  # it takes over the places of one that is before it in the same hands
     stretch: Stretch | None = None  # it stands for these items, this one first, as none has a row
     # Of those: from which to which, what they are to be instead of run, and why.
     doomed: list[tuple[int, int, State, str]] | None = None

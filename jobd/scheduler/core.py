@@ -330,7 +330,7 @@ class Scheduler:
         if queues.counts and not counted:
             hands = [(w, job) for w in self.workers.values() for job in w.assigned.values()]
             queues.recount(
-                [queue_of(j) for worker, j in hands if j not in (worker.waiting, worker.heir)],
+                [queue_of(j) for worker, j in hands if j is not worker.waiting and not j.is_heir],
                 [queue_of(job) for worker, job in hands if is_leaving(worker, job)],
             )
         self.lanes.queue_changed(name)

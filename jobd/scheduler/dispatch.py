@@ -166,11 +166,22 @@ class Dispatch:
             if worker.load_us > budget_us or worker.load_bytes > AHEAD_BYTES:
                 break
             job = take()
+            if job is None and self._lanes.is_used and worker.waiting is None:
+                head = next(iter(worker.assigned.values()))
+                job = self._heir_of(worker, head, is_short=True)
             if job is None:
-                return False
+                return self._lanes.is_used  # another one may have an heir
             self._hand(worker, job, cost_us(job))
             taken.append(job)
         return True
+
+    def _heir_of(self, worker: Worker, head: Job, *, is_short: bool = False) -> Job | None:
+        """Take the job that is to take over the places of what a worker runs, if there is one."""
+        keeper = worker.keeper or head
+        heir = self.supply.next_heir(keeper, is_short=is_short)
+        if heir is not None:
+            worker.keeper, heir.is_heir = keeper, True
+        return heir
 
     def _put_on_deck(self, ready: list[Worker], hands: dict[str, list[Job]]) -> None:
         """Hand each worker the job that it is to begin with when the one that it runs has ended."""
@@ -184,7 +195,7 @@ class Dispatch:
                 continue
             job = self.supply.next_for_deck()
             if job is None and worker.waiting is None:
-                job = worker.heir = self.supply.next_heir(head)
+                job = self._heir_of(worker, head)
             if job is not None:
                 self._hand(worker, job, self.supply.cost_us(job))
                 hands.setdefault(worker.uid, []).append(job)
@@ -199,7 +210,7 @@ class Dispatch:
         return worker.stalled or (bool(worker.assigned) and self.now >= worker.stall_at)
 
     def _hand(self, worker: Worker, job: Job, cost_us: float, *, is_start: bool = True) -> None:
-        self.places.take(worker, job, is_start=is_start)
+        self.places.take(job, is_start=is_start)
         job.state = transition(job.state, ASSIGN)
         job.attempt += 1
         job.pid = worker.pid
@@ -337,7 +348,8 @@ class Dispatch:
             return False  # it is about to begin here
         if self._lanes.is_used and self._is_outranked(worker):
             return True
-        if worker.heir is not None and not self.supply.is_open(worker.heir):
+        heir = worker.heir
+        if heir is not None and not self.supply.is_open(heir):
             return False  # nobody else could begin it either
         workers = self._workers.values()
         if sum(other.is_active for other in workers) >= self._options.workers:

@@ -1,7 +1,7 @@
 """The places that jobs in workers' hands take: slots of queues, and places at gates.
 
-A job takes them from the moment it is handed to a worker.  An *heir*, which lies on deck behind one with
-the same places, takes them over when that one has ended: until then it takes none.
+A job takes them from the moment it is handed to a worker.  An *heir*, which lies behind one with the same
+places in the same hands, takes them over when that one has ended: until then it takes none.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class Places:
     queues: Queues
     lanes: Lanes
 
-    def take(self, worker: Worker, job: Job, *, is_start: bool) -> None:
-        """A worker is handed a job; ``is_start``: the rate of its queue counts it."""
+    def take(self, job: Job, *, is_start: bool) -> None:
+        """A job is handed to a worker; ``is_start``: the rate of its queue counts it."""
         if self.queues.counts:
-            if worker.heir is job:
+            if job.is_heir:
                 self.queues.follows(queue_of(job))
             elif is_start:
                 self.queues.started(queue_of(job))
             else:
                 self.queues.goes_on(queue_of(job))
-        if job.lane and worker.heir is not job:
+        if job.lane and not job.is_heir:
             self.lanes.started(job.lane)
 
     def free(self, worker: Worker, job: Job) -> None:
@@ -49,17 +49,22 @@ class Places:
     @staticmethod
     def _passes_on(worker: Worker, job: Job) -> bool:
         """Whether the places of this job are its heir's from now on, or were to be its own and never are."""
-        heir = worker.heir
-        if heir is None or not (job is heir or job is next(iter(worker.assigned.values()))):
+        if job.is_heir:
+            job.is_heir = False
+            return True
+        if job is not worker.keeper:
             return False
-        worker.heir = None
-        return True
+        heir = worker.keeper = worker.heir
+        if heir is not None:
+            heir.is_heir = False
+        return heir is not None
 
     def count_heir(self, worker: Worker) -> None:
         """What was to take over places has to have its own: the job before it lends its slot."""
-        heir, worker.heir = worker.heir, None
+        heir = worker.keeper = worker.heir
         if heir is None:
             return
+        heir.is_heir = False
         if self.queues.counts:
             self.queues.goes_on(queue_of(heir))
         if heir.lane:

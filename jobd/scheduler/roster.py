@@ -45,8 +45,8 @@ class Worker(msgspec.Struct):
     """Jobs among the assigned whose order to run waits for a commit."""
     waiting: Job | None = None
     """The job that it runs waits for others: its slot is lent to another worker."""
-    heir: Job | None = None
-    """The job on deck if it takes over the slot, and the places at gates, of the one before it."""
+    keeper: Job | None = None
+    """Of the assigned the one that has the slot, and the places at gates, that its heirs take over."""
     awaited: list[int] = []
     """Those others, as far as they are known, and the inputs that they wait for themselves."""
 
@@ -54,6 +54,13 @@ class Worker(msgspec.Struct):
     def is_active(self) -> bool:
         """Whether it takes a slot: it has jobs in hand, and the one that it runs does not wait."""
         return bool(self.assigned) and self.waiting is None
+
+    @property
+    def heir(self) -> Job | None:
+        """The first of those that take over places."""
+        if self.keeper is None:
+            return None
+        return next((job for job in self.assigned.values() if job.is_heir), None)
 
     @property
     def has_more_than_one(self) -> bool:

@@ -119,10 +119,10 @@ class Supply:
         lanes.take()
         return job if job.array is None else self._draw(job)
 
-    def next_heir(self, head: Job) -> Job | None:
+    def next_heir(self, head: Job, *, is_short: bool) -> Job | None:
         """Take the job that is to take over this one's slot and places at gates, if it may lie on deck."""
         job = self.choose_after(head)
-        if job is None or not may_lie_on_deck(job):
+        if job is None or not may_lie_on_deck(job) or (is_short and not self._is_short(job)):
             return None
         self._lanes.take()
         return job if job.array is None else self._draw(job)

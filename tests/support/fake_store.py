@@ -504,7 +504,7 @@ def _as_row(job: Job) -> Job:
     row.attempt -= job.state is State.RUNNING
     row.state = job.stored
     row.record = row.lease = row.watchers = row.earlier = None
-    row.cost_us, row.void = 0.0, False
+    row.cost_us, row.void, row.is_heir = 0.0, False, False
     return row
 
 

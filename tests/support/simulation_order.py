@@ -115,11 +115,11 @@ class Turns:
 
 
 def _may_inherit(scheduler: Scheduler, job: Job) -> bool:
-    """Whether a job that runs, with nothing behind it, takes the very places that this one needs."""
+    """Whether a job that runs takes the very places that this one needs."""
     heads = [
-        next(iter(worker.assigned.values()))
+        worker.keeper or next(iter(worker.assigned.values()))
         for worker in scheduler.workers.values()
-        if len(worker.assigned) == 1 and worker.waiting is None
+        if worker.assigned and worker.waiting is None
     ]
     gates = lane_of(job).gates
     return any(queue_of(h) == queue_of(job) and lane_of(h).gates == gates for h in heads)
@@ -137,7 +137,7 @@ def check_order(daemon: Daemon, store: FakeStore) -> None:
         job
         for worker in scheduler.workers.values()
         for job in worker.assigned.values()
-        if job is not worker.heir  # it has no place of its own yet
+        if not job.is_heir  # it has no place of its own yet
     ]
     laned = [job for job in hands if job.lane]
     if laned or lanes._gates.running:

@@ -84,8 +84,9 @@ class QueueTruth:
         new = {key: queue_of(job) for key, job in hands.items() if key not in self._had}
         fresh = Counter(new.values())
         lending = [worker.waiting for worker in scheduler.workers.values()]
-        lending += [worker.heir for worker in scheduler.workers.values()]  # no slot yet
-        taking = Counter(queue_of(job) for job in hands.values() if job not in lending)
+        taking = Counter(
+            queue_of(job) for job in hands.values() if job not in lending and not job.is_heir
+        )
         self._had = set(hands)
         for name in [*queues.rules, *fresh]:
             rule = queues.rules.get(name, Rule())

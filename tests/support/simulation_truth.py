@@ -561,7 +561,8 @@ def _keeps_deck(scheduler: Scheduler, worker: Worker) -> bool:
         and worker.phase is Phase.READY
         and not worker.stalled
     )
-    if worker.heir is not None and not is_open(scheduler, worker.heir):
+    heir = worker.heir
+    if heir is not None and not is_open(scheduler, heir):
         return False  # nobody else could begin it either
     return is_behind and next(iter(worker.assigned.values())).cost_us > supply.AHEAD_US
 

@@ -394,16 +394,18 @@ def test_what_runs_goes_on_while_its_queue_is_paused(desk: Desk) -> None:
 
 
 def test_a_queue_has_no_more_jobs_running_than_slots() -> None:
-    """Though more workers idle, and its jobs are short: none is handed out ahead either."""
+    """Though more workers idle, and its jobs are short: more follow on one in the same hands."""
     desk = Desk(workers=3)
     desk.hire()
     desk.learn("m:short", SHORT)
     desk.scheduler.set_queue("default", Override(slots=2))
     numbers = desk.submit(5, "m:short")
     desk.act()
-    assert [bool(desk.holder(number)) for number in numbers] == [True, True, False, False, False]
-    desk.end(numbers[0])
-    assert [bool(desk.holder(number)) for number in numbers[1:]] == [True, True, False, False]
+    for number in numbers:
+        assert len({desk.holder(other) for other in numbers[number - numbers[0] :]} - {""}) <= 2
+        assert desk.scheduler.queues.running("default") == min(2, numbers[-1] + 1 - number)
+        desk.end(number)
+    assert desk.scheduler.queues.running("default") == 0
 
 
 def test_slots_that_are_set_while_jobs_run_count_these(desk: Desk) -> None:
