@@ -32,13 +32,16 @@ from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine, 
 from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
+from simulation_arrays import ArraySlots
 from simulation_inputs import Broken, waiting_for
 from simulation_order import Turns, lane_of
 from simulation_queues import ChangeTruth, QueueTruth, choose_rules
 from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
+from jobd.daemon import arrays as array_desk
 from jobd.daemon import (
+    array_verbs,
     assembly,
     backlog,
     control,
@@ -58,11 +61,14 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
 from jobd.model.errors import DiskFull, JobdError, StoreFailed
+from jobd.model.job import NO_ARGS
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
+from jobd.model.stretch import calls_in
 from jobd.scheduler import (
     Phase,
+    arrays,
     batch,
     blocked,
     commits,
@@ -71,6 +77,7 @@ from jobd.scheduler import (
     known,
     plain,
     stock,
+    supply,
     timers,
 )
 from jobd.scheduler.queues import queue_of
@@ -81,6 +88,8 @@ BOARDS_DIR = "/nonexistent"
 PLACE = Place("", BOARDS_DIR, "disk", True, False, 2**20, 2**20)
 HEAL_ROUNDS = 3_000  # a full disk is tried again after two thousand; the rest takes a few hundred
 IDLE_TURNS = 40
+ARRAYS = 0.4
+"""How many of the histories have arrays."""
 
 
 class Killed(BaseException):
@@ -102,6 +111,9 @@ class Weights(NamedTuple):
     submit: float = 8
     put: float = 0.5
     graph: float = 1.5
+    array: float = 0
+    part: float = 0
+    gather: float = 0
     resend: float = 2
     follow: float = 4
     consume: float = 8
@@ -248,6 +260,9 @@ class Simulation:
         self.truth.streams.passes = self._passes
         self.truth.limits.clock = lambda: self.now_us
         self.machine = Machine(rng, self.truth)
+        chance = Random(f"arrays of {seed}")  # so that histories without them stay as they are
+        self._has_arrays = chance.random() < ARRAYS
+        self._array_dice = chance.random
         self._hits_left = 0
         self._is_stopping = False
         self._boots = 0
@@ -278,6 +293,7 @@ class Simulation:
         self.daemon: assembly.Daemon
         self._pool: FakePool
         self._slots: Slots
+        self._array_slots: ArraySlots
         self._queues: QueueTruth
         self._client_router: Router
         self._worker_router: Router
@@ -304,6 +320,7 @@ class Simulation:
         """Make the limits of the scheduler small, so that few jobs reach them."""
         dice = self._dice
         parcel_jobs = int(dice() * 5) + 1
+        few = self._array_dice
         clock = SimpleNamespace(
             monotonic=lambda: self.now_us / 1e6,
             monotonic_ns=lambda: self.now_us * 1000,
@@ -339,6 +356,10 @@ class Simulation:
             (timers, "REFILL", int(dice() * 4) + 1),
             (timers, "SLICE", int(dice() * 3) + 1),
             (FakeWorker, "wishes", (0.0, 0.3)[int(dice() * 2)]),
+            (arrays, "LOADED", int(few() * 12) + 1),
+            (supply, "LONGEST", int(few() * 8) + 1),
+            (array_verbs, "SLICE", int(few() * 3) + 1),
+            (array_desk, "ANSWER_BYTES", int(few() * 200) + 1),
             (blocked, "JOBS", int(dice() * 6)),
             (blocked, "EDGES", int(dice() * 12)),
             (blocked, "SLICE", int(dice() * 3) + 1),
@@ -366,6 +387,8 @@ class Simulation:
         for name in FAULTS:
             usual = getattr(Weights(), name)
             changed[name] = usual * (0, 0, 1, 3)[int(self._dice() * 4)]
+        if self._has_arrays:
+            changed |= {"array": 5, "part": 4, "gather": 2}
         return Weights(**changed)
 
     # -- running --
@@ -437,6 +460,7 @@ class Simulation:
         )
         self.daemon.writer.buried += dead
         self._slots = Slots(scheduler)
+        self._array_slots = ArraySlots(scheduler)
         Turns(scheduler)
         self._queues = QueueTruth(scheduler)
         self.truth.daemon = self.daemon
@@ -496,6 +520,7 @@ class Simulation:
         self.truth.keys.check(daemon)
         self.truth.limits.look(daemon.scheduler)
         self._slots.check(daemon.scheduler)
+        self._array_slots.check(daemon.scheduler)
         self._queues.look(daemon.scheduler)
 
     def _crash(self) -> None:
@@ -670,6 +695,21 @@ class Simulation:
         order = client.graph()
         self.truth.submits[order.uid] = order.args
         self._note(client.peer, "submits a graph of", len(order.args))
+
+    def _do_array(self) -> None:
+        client = self._any_client()
+        order = client.submit_array()
+        code = order.args[0][: -len(NO_ARGS)]
+        calls = [code + call for _, chunk in order.chunks for call in calls_in(chunk)]
+        self.truth.submits[order.uid] = [*order.args, *calls]
+        self._note(client.peer, "submits", order.array, "of", order.function)
+
+    def _do_part(self) -> None:
+        client = self._any_client()
+        self._note(client.peer, "asks", client.change_array())
+
+    def _do_gather(self) -> None:
+        self._any_client().gather()
 
     def _nested(self, worker: FakeWorker, task: Task) -> Nested:
         """Let a job submit another, through somebody's client; it may be gone before it is answered."""

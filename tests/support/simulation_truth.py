@@ -14,9 +14,10 @@ from collections.abc import Callable
 from itertools import chain
 
 import msgspec
-from fake_pool import FakeWorker, Witness, result_of
+from fake_pool import FakeWorker, Witness, items_of, result_of
 from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
+from simulation_arrays import ArrayTruth, check_arrays
 from simulation_inputs import Broken, EdgeTruth, check_edges, check_waits
 from simulation_keys import KeyTruth
 from simulation_limits import TimeTruth, check_limits, judge_limit
@@ -24,8 +25,18 @@ from simulation_order import OrderTruth, check_order, check_order_end, is_open, 
 from simulation_timers import RetryTruth, check_timers
 
 from jobd.daemon.assembly import Daemon
-from jobd.model.job import PUT, Attempt, Job, Raised, Verdict
-from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
+from jobd.model.job import PUT, Attempt, Job, Lease, Raised, Verdict
+from jobd.model.item import FIRST_ITEM, owner_of
+from jobd.model.messages import (
+    Answers,
+    Ended,
+    Fetched,
+    Items,
+    Message,
+    Pieces,
+    Refused,
+    Submitted,
+)
 from jobd.model.orders import Order, Run, Task
 from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, Event, State
@@ -49,6 +60,7 @@ class Truth(Witness):
         self.times = RetryTruth(store)
         self.edges = EdgeTruth()
         self.keys = KeyTruth(store)
+        self.arrays = ArrayTruth(store)
         store.landed = self.committed
         self.max_crashes = 0
         self.boot = ""
@@ -61,6 +73,8 @@ class Truth(Witness):
         self.lost: Counter[bytes] = Counter()
         self.reopened: set[int] = set()
         """Jobs that had ended and were retried."""
+        self.down: set[bytes] = set()
+        """Items of which a stretch was in hand when the machine went down: they may run once more."""
         self.stopped: set[bytes] = set()
         """Jobs that somebody has asked to be stopped."""
         self.daemon: Daemon | None = None
@@ -87,7 +101,7 @@ class Truth(Witness):
         args = task.args
         if args in self.running:
             raise Broken(f"5: {worker} starts {task} while {self.running[args]} runs it")
-        if task.attempt <= self.last.get(args, 0):
+        if task.attempt <= self.last.get(args, 0) and args not in self.down:
             raise Broken(f"attempt {self.last[args]} was started before {task}")
         if self.store.args_of(task.id) == args:
             self._is_on_record(worker, task)
@@ -115,11 +129,12 @@ class Truth(Witness):
         if self.store.args_of(task.id) == task.args or self.daemon is None:
             return False
         waiting = self.daemon.scheduler.ledger.submissions.values()
-        return not any(s.first <= task.id < s.first + s.count for s in waiting)
+        number = owner_of(task.id)
+        return not any(s.first <= number < s.first + s.count for s in waiting)
 
     def _leased(self, worker: FakeWorker, number: int, attempt: int) -> bool:
         return any(
-            lease.worker == worker.uid and (number, attempt) in lease.attempts
+            lease.worker == worker.uid and _has(lease, number, attempt)
             for lease in self.store.leased.values()
         )
 
@@ -140,6 +155,8 @@ class Truth(Witness):
         # An order to stop that was on its way may have led to that, as far as anybody knows.
         was_told = end.was_told_to_stop or (not end.worker.alive and task.args in self.stopped)
         if was_told and end.verdict in (Verdict.RAISED, Verdict.TIMED_OUT):
+            return
+        if task.args in self.down:
             return
         if (task.id, number) not in self.store.records:
             raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
@@ -190,16 +207,27 @@ class Truth(Witness):
     def machine_went_down(self) -> None:
         """Take note that everything on record may have run."""
         for lease in self.store.leased.values():
-            for number, _ in lease.attempts:
+            for number, _, *count in lease.attempts:
                 args = self.store.args_of(number)
-                if args is not None:
+                if count:
+                    self._stretch_went_down(range(number, number + count[0]))
+                elif args is not None:
                     self.crashes[args] += 1
                     self.stopped.add(args)
+
+    def _stretch_went_down(self, numbers: range) -> None:
+        """Take note that nobody can tell which of these items have run; one is held to have crashed."""
+        for number in numbers:
+            args = self.store.args_of(number)
+            if args is not None and self.store.arrays.ranges(number, number + 1) == []:
+                self.lost[args] += 1
+                self.stopped.add(args)
+                self.down.add(args)
 
     def daemon_died(self, boot: str) -> None:
         """Forget what the dead daemon had promised to nobody; ``boot`` is the next one."""
         durable = {self.store.args_of(number) for number in self.store.packed}
-        durable |= {row.args for row in self.store.rows.values()}
+        durable |= {row.args for row in self.store.rows.values()} | self.store.arrays.all_args()
         for args in (self.running.keys() | self.last.keys()) - durable:
             self.forget(args)
         self._pledged.clear()
@@ -230,10 +258,11 @@ class Truth(Witness):
         """Judge an order to a worker."""
         if self.daemon is not None and self.limits.ordered(worker, order, self.daemon):
             self.stopped.add(self.daemon.scheduler.workers[worker.uid].assigned[order.id].args)  # type: ignore[union-attr]  # it is a StopJob
-        for task in order.tasks if isinstance(order, Run) else ():
-            if self.is_void(task):
-                raise Broken(f"{worker.uid} is to run {task}, whose submit has failed")
-            self._has_its_inputs(task)
+        for stretch in order.tasks if isinstance(order, Run) else ():
+            for task in items_of(stretch):
+                if self.is_void(task):
+                    raise Broken(f"{worker.uid} is to run {task}, whose submit has failed")
+                self._has_its_inputs(task)
 
     def _has_its_inputs(self, task: Task) -> None:
         """Judge what a job is given of its inputs: what they have returned, in their order."""
@@ -286,6 +315,7 @@ class Truth(Witness):
             raise Broken(f"counted {store.tally}, there are {store.recount()}")
         if store.unended != store.recount_queues():
             raise Broken(f"counted {store.unended}, there are {store.recount_queues()}")
+        self.arrays.committed(commit, self.ends)
 
     def _no_job_twice(self) -> None:
         rows = self.store.rows.items()
@@ -300,6 +330,8 @@ class Truth(Witness):
             self._judge_change(old, new, commit)
         if new.function == PUT:
             self._judge_put(old, new)
+        elif new.array is not None:
+            pass  # its own is judged with its items
         elif new.state is State.SUCCEEDED:
             self._judge_end(new, Verdict.RETURNED)
             if new.value != result_of(Task(new.id, new.attempt, "", new.args)):
@@ -371,6 +403,8 @@ class Truth(Witness):
                         raise Broken(f"4: {message} is told, but {number} is not durable")
             case Ended(number) | Fetched(_, number):
                 self._judge_told_end(number, message)
+            case Pieces():
+                self.arrays.told(message)
             case Items():
                 self.streams.judge_told(message, reopened=message.id in self.reopened)
             case Answers(_, answers):
@@ -440,6 +474,14 @@ _FITS: dict[str, Callable[[Job], bool]] = {
 _MAY_BE_OVER = ("already finished", "cancelled", "stopping")
 
 
+def _has(lease: Lease, number: int, attempt: int) -> bool:
+    """Whether an attempt is one of a lease's, or in one of its stretches."""
+    return any(
+        a[1] == attempt and a[0] <= number < a[0] + (a[2] if len(a) > 2 else 1)
+        for a in lease.attempts
+    )
+
+
 def _brief(job: Job) -> str:
     return (
         f"job {job.id} ({job.args!r}, {job.state.name}, attempt {job.attempt}, "
@@ -461,6 +503,7 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     _check_hands(scheduler)
     check_limits(scheduler)
     _check_idle(scheduler, store)
+    check_arrays(scheduler, store)
     check_streams(scheduler, store)
     ledger = scheduler.ledger
     if ledger.in_flight is None and ledger.counts != store.tally:
@@ -478,6 +521,8 @@ def _check_jobs(scheduler: Scheduler, room: int) -> None:
             raise Broken(f"{_brief(job)} is in memory as {number}, void {job.void}")
         if watched and any(low <= number <= high for low, high in watched):
             raise Broken(f"{_brief(job)} is in memory, and watched as if it were not")
+        if number >= FIRST_ITEM or job.array is not None:
+            continue  # see check_arrays
         if job.state is State.QUEUED:
             waiting += 1
         elif job.state is State.RUNNING:
@@ -632,6 +677,8 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
         "streams to be closed": scheduler.stops.closing,
         "jobs that run": truth.running,
         "watched ranges": _watched(scheduler, store),
+        "arrays": [n for n, a in scheduler.arrays.live.items() if a.job.state < ENDED],
+        "items of arrays": scheduler.arrays.touched,
         "a batch": bool(scheduler.ledger.batch) or scheduler.ledger.in_flight,
     }
     for what, found in leaks.items():

@@ -1,0 +1,207 @@
+"""What must be so of arrays, whatever happens in a simulation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from fake_pool import FakeWorker, result_of
+from fake_store import Commit, FakeStore
+from simulation_inputs import Broken
+
+from jobd.model.item import FIRST_ITEM, array_of, item_of
+from jobd.model.job import ArraySpec, Errors, Job, Verdict
+from jobd.model.messages import Gather, Pieces
+from jobd.model.orders import Task
+from jobd.model.states import ENDED, Event, State
+from jobd.model.stretch import mixed, unpack
+from jobd.scheduler import Scheduler
+from jobd.scheduler.batch import Range
+
+NEVER_BEGAN = (State.EXPIRED, State.ABORTED, State.CANCELLED)
+"""How an array ends whose items never were looked at: none of these has an end of its own."""
+
+
+def choose_array(dice: Callable[[], float], name: bytes) -> tuple[ArraySpec, list[tuple[int, bytes]]]:
+    """Return what an array is, and its calls, in chunks."""
+    items = int(dice() * 13)
+    spec = ArraySpec(
+        items,
+        (None, None, 0, 1, 3)[int(dice() * 5)],
+        tuple(Errors)[int(dice() * 3)],
+        (0, 0, 1, 2)[int(dice() * 4)],
+    )
+    chunks, at = [], 0
+    while at < items:
+        count = min(items - at, int(dice() * 4) + 1)
+        numbers = range(at, at + count)
+        if dice() < 0.5:
+            chunk = b"j" + msgspec.json.encode([[f"{name.decode()}/{n}"] for n in numbers])
+        else:
+            chunk = mixed([b"%s/%d" % (name, n) for n in numbers])
+        chunks.append((count, chunk))
+        at += count
+    return spec, chunks
+
+
+def gathered(asked: Gather, answer: Pieces) -> None:
+    """Judge an answer by its question."""
+    if asked.wait and not (answer.pieces or answer.over):
+        raise Broken(f"{answer} is no answer to {asked}")
+    low, high = asked.wanted[0]
+    at = low
+    for piece in answer.pieces:
+        if piece.first + piece.count <= low or piece.first > high:
+            raise Broken(f"{piece} is told, and {asked} was asked")
+        if asked.ordered and piece.first > at:
+            raise Broken(f"{piece} is told before {at}, and {asked} was asked")
+        at = piece.first + piece.count
+
+
+class ArrayTruth:
+    """What has become of items, and of their arrays."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+        self.kinds: Counter[str] = Counter()
+        """How often what has happened."""
+
+    def committed(self, commit: Commit, ends: dict[bytes, dict[int, Any]]) -> None:
+        """Judge a commit; ``ends`` are the ends of attempts in workers, by their arguments."""
+        if not (commit.ranges or commit.unranged or commit.rows):
+            return
+        touched = {array_of(r.first): None for r in [*commit.unranged, *commit.ranges]}
+        for range_ in commit.unranged:
+            if range_.state is State.SUCCEEDED:
+                raise Broken(f"2: {range_} counts no longer")
+            self.kinds["reopened"] += range_.count
+        for range_ in commit.ranges:
+            self._judge_range(range_, ends)
+        for _, row in commit.rows:
+            if row.id >= FIRST_ITEM:
+                touched[array_of(row.id)] = None
+            elif row.array is not None:
+                touched[row.id] = None
+        for number in touched:
+            self._judge(self._store.rows[number])
+
+    def _judge_range(self, range_: Range, ends: dict[bytes, dict[int, Any]]) -> None:
+        """Items that returned have done so; others of a range have never run."""
+        own = self._store.rows[array_of(range_.first)]
+        self.kinds[f"range {range_.state.name}"] += range_.count
+        values = unpack(range_.values) if range_.values else []
+        if len(values) != range_.count * (range_.state is State.SUCCEEDED):
+            raise Broken(f"3: {range_} has not as many values")
+        for place in range(range_.count):
+            number = range_.first + place
+            item = self._store.arrays.find(number)
+            assert item is not None
+            if number in self._store.rows:
+                raise Broken(f"2: item {number} has a row, and {range_}")
+            if range_.state is State.SUCCEEDED:
+                end = ends.get(item.args, {}).get(1)
+                if end is None or end.verdict != Verdict.RETURNED:
+                    raise Broken(f"3: {range_} of {own.id}, but item {number} ended as {end}")
+                if values[place] != result_of(Task(number, 1, "", item.args)):
+                    raise Broken(f"3: item {number} has the value {values[place]!r}")
+
+    def _judge(self, own: Job) -> None:
+        """An array ends with its last item, in the state that follows from theirs."""
+        assert own.array is not None
+        arrays, items = self._store.arrays, own.array.items
+        first, behind = item_of(own.id, 0), item_of(own.id, own.array.items)
+        counts, left = arrays.counts(first, behind), arrays.are_open(own.id)
+        if sum(counts.values()) + len(left) != items:
+            raise Broken(f"2: array {own.id} has {items} items, {counts} and {left}")
+        if own.state < ENDED:
+            if not left and own.state in (State.QUEUED, State.HELD):
+                raise Broken(f"array {own.id} is {own.state.name}, and nothing of it is left")
+            return
+        self.kinds[f"array {own.state.name}"] += 1
+        if own.state in NEVER_BEGAN and len(left) == items:
+            return
+        if left:
+            raise Broken(f"array {own.id} is {own.state.name}, and {left} have not ended")
+        is_well = own.array.errors is not Errors.FAIL or counts.get(State.SUCCEEDED, 0) == items
+        fits = State.SUCCEEDED if is_well else State.FAILED
+        if own.stop is Event.CANCEL or own.state is State.CANCELLED:
+            fits = State.CANCELLED
+        if own.state is not fits:
+            raise Broken(f"array {own.id} is {own.state.name}, its items are {counts}")
+
+    def told(self, message: Pieces) -> None:
+        """Judge what is told of items: it is so, durably."""
+        self.kinds["gathered"] += len(message.pieces)
+
+
+def check_arrays(scheduler: Scheduler, store: FakeStore) -> None:
+    """After each turn: every item that has not ended is in one place only, and none is forgotten."""
+    arrays, jobs = scheduler.arrays, scheduler.window.jobs
+    in_line = _in_line(scheduler)
+    for number, array in arrays.live.items():
+        own = array.job
+        if own.array is not None and own.array is not array.spec:
+            raise Broken(f"array {number} is {own.array}, and {array.spec}")
+        places: Counter[int] = Counter()
+        for low, behind in array.ahead:
+            places.update(range(low, behind))
+        for stretch in array.loaded:
+            places.update(range(stretch.first, stretch.behind))
+        hands = 0
+        for worker in scheduler.workers.values():
+            for job in worker.assigned.values():
+                if array_of(job.id) == number:
+                    hands += 1
+                    count = job.stretch.count if job.stretch is not None else 1
+                    places.update(range(job.id, job.id + count))
+        for item in jobs.values():
+            if array_of(item.id) == number and item.state < State.RUNNING:
+                places[item.id] += 1
+        low, high = item_of(number, 0), item_of(number, array.spec.items)
+        for job in store.live.values():  # those that wait for the clock
+            if low <= job.id < high and job.id not in jobs:
+                places[job.id] += 1
+        if any(count > 1 for count in places.values()):
+            raise Broken(f"items of {number} are in several places: {places}")
+        if array.open != len(places):
+            raise Broken(f"{array.open} items of {number} are open, {sorted(places)} are somewhere")
+        if array.hands != hands:
+            raise Broken(f"{hands} of {number} are in hands, {array.hands} are counted")
+        is_due = own.state is State.QUEUED and array.has_ready
+        if is_due and not (array.is_in_line and number in in_line):
+            raise Broken(f"6: array {number} is not in line: {array.is_in_line}, {in_line}")
+    for number in jobs:
+        if number >= FIRST_ITEM and array_of(number) not in arrays.live:
+            if jobs[number].state < ENDED:
+                raise Broken(f"9: item {number} is in memory, and its array is not")
+
+
+def _in_line(scheduler: Scheduler) -> set[int]:
+    window = scheduler.window
+    found = {*window._back, *window._first, *(job.id for job in window._fresh)}
+    for line in scheduler.lanes._known.lines.values():
+        found.update(line.ids)
+    return found
+
+
+class ArraySlots:
+    """Judges from turn to turn of one daemon how much of each array it has handed out."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._had = _hands(scheduler)
+
+    def check(self, scheduler: Scheduler) -> None:
+        """Nothing more is handed out of an array that has no slot free."""
+        before, self._had = self._had, _hands(scheduler)
+        taken = Counter(array_of(job.id) for job in self._had.values())
+        for key, job in self._had.items():
+            array = scheduler.arrays.live.get(array_of(job.id))
+            if key not in before and array is not None and 0 < array.spec.slots < taken[array_of(job.id)]:
+                raise Broken(f"item {job.id} was handed out, {taken} for {array.spec} are")
+
+
+def _hands(scheduler: Scheduler) -> dict[int, Job]:
+    hands = (job for worker in scheduler.workers.values() for job in worker.assigned.values())
+    return {id(job): job for job in hands if job.id >= FIRST_ITEM}
