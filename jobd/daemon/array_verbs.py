@@ -66,7 +66,7 @@ class ArrayVerbs:
         """Cancel items that have not ended; return the answer."""
         scheduler = self.scheduler
         array = scheduler.arrays.live.get(job.id)
-        if array is None:
+        if array is None or array.job.state >= ENDED:
             return "already finished"
         for number, state in self.store.arrays.rows(*span):
             if state is State.SCHEDULED and number not in scheduler.window.jobs:

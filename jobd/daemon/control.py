@@ -68,8 +68,7 @@ class ControlDesk:
             if job.state >= ENDED and job.id not in scheduler.window.jobs:
                 return "already finished"
             if job.array is not None and job.state in (State.QUEUED, State.HELD):
-                answer = self.arrays.cancel(job, whole(job), request)
-                return "cancelled" if answer.startswith("cancelled") else answer
+                return self._cancel_array(job, request)
             return scheduler.control.cancel(
                 scheduler.window.load(job),
                 request.reason,
@@ -81,6 +80,16 @@ class ControlDesk:
             yield self.arrays.cancel(job, span, request)
 
         yield from self._change(peer, request.rid, request.selector, change, change_items)
+
+    def _cancel_array(self, job: Job, request: Cancel) -> str:
+        answer = self.arrays.cancel(job, whole(job), request)
+        if not answer.startswith("cancelled"):
+            return answer
+        array = self.scheduler.arrays.live.get(job.id)
+        is_left = array is not None and array.open > 0
+        if not is_left:
+            return "cancelled"
+        return "is running" if request.only_waiting else "stopping"
 
     def _hold(self, peer: bytes, request: Hold) -> Steps:
         scheduler = self.scheduler

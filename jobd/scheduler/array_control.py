@@ -98,14 +98,20 @@ class ArrayControl:
             if array_of(job.id) == number
         ]
 
-    def _doom(self, array: Array, first: int, behind: int, why: str) -> None:
-        """Have stretches come back that are in workers' hands: of these items what has not run is not to."""
+    def _doom(self, array: Array, first: int, behind: int, why: str) -> int:
+        """Have stretches come back that are in workers' hands: of these items what has not run is not to.
+
+        Returns how many stretches these are.
+        """
+        count = 0
         for uid, job in self._in_hands(array):
             if job.stretch is None or job.id in self._window.jobs:
                 continue  # it is by itself
             if first < job.id + job.stretch.count and job.id < behind:
                 job.doomed = [*(job.doomed or ()), (first, behind, why)]
                 self.recalled[uid] = None
+                count += 1
+        return count
 
     def cancel(
         self,
@@ -130,16 +136,15 @@ class ArrayControl:
                 self._control.cancel(job, reason, grace_us=grace_us)
                 stopping += 1
         if not only_waiting:
-            before = len(self.recalled)
-            self._doom(array, first, behind, reason)
-            stopping += len(self.recalled) - before
-        if first == item_of(array.job.id, 0) and behind >= first + array.spec.items:
+            stopping += self._doom(array, first, behind, reason)
+        is_whole = first == item_of(array.job.id, 0) and behind >= first + array.spec.items
+        if is_whole and (cancelled or stopping or not array.open):
             array.job.stop = Event.CANCEL
             array.job.cause = reason
             self._ledger.store(array.job)
             self._arrays.touched[array.job.id] = None
         if not (cancelled or stopping):
-            return "already finished"
+            return "is running" if only_waiting and array.hands else "already finished"
         if not cancelled:
             return "stopping"
         items = "1 item" if cancelled == 1 else f"{cancelled} items"
