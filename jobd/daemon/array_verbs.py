@@ -100,6 +100,10 @@ class ArrayVerbs:
         if array.job.state >= ENDED and not scheduler.ledger.is_unsettled(job.id):
             arrays.forget(job.id)
 
+    def has_begun(self, job: Job) -> bool:
+        """Whether the items of an array that has ended have ended too: it may have before they could start."""
+        return sum(self.store.arrays.counts(*whole(job)).values()) == whole(job)[1] - whole(job)[0]
+
     def _retry_ranges(self, array: Array, span: Span, states: Collection[State]) -> int:
         scheduler = self.scheduler
         count = 0

@@ -126,7 +126,7 @@ class ControlDesk:
                 return "already succeeded"
             if request.args:
                 return self._retry_edited(job, request.args)
-            if job.array is not None and job.state in (State.FAILED, State.CANCELLED):
+            if job.array is not None and self.arrays.has_begun(job):
                 return _last(self._retry_items(job, whole(job), ()))
             return self.dependencies.retry(job)
 
@@ -144,6 +144,12 @@ class ControlDesk:
         """Give items of an array another round; yield "" until the last step, which yields the answer."""
         if job.state >= ENDED and self.scheduler.control.is_unsettled(job.id):
             yield "has not ended"
+            return
+        if job.state is State.SUCCEEDED:
+            yield "already succeeded"
+            return
+        if job.state >= ENDED and not self.arrays.has_begun(job):
+            yield "has nothing to retry"
             return
         count = 0
         for part in self.arrays.retry(job, span, states):
