@@ -207,7 +207,7 @@ class FakeClient:
         check, nargs = dice() < 0.2, int(dice() * 3)
         options = b"" if plain else encode_options(self._options(function) | keyed)
         alone = one or plain
-        inputs = [] if alone or dice() > self.depends else [self._inputs() for _ in args]
+        inputs = [] if alone or dice() > self.depends else [self._values() for _ in args]
         after: list[tuple[int | bytes, When]] = []
         if not alone and dice() < self.depends:
             after = [(name, tuple(When)[int(dice() * 3)]) for name in self._inputs()]
@@ -399,6 +399,16 @@ class FakeClient:
                 chunks=order.chunks,
             )
         )
+
+    def _values(self) -> list[int | bytes]:
+        """Choose some jobs that have values, or will: arrays have none."""
+        arrays = {uid for uid, order in self.open.items() if order.array is not None}
+        names = self._inputs()
+        return [
+            n
+            for n in names
+            if (n not in self.arrays if isinstance(n, int) else n[:16] not in arrays)
+        ]
 
     def _inputs(self) -> list[int | bytes]:
         """Choose some jobs: most of them recent ones, or such as are not answered yet."""

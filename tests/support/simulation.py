@@ -39,7 +39,6 @@ from simulation_queues import ChangeTruth, QueueTruth, choose_rules
 from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
-from jobd.daemon import arrays as array_desk
 from jobd.daemon import (
     array_verbs,
     assembly,
@@ -57,6 +56,7 @@ from jobd.daemon import (
     workers,
     writer,
 )
+from jobd.daemon import arrays as array_desk
 from jobd.daemon.notify import Notify
 from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
@@ -356,7 +356,7 @@ class Simulation:
             (timers, "REFILL", int(dice() * 4) + 1),
             (timers, "SLICE", int(dice() * 3) + 1),
             (FakeWorker, "wishes", (0.0, 0.3)[int(dice() * 2)]),
-            (arrays, "LOADED", int(few() * 12) + 1),
+            (arrays, "LOADED", int(few() * 12) + 2),
             (supply, "LONGEST", int(few() * 8) + 1),
             (array_verbs, "SLICE", int(few() * 3) + 1),
             (array_desk, "ANSWER_BYTES", int(few() * 200) + 1),

@@ -21,10 +21,12 @@ from jobd.scheduler import Scheduler
 from jobd.scheduler.batch import Range
 
 NEVER_BEGAN = (State.EXPIRED, State.ABORTED, State.CANCELLED)
-"""How an array ends whose items never were looked at: none of these has an end of its own."""
+"""How an array ends whose items could not start: these have no ends, but those that were cancelled."""
 
 
-def choose_array(dice: Callable[[], float], name: bytes) -> tuple[ArraySpec, list[tuple[int, bytes]]]:
+def choose_array(
+    dice: Callable[[], float], name: bytes
+) -> tuple[ArraySpec, list[tuple[int, bytes]]]:
     """Return what an array is, and its calls, in chunks."""
     items = int(dice() * 13)
     spec = ArraySpec(
@@ -120,7 +122,8 @@ class ArrayTruth:
                 raise Broken(f"array {own.id} is {own.state.name}, and nothing of it is left")
             return
         self.kinds[f"array {own.state.name}"] += 1
-        if own.state in NEVER_BEGAN and len(left) == items:
+        never_began = counts.keys() <= {State.CANCELLED} and (left or not items)
+        if own.state in NEVER_BEGAN and never_began:
             return
         if left:
             raise Broken(f"array {own.id} is {own.state.name}, and {left} have not ended")
@@ -198,7 +201,11 @@ class ArraySlots:
         taken = Counter(array_of(job.id) for job in self._had.values())
         for key, job in self._had.items():
             array = scheduler.arrays.live.get(array_of(job.id))
-            if key not in before and array is not None and 0 < array.spec.slots < taken[array_of(job.id)]:
+            if (
+                key not in before
+                and array is not None
+                and 0 < array.spec.slots < taken[array_of(job.id)]
+            ):
                 raise Broken(f"item {job.id} was handed out, {taken} for {array.spec} are")
 
 

@@ -25,8 +25,8 @@ from simulation_order import OrderTruth, check_order, check_order_end, is_open, 
 from simulation_timers import RetryTruth, check_timers
 
 from jobd.daemon.assembly import Daemon
-from jobd.model.job import PUT, Attempt, Job, Lease, Raised, Verdict
 from jobd.model.item import FIRST_ITEM, owner_of
+from jobd.model.job import PUT, Attempt, Job, Lease, Raised, Verdict
 from jobd.model.messages import (
     Answers,
     Ended,
@@ -139,8 +139,10 @@ class Truth(Witness):
         )
 
     def _is_on_record(self, worker: FakeWorker, task: Task) -> None:
-        if self.store.state_of(task.id) is not State.QUEUED:
-            state = self.store.state_of(task.id)
+        state = self.store.state_of(task.id)
+        # An item may have been in hand when its array was held, or lie in a parcel of that.
+        is_held = task.id >= FIRST_ITEM and state is State.HELD
+        if state is not State.QUEUED and not is_held:
             raise Broken(f"2: {worker} starts {task}, which is {state!r}")
         if not self._leased(worker, task.id, task.attempt):
             raise Broken(f"4: {worker} starts {task}, which is not on record")
@@ -331,7 +333,7 @@ class Truth(Witness):
         if new.function == PUT:
             self._judge_put(old, new)
         elif new.array is not None:
-            pass  # its own is judged with its items
+            return  # it is judged with its items
         elif new.state is State.SUCCEEDED:
             self._judge_end(new, Verdict.RETURNED)
             if new.value != result_of(Task(new.id, new.attempt, "", new.args)):
@@ -385,6 +387,8 @@ class Truth(Witness):
         never_ran = (
             old.state in (State.CANCELLED, State.ABORTED, State.EXPIRED) and not old.started_at
         )
+        if new.array is not None:
+            return  # its attempts are those of its items
         kept = any((a.job, a.number, a.state) == (old.id, old.attempt, old.state) for a in recorded)
         if not (kept or never_ran):
             raise Broken(f"2: {_brief(old)} has become {_brief(new)}, and its end is not kept")
@@ -441,6 +445,9 @@ class Truth(Witness):
             fits = row is None
         else:
             kind = next((known for known in _FITS if answer.startswith(known)), answer)
+            is_of_array = row is not None and (row.array is not None or number >= FIRST_ITEM)
+            if is_of_array and answer.startswith(_OF_ITEMS):
+                return
             fits = row is not None and _FITS[kind](row)
             # What one turn tells goes out at its end, each answer as it was when it was heard, or
             # stored: the loop may have committed a retry by itself since, or have aborted and
@@ -471,6 +478,14 @@ _FITS: dict[str, Callable[[Job], bool]] = {
 }
 
 
+_OF_ITEMS = (
+    "held",
+    "already finished",
+    "cancelled ",
+    "queued ",
+    "has nothing to retry",
+    "stopping",
+)
 _MAY_BE_OVER = ("already finished", "cancelled", "stopping")
 
 
