@@ -61,6 +61,7 @@ from jobd.daemon.notify import Notify
 from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
 from jobd.model.errors import DiskFull, JobdError, StoreFailed
+from jobd.model.item import array_of, owner_of
 from jobd.model.job import NO_ARGS
 from jobd.model.messages import decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
@@ -921,6 +922,9 @@ class Simulation:
                 continue  # it might have its only slot
             if job is not None and lane_of(job).gates:
                 continue  # others of its key wait for it
+            array = scheduler.arrays.live.get(array_of(worker.running.task.id))
+            if array is not None and array.spec.slots:
+                continue  # other items wait for it
             is_stream = worker.stream is not None  # it has an end of its own
             if job is not None and job.stop is None and not (worker.running.deaf or is_stream):
                 worker.steps_left = FOR_EVER
@@ -1009,7 +1013,7 @@ class Simulation:
         endless = self._endless.running if self._endless else None
         live = {*self.store.live, *(self.store.packed.keys() - self.store.rows.keys())}
         if endless:
-            live -= waiting_for(self.store, endless.task.id)
+            live -= waiting_for(self.store, owner_of(endless.task.id)) | {endless.task.id}
         if live:
             return f"jobs {live} have not ended"
         if self._committer.busy or self._client_router.inbox or self._worker_router.inbox:
