@@ -246,7 +246,7 @@ class FakeClient:
         self._next_key += 1
         uid = self.session + self._next_key.to_bytes(8, "big")
         nests = dice() < self.nests
-        function = "m:nest" if nests else FUNCTIONS[int(dice() * len(FUNCTIONS))]
+        function = "m:nest" if nests else FUNCTIONS[int(dice() ** 2 * len(FUNCTIONS))]
         name = b"%d-%d" % (self.number, self._next_job)
         self._next_job += 1
         spec, chunks = choose_array(dice, name)

@@ -32,6 +32,7 @@ from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine, 
 from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
+from msgspec.structs import replace
 from simulation_arrays import ArraySlots
 from simulation_inputs import Broken, waiting_for
 from simulation_order import Turns, lane_of
@@ -74,6 +75,7 @@ from jobd.scheduler import (
     blocked,
     commits,
     dispatch,
+    forecast,
     intake,
     known,
     plain,
@@ -286,6 +288,9 @@ class Simulation:
         """The arguments of jobs that were submitted by jobs, which wait for them."""
         self.truth.nested = self._nested  # type: ignore[method-assign]  # the rest of the witness is below
         self._settings = self._choose_settings()
+        if self._has_arrays and self._array_dice() < 0.6:  # else hardly a stretch is handed out
+            pool = replace(self._settings.pool, max_jobs_per_worker=0)
+            self._settings = replace(self._settings, pool=pool)
         self._changes = ChangeTruth(self.store, service.rules_of(self._settings))
         self.truth.limits.most = self._settings.pool.max_jobs_per_worker
         self._limits = self._choose_limits()
@@ -359,6 +364,7 @@ class Simulation:
             (FakeWorker, "wishes", (0.0, 0.3)[int(dice() * 2)]),
             (arrays, "LOADED", int(few() * 12) + 2),
             (supply, "LONGEST", int(few() * 8) + 1),
+            (forecast, "UNKNOWN_US", (1e6, 100.0)[int(few() + 0.4 * self._has_arrays)]),
             (array_verbs, "SLICE", int(few() * 3) + 1),
             (array_desk, "ANSWER_BYTES", int(few() * 200) + 1),
             (blocked, "JOBS", int(dice() * 6)),
@@ -389,7 +395,8 @@ class Simulation:
             usual = getattr(Weights(), name)
             changed[name] = usual * (0, 0, 1, 3)[int(self._dice() * 4)]
         if self._has_arrays:
-            changed |= {"array": 5, "part": 4, "gather": 2}
+            often = (1, 1, 3)[int(self._array_dice() * 3)]
+            changed |= {"array": 5 * often, "part": 5 * often, "gather": 4}
         return Weights(**changed)
 
     # -- running --

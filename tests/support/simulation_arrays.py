@@ -31,9 +31,9 @@ def choose_array(
     items = int(dice() * 13)
     spec = ArraySpec(
         items,
-        (None, None, 0, 1, 3)[int(dice() * 5)],
+        (None, None, None, 0, 1, 3)[int(dice() * 6)],
         tuple(Errors)[int(dice() * 3)],
-        (0, 0, 1, 2)[int(dice() * 4)],
+        (0, 0, 0, 0, 1, 2)[int(dice() * 6)],
     )
     chunks, at = [], 0
     while at < items:
@@ -74,7 +74,7 @@ class ArrayTruth:
         """Judge a commit; ``ends`` are the ends of attempts in workers, by their arguments."""
         if not (commit.ranges or commit.unranged or commit.rows):
             return
-        touched = {array_of(r.first): None for r in [*commit.unranged, *commit.ranges]}
+        touched = {array_of(r.first): True for r in [*commit.unranged, *commit.ranges]}
         for range_ in commit.unranged:
             if range_.state is State.SUCCEEDED:
                 raise Broken(f"2: {range_} counts no longer")
@@ -83,11 +83,11 @@ class ArrayTruth:
             self._judge_range(range_, ends)
         for _, row in commit.rows:
             if row.id >= FIRST_ITEM:
-                touched[array_of(row.id)] = None
+                touched[array_of(row.id)] = True
             elif row.array is not None:
-                touched[row.id] = None
-        for number in touched:
-            self._judge(self._store.rows[number])
+                touched.setdefault(row.id, False)
+        for number, by_items in touched.items():
+            self._judge(self._store.rows[number], by_items=by_items)
 
     def _judge_range(self, range_: Range, ends: dict[bytes, dict[int, Any]]) -> None:
         """Items that returned have done so; others of a range have never run."""
@@ -109,8 +109,8 @@ class ArrayTruth:
                 if values[place] != result_of(Task(number, 1, "", item.args)):
                     raise Broken(f"3: item {number} has the value {values[place]!r}")
 
-    def _judge(self, own: Job) -> None:
-        """An array ends with its last item, in the state that follows from theirs."""
+    def _judge(self, own: Job, *, by_items: bool) -> None:
+        """An array ends with its last item, in the state that follows from theirs; but if it is held then."""
         assert own.array is not None
         arrays, items = self._store.arrays, own.array.items
         first, behind = item_of(own.id, 0), item_of(own.id, own.array.items)
@@ -118,12 +118,11 @@ class ArrayTruth:
         if sum(counts.values()) + len(left) != items:
             raise Broken(f"2: array {own.id} has {items} items, {counts} and {left}")
         if own.state < ENDED:
-            if not left and own.state in (State.QUEUED, State.HELD):
+            if not left and (own.state is State.QUEUED or (own.state is State.HELD and by_items)):
                 raise Broken(f"array {own.id} is {own.state.name}, and nothing of it is left")
             return
         self.kinds[f"array {own.state.name}"] += 1
-        never_began = counts.keys() <= {State.CANCELLED} and (left or not items)
-        if own.state in NEVER_BEGAN and never_began:
+        if own.state in NEVER_BEGAN and counts.keys() <= {State.CANCELLED}:
             return
         if left:
             raise Broken(f"array {own.id} is {own.state.name}, and {left} have not ended")

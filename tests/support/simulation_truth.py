@@ -484,6 +484,7 @@ _OF_ITEMS = (
     "cancelled ",
     "queued ",
     "has nothing to retry",
+    "its array has succeeded",
     "stopping",
 )
 _MAY_BE_OVER = ("already finished", "cancelled", "stopping")
@@ -638,7 +639,7 @@ class Slots:
     def __init__(self, scheduler: Scheduler) -> None:
         self._had = {worker.uid for worker in scheduler.workers.values() if worker.assigned}
         """Workers that had jobs in hand."""
-        self._hands = {n for worker in scheduler.workers.values() for n in worker.assigned}
+        self._hands = [j for worker in scheduler.workers.values() for j in worker.assigned.values()]
         self._awaited: set[int] = set()
         """Jobs that others have waited for, and those of them that were ready."""
         self._ready: set[int] = set()
@@ -663,8 +664,9 @@ class Slots:
         awaited = {number for worker in waiting for number in worker.awaited}
         ready = {n for n in awaited - spill if n in jobs and jobs[n].state is State.QUEUED}
         ready = {n for n in ready if is_open(scheduler, jobs[n])}
-        hands = {number for worker in workers for number in worker.assigned}
-        others = hands - self._hands - awaited - self._awaited
+        hands = [job for worker in workers for job in worker.assigned.values()]
+        had = {id(job) for job in self._hands}  # of a stretch the number changes
+        others = {job.id for job in hands if id(job) not in had} - awaited - self._awaited
         if others and ready & self._ready:
             raise Broken(f"{others} were handed out, and jobs wait for {ready}")
         self._awaited |= awaited  # what goes first because of a wait does so when that is over, too
