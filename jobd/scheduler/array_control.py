@@ -143,6 +143,7 @@ class ArrayControl:
             array.job.cause = reason
             self._ledger.store(array.job)
             self._arrays.touched[array.job.id] = None
+            self.settle()  # at once: else it might expire before
         if not (cancelled or stopping):
             return "is running" if only_waiting and array.hands else "already finished"
         if not cancelled:
