@@ -307,10 +307,10 @@ class Arrays:
         stretch, array = job.stretch, self.live.get(array_of(job.id))
         assert stretch is not None
         item = Job(job.id, job.uid, 0, job.function, b"", job.created_at, job.policy, job.state)
+        item.lane, item.void, item.attempt, item.pid = job.lane, job.void, job.attempt, job.pid
         if array is not None:
             item.args = code_of(array.job) + stretch.call()
-        item.lane, item.void, item.attempt, item.pid = job.lane, job.void, job.attempt, job.pid
-        self._window.recover(item)
+            self._window.recover(item)
         return item
 
     # -- ends --
