@@ -146,7 +146,7 @@ class ControlDesk:
             yield "has not ended"
             return
         if job.state is State.SUCCEEDED:
-            yield "already succeeded" if span == whole(job) else "its array has succeeded"
+            yield "its array has succeeded" if span[1] - span[0] == 1 else "already succeeded"
             return
         if job.state >= ENDED and not self.arrays.has_begun(job):
             yield "has nothing to retry"
