@@ -8,14 +8,11 @@ from jobd.model.item import array_of, item_of, shown
 from jobd.model.job import ErrorInfo, Job
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.aftermath import Aftermath
-from jobd.scheduler.arrays import Array, Arrays, is_over, is_well
+from jobd.scheduler.arrays import TOO_MANY, Array, Arrays, is_over, is_well
 from jobd.scheduler.batch import Range
 from jobd.scheduler.control import Control
 from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.roster import Worker
-
-TOO_MANY = "too many others have failed"
-"""Why items are aborted that have not started."""
 
 
 class ArrayControl:

@@ -33,6 +33,9 @@ from jobd.scheduler.window import Window
 LOADED = 4_096
 """Items of an array whose calls are in memory, more by a chunk at most; with half as many, more are loaded."""
 
+TOO_MANY = "too many others have failed"
+"""Why items are aborted that have not started."""
+
 _by_first = attrgetter("first")
 
 
@@ -259,7 +262,8 @@ class Arrays:
         left = [(stretch.first, stretch.first + stretch.count)]
         for first, behind, why in job.doomed or ():
             for low, count in _take_out(left, first, behind):
-                self.record(Range(low, count, State.CANCELLED, cause=why))
+                state = State.ABORTED if why == TOO_MANY else State.CANCELLED
+                self.record(Range(low, count, state, cause=why))
         for first, behind in left:
             insort(array.loaded, stretch.part(first, behind), key=_by_first)
         job.stretch = None

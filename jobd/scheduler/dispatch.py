@@ -21,6 +21,7 @@ from jobd.model.options import BUILT_IN
 from jobd.model.orders import GiveBack, Retire, Run, Surroundings, Task
 from jobd.model.states import ASSIGN, Event, State, transition
 from jobd.scheduler.aftermath import Aftermath
+from jobd.scheduler.arrays import TOO_MANY
 from jobd.scheduler.clocks import is_restricted, limits_of
 from jobd.scheduler.effects import Effects
 from jobd.scheduler.ledger import Ledger
@@ -417,6 +418,7 @@ class Dispatch:
         rest = worker.assigned
         del rest[number]
         worker.assigned = {job.id: job, **rest}
+        self._stop_doomed(job)
 
     def cut(self, worker: Worker, job: Job, first: int) -> None:
         """A worker does not come to the items of a stretch from this one on: they run some other time."""
@@ -432,9 +434,15 @@ class Dispatch:
         worker.load_bytes += len(job.args) - size
         rest.state = State.QUEUED
         self._window.push(rest)
-        doomed = job.doomed or ()
+        self._stop_doomed(job)
+
+    def _stop_doomed(self, job: Job) -> None:
+        """What is left of a stretch may be one item, a job by itself: it is stopped if it was to be cancelled."""
+        if not job.doomed or job.id not in self._window.jobs:
+            return
+        doomed, job.doomed = job.doomed, None
         for low, behind, why in doomed:
-            if job.id in self._window.jobs and low <= job.id < behind:
+            if low <= job.id < behind and why != TOO_MANY:
                 job.cause = why
                 self._stops.stop(job, Event.CANCEL)
 
