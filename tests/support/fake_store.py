@@ -521,7 +521,7 @@ def _as_row(job: Job) -> Job:
     row = copy.copy(job)
     row.attempt -= job.state is State.RUNNING
     row.state = job.stored
-    row.record = row.lease = row.watchers = row.earlier = None
+    row.record = row.lease = row.watchers = row.earlier = row.stretch = row.doomed = None
     row.cost_us, row.void = 0.0, False
     return row
 

@@ -33,7 +33,7 @@ from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
 from msgspec.structs import replace
-from simulation_arrays import ArraySlots
+from simulation_arrays import ArraySlots, args_in
 from simulation_inputs import Broken, waiting_for
 from simulation_order import Turns, lane_of
 from simulation_queues import ChangeTruth, QueueTruth, choose_rules
@@ -518,7 +518,8 @@ class Simulation:
     def _note_stopped(self) -> None:
         """Exempt what runs from the count of crashes: a daemon that ends may have it stopped."""
         for worker in self.daemon.scheduler.workers.values():
-            self.truth.stopped.update(job.args for job in worker.assigned.values())
+            for job in worker.assigned.values():
+                self.truth.stopped.update(args_in(job))
 
     def _judge(self) -> None:
         daemon = self.daemon

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from fake_pool import FakeWorker, result_of
+from fake_pool import CODE, result_of
 from fake_store import Commit, FakeStore
 from simulation_inputs import Broken
 
@@ -16,7 +16,7 @@ from jobd.model.job import ArraySpec, Errors, Job, Verdict
 from jobd.model.messages import Gather, Pieces
 from jobd.model.orders import Task
 from jobd.model.states import ENDED, Event, State
-from jobd.model.stretch import mixed, unpack
+from jobd.model.stretch import calls_in, mixed, unpack
 from jobd.scheduler import Scheduler
 from jobd.scheduler.batch import Range
 
@@ -60,6 +60,16 @@ def gathered(asked: Gather, answer: Pieces) -> None:
         if asked.ordered and piece.first > at:
             raise Broken(f"{piece} is told before {at}, and {asked} was asked")
         at = piece.first + piece.count
+
+
+def args_in(job: Job) -> list[bytes]:
+    """Return the arguments of a job, or of the items of a stretch."""
+    if job.stretch is None or job.stretch.count == 1:
+        return [job.args]
+    code, mark, _ = job.args.partition(CODE)
+    stretch = job.stretch
+    calls = calls_in(stretch.chunk)[stretch.at : stretch.at + stretch.count]
+    return [code + mark + call for call in calls]
 
 
 class ArrayTruth:

@@ -109,7 +109,7 @@ class Truth(Witness):
                 raise Broken(f"{worker} starts {task}, of which there are items")
             for number, end in self.ends.get(args, {}).items():
                 self._is_closed(task, number, end)
-        if task.id not in self.reopened:  # those run at once
+        if self.reopened.isdisjoint((task.id, owner_of(task.id))):  # those run at once
             self.times.started(task)
         self.order.started(task, self.known(task.id), {**self.running})
         self.keys.started(worker, task, self.running)
@@ -388,6 +388,7 @@ class Truth(Witness):
             old.state in (State.CANCELLED, State.ABORTED, State.EXPIRED) and not old.started_at
         )
         if new.array is not None:
+            self.reopened.add(old.id)
             return  # its attempts are those of its items
         kept = any((a.job, a.number, a.state) == (old.id, old.attempt, old.state) for a in recorded)
         if not (kept or never_ran):
