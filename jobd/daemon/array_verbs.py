@@ -62,8 +62,10 @@ class ArrayVerbs:
     def _array(self, number: int) -> Job | None:
         return self.scheduler.window.jobs.get(number) or self.store.job(number)
 
-    def cancel(self, job: Job, span: Span, request: Cancel) -> str:
-        """Cancel items that have not ended; return the answer."""
+    def cancel(
+        self, job: Job, span: Span, request: Cancel, states: Collection[State] = ()
+    ) -> str:
+        """Cancel items that have not ended, with ``states`` those in one of them; return the answer."""
         scheduler = self.scheduler
         array = scheduler.arrays.live.get(job.id)
         if array is None or array.job.state >= ENDED:
@@ -77,6 +79,7 @@ class ArrayVerbs:
             array,
             *span,
             request.reason,
+            states=states,
             only_waiting=request.only_waiting,
             grace_us=None if request.grace_s is None else round(request.grace_s * 1e6),
         )

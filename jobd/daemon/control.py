@@ -77,7 +77,7 @@ class ControlDesk:
             )
 
         def change_items(job: Job, span: Span) -> Iterator[str]:
-            yield self.arrays.cancel(job, span, request)
+            yield self.arrays.cancel(job, span, request, request.selector.states)
 
         yield from self._change(peer, request.rid, request.selector, change, change_items)
 

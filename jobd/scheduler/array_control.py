@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from jobd.model.item import array_of, item_of, shown
 from jobd.model.job import ErrorInfo, Job
@@ -48,7 +48,7 @@ class ArrayControl:
                 most = array.spec.max_fails
                 if most is not None and array.failed > most:
                     self._abort(array)
-                if is_over(array) and array.job.state in (State.QUEUED, State.HELD):
+                if is_over(array) and _may_end(array):
                     self._end(array)
 
     def _abort(self, array: Array) -> None:
@@ -117,15 +117,23 @@ class ArrayControl:
         behind: int,
         reason: str,
         *,
+        states: Collection[State] = (),
         only_waiting: bool = False,
         grace_us: int | None = None,
     ) -> str:
-        """Cancel the items between these numbers that have not ended; return the answer."""
+        """Cancel the items between these numbers that have not ended, with ``states`` those in one of them.
+
+        Returns the answer.
+        """
         cancelled = stopping = 0
-        for low, count in self._arrays.take_out(array, first, behind):
+        waiting = True
+        if states:
+            waiting = min(states) <= State.QUEUED
+            only_waiting = only_waiting or State.RUNNING not in states
+        for low, count in self._arrays.take_out(array, first, behind) if waiting else ():
             self._arrays.record(Range(low, count, State.CANCELLED, cause=reason))
             cancelled += count
-        for job in self._waiting(array, first, behind):
+        for job in self._waiting(array, first, behind) if waiting else ():
             self._control.cancel(job, reason)
             cancelled += 1
         for _, job in self._in_hands(array) if not only_waiting else ():
@@ -135,7 +143,7 @@ class ArrayControl:
         if not only_waiting:
             stopping += self._doom(array, first, behind, reason)
         is_whole = first == item_of(array.job.id, 0) and behind >= first + array.spec.items
-        if is_whole and (cancelled or stopping or not array.open):
+        if is_whole and not states and (cancelled or stopping or not array.open):
             array.job.stop = Event.CANCEL
             array.job.cause = reason
             self._ledger.store(array.job)
@@ -202,3 +210,12 @@ class ArrayControl:
                 batch.ranges[at] = left
             at = first + count
         batch.urgent = True
+
+
+def _may_end(array: Array) -> bool:
+    """Whether an array of which nothing is left ends now; one that is held may come after others."""
+    job = array.job
+    if job.state is not State.HELD:
+        return job.state is State.QUEUED
+    has_run = array.ended[State.SUCCEEDED] + array.failed > 0
+    return has_run or job.stop is Event.CANCEL
