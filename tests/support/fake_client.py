@@ -272,7 +272,8 @@ class FakeClient:
         dice, items = self._rng.random, self.arrays[number]
         if dice() < 0.35 or not items:
             failed = [State.FAILED, State.CRASHED, State.CANCELLED, State.ABORTED]
-            states = [failed[int(dice() * 4)]] if dice() < 0.4 else []
+            live = [State.QUEUED, State.RUNNING]
+            states = [(failed + live)[int(dice() * 6)]] if dice() < 0.4 else []
             return Selector([(number, number)], 0, False, states)
         low = int(dice() * items)
         high = low + int(dice() * 4)

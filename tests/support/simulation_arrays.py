@@ -128,7 +128,8 @@ class ArrayTruth:
         if sum(counts.values()) + len(left) != items:
             raise Broken(f"2: array {own.id} has {items} items, {counts} and {left}")
         if own.state < ENDED:
-            if not left and (own.state is State.QUEUED or (own.state is State.HELD and by_items)):
+            has_run = by_items and counts.keys() & {State.SUCCEEDED, State.FAILED, State.CRASHED}
+            if not left and (own.state is State.QUEUED or (own.state is State.HELD and has_run)):
                 raise Broken(f"array {own.id} is {own.state.name}, and nothing of it is left")
             return
         self.kinds[f"array {own.state.name}"] += 1

@@ -378,6 +378,8 @@ class Truth(Witness):
             same = all(getattr(old, n) == getattr(new, n) for n in ("state", "value", "ended_at"))
             if not same:
                 self._judge_retry(old, new, [after for _, after in commit.replaced])
+        elif new.array is not None:
+            return  # some of it may be retried while the rest is being stopped
         elif old.stop is Event.CANCEL and new.state is State.QUEUED and new.stop is None:
             raise Broken(f"the cancel of {_brief(old)} was lost: {_brief(new)}")
 
