@@ -107,6 +107,11 @@ class ArrayVerbs:
         """Whether the items of an array that has ended have ended too: it may have before they could start."""
         return sum(self.store.arrays.counts(*whole(job)).values()) == whole(job)[1] - whole(job)[0]
 
+    def has_run(self, job: Job) -> bool:
+        """Whether something of an array has run to its end: it does not wait for others again."""
+        states = self.store.arrays.counts(*whole(job)).keys()
+        return not states <= {State.CANCELLED, State.ABORTED}
+
     def _retry_ranges(self, array: Array, span: Span, states: Collection[State]) -> int:
         scheduler = self.scheduler
         count = 0

@@ -151,6 +151,11 @@ class ControlDesk:
         if job.state >= ENDED and not self.arrays.has_begun(job):
             yield "has nothing to retry"
             return
+        if job.state >= ENDED and job.edges() and not self.arrays.has_run(job):
+            answer = self.dependencies.retry(job)
+            if answer != "queued again":
+                yield answer
+                return
         count = 0
         for part in self.arrays.retry(job, span, states):
             count += part
