@@ -89,19 +89,34 @@ class ArrayVerbs:
 
         No states: all that have not succeeded.
         """
-        scheduler, arrays = self.scheduler, self.scheduler.arrays
-        array = arrays.live.get(job.id) or self._load(job)
-        yield self._retry_ranges(array, span, states)
+        array = self._open(job)
+        if array is not None:
+            yield self._retry_ranges(array, span, states)
         wanted = [
             number
             for number, state in self.store.arrays.rows(*span)
             if state > State.SUCCEEDED and (not states or state in states)
         ]
         for start in range(0, len(wanted), SLICE):
-            rows = self.store.own_rows(wanted[start : start + SLICE])
-            yield scheduler.array_control.retry(array, (), rows.values())
-        if array.job.state >= ENDED and not scheduler.ledger.is_unsettled(job.id):
-            arrays.forget(job.id)
+            array = self._open(job)  # turns of the loop lie between: it may have ended
+            if array is not None:
+                rows = self.store.own_rows(wanted[start : start + SLICE])
+                yield self.scheduler.array_control.retry(array, (), rows.values())
+        array = self.scheduler.arrays.live.get(job.id)
+        is_over = array is not None and array.job.state >= ENDED
+        if is_over and not self.scheduler.ledger.is_unsettled(job.id):
+            self.scheduler.arrays.forget(job.id)
+
+    def _open(self, job: Job) -> Array | None:
+        """Return an array of which items may get another round; None: it has ended, and that is not stored yet."""
+        array = self.scheduler.arrays.live.get(job.id)
+        if array is None:
+            stored = self._array(job.id)
+            if stored is None or stored.state is State.SUCCEEDED:
+                return None
+            return self._load(stored)
+        is_unsettled = self.scheduler.ledger.is_unsettled(job.id)
+        return None if array.job.state >= ENDED and is_unsettled else array
 
     def has_begun(self, job: Job) -> bool:
         """Whether the items of an array that has ended have ended too: it may have before they could start."""

@@ -171,6 +171,8 @@ class ArrayControl:
         for row in rows:
             if self._control.is_unsettled(row.id) or row.id in self._window.jobs:
                 continue
+            if row.state <= State.SUCCEEDED:
+                continue  # it was retried meanwhile
             self._reopen(array)
             self._arrays.reopened(row.id, row.state)
             self._control.retry(self._window.load(row))
