@@ -167,6 +167,8 @@ def check_arrays(scheduler: Scheduler, store: FakeStore) -> None:
             for job in worker.assigned.values():
                 if array_of(job.id) == number:
                     hands += 1
+                    if job.doomed and job.id in jobs:
+                        raise Broken(f"item {job.id} runs, and is to be cancelled: {job.doomed}")
                     count = job.stretch.count if job.stretch is not None else 1
                     places.update(range(job.id, job.id + count))
         for item in jobs.values():
