@@ -311,12 +311,12 @@ class Dispatch:
     def times(self) -> list[int]:
         """Return when there is something to ask back, should nothing happen until then."""
         workers = self._workers.values()
-        return [w.stall_at for w in workers if len(w.assigned) - w.unsent > 1]
+        return [w.stall_at for w in workers if _has_more(w)]
 
     def ask_back(self) -> None:
         """Have workers give back what they have not come to for too long, or what another one could begin."""
         for worker in self._workers.values():
-            if len(worker.assigned) - worker.unsent > 1 and (
+            if _has_more(worker) and (
                 self.now >= worker.stall_at or (not worker.stalled and self._is_wanted_from(worker))
             ):
                 self._ask_back_from(worker)
@@ -330,6 +330,8 @@ class Dispatch:
 
     def _is_wanted_from(self, worker: Worker) -> bool:
         """Whether a worker idles that would begin what lies on deck here, or another job outranks that."""
+        if len(worker.assigned) - worker.unsent == 1:
+            return False  # a stretch, most of which is short
         if next(iter(worker.assigned.values())).cost_us <= AHEAD_US:
             return False  # it is about to begin here
         if self._lanes.is_used and self._is_outranked(worker):
@@ -445,6 +447,15 @@ class Dispatch:
             if low <= job.id < behind and why != TOO_MANY:
                 job.cause = why
                 self._stops.stop(job, Event.CANCEL)
+
+
+def _has_more(worker: Worker) -> bool:
+    """Whether a worker was sent more than one job, or a stretch: there may be something behind what it runs."""
+    sent = len(worker.assigned) - worker.unsent
+    if sent != 1:
+        return sent > 1
+    stretch = next(iter(worker.assigned.values())).stretch
+    return stretch is not None and stretch.count > 1
 
 
 def priority_of(job: Job) -> int:
