@@ -64,7 +64,7 @@ from jobd.model.blob import Place
 from jobd.model.errors import DiskFull, JobdError, StoreFailed
 from jobd.model.item import array_of, owner_of
 from jobd.model.job import NO_ARGS
-from jobd.model.messages import decode_replies, encode
+from jobd.model.messages import Pieces, decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
 from jobd.model.stretch import calls_in
@@ -601,6 +601,9 @@ class Simulation:
             self.truth.told(message)
             self._changes.told(peer, message, self.truth.commits)
         client = self._clients.get(peer)
+        for message in decode_replies(frame) if client is not None else ():
+            if isinstance(message, Pieces):
+                self.truth.gathered(client.asked[message.rid], message)  # type: ignore[union-attr]  # it is there
         if peer not in self._peers:
             raise Broken(f"{peer!r} is told something, and is nobody")
         if client is not None:
@@ -925,7 +928,8 @@ class Simulation:
                 continue
             if worker.waits or worker.waits_left or worker.running.task.args in self._awaited:
                 continue
-            job = known.assigned.get(worker.running.task.id)
+            number = worker.running.task.id
+            job = known.assigned.get(number) or known.stretch_of(number)
             if job is not None and scheduler.queues.is_limited(queue_of(job)):
                 continue  # it might have its only slot
             if job is not None and lane_of(job).gates:
@@ -1022,6 +1026,9 @@ class Simulation:
         live = {*self.store.live, *(self.store.packed.keys() - self.store.rows.keys())}
         if endless:
             live -= waiting_for(self.store, owner_of(endless.task.id)) | {endless.task.id}
+            for number in self.store.arrays.unended():
+                if self.store.state_of(number) is State.QUEUED:
+                    live |= {*self.store.arrays.are_open(number)} - {endless.task.id}
         if live:
             return f"jobs {live} have not ended"
         if self._committer.busy or self._client_router.inbox or self._worker_router.inbox:

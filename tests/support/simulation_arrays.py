@@ -144,9 +144,26 @@ class ArrayTruth:
         if own.state is not fits:
             raise Broken(f"array {own.id} is {own.state.name}, its items are {counts}")
 
-    def told(self, message: Pieces) -> None:
-        """Judge what is told of items: it is so, durably."""
-        self.kinds["gathered"] += len(message.pieces)
+    def gathered(self, array: int, answer: Pieces, reopened: set[int]) -> None:
+        """Judge what is told of an array's items; nobody knows what those were that were ``reopened``."""
+        self.kinds["gathered"] += len(answer.pieces)
+        own = self._store.rows[array]
+        is_same = array in reopened or own.state is answer.state or own.state >= ENDED
+        if own.array is None or own.array.items != answer.items or not is_same:
+            raise Broken(f"{answer} is told of {own}")
+        if answer.over and own.state < ENDED and array not in reopened:
+            raise Broken(f"{answer} is told, and array {array} is {own.state.name}")
+        for piece in answer.pieces:
+            values = unpack(piece.values) if piece.values else []
+            if len(values) != piece.count * (piece.state is State.SUCCEEDED):
+                raise Broken(f"4: {piece} is told of {array}")
+            for place in range(piece.count):
+                number = item_of(array, piece.first + place)
+                item = FakeStore.job(self._store, number)
+                value = values[place] if values else None
+                if item is None or (item.state, item.value) != (piece.state, value):
+                    if number not in reopened:
+                        raise Broken(f"4: {piece} is told of {array}, and {number} is {item}")
 
 
 def check_arrays(scheduler: Scheduler, store: FakeStore) -> None:

@@ -31,6 +31,7 @@ from jobd.model.messages import (
     Answers,
     Ended,
     Fetched,
+    Gather,
     Items,
     Message,
     Pieces,
@@ -318,6 +319,8 @@ class Truth(Witness):
         if store.unended != store.recount_queues():
             raise Broken(f"counted {store.unended}, there are {store.recount_queues()}")
         self.arrays.committed(commit, self.ends)
+        for range_ in commit.unranged:
+            self.reopened.update(range(range_.first, range_.first + range_.count))
 
     def _no_job_twice(self) -> None:
         rows = self.store.rows.items()
@@ -410,8 +413,6 @@ class Truth(Witness):
                         raise Broken(f"4: {message} is told, but {number} is not durable")
             case Ended(number) | Fetched(_, number):
                 self._judge_told_end(number, message)
-            case Pieces():
-                self.arrays.told(message)
             case Items():
                 self.streams.judge_told(message, reopened=message.id in self.reopened)
             case Answers(_, answers):
@@ -423,6 +424,11 @@ class Truth(Witness):
                 raise Broken(f"{message}, and the store never was locked")
             case Refused(_, "store_failed"):
                 raise Broken(f"{message}")
+
+    def gathered(self, asked: Message, answer: Pieces) -> None:
+        """Judge what is told of items: it is so, durably, but for those that were retried since."""
+        assert isinstance(asked, Gather)
+        self.arrays.gathered(asked.id, answer, self.reopened)
 
     def _judge_told_end(self, number: int, told: Ended | Fetched) -> None:
         row = self.store.job(number)
