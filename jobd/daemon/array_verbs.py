@@ -62,9 +62,7 @@ class ArrayVerbs:
     def _array(self, number: int) -> Job | None:
         return self.scheduler.window.jobs.get(number) or self.store.job(number)
 
-    def cancel(
-        self, job: Job, span: Span, request: Cancel, states: Collection[State] = ()
-    ) -> str:
+    def cancel(self, job: Job, span: Span, request: Cancel, states: Collection[State] = ()) -> str:
         """Cancel items that have not ended, with ``states`` those in one of them; return the answer."""
         scheduler = self.scheduler
         array = scheduler.arrays.live.get(job.id)
@@ -77,7 +75,7 @@ class ArrayVerbs:
                     scheduler.window.load(row)
         return scheduler.array_control.cancel(
             array,
-            *span,
+            span,
             request.reason,
             states=states,
             only_waiting=request.only_waiting,
@@ -108,7 +106,7 @@ class ArrayVerbs:
             self.scheduler.arrays.forget(job.id)
 
     def _open(self, job: Job) -> Array | None:
-        """Return an array of which items may get another round; None: it has ended, and that is not stored yet."""
+        """Return an array of which items may get another round; None: none of this one now, or ever."""
         array = self.scheduler.arrays.live.get(job.id)
         if array is None:
             stored = self._array(job.id)

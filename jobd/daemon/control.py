@@ -142,20 +142,9 @@ class ControlDesk:
 
     def _retry_items(self, job: Job, span: Span, states: Collection[State]) -> Iterator[str]:
         """Give items of an array another round; yield "" until the last step, which yields the answer."""
-        if job.state >= ENDED and self.scheduler.control.is_unsettled(job.id):
-            yield "has not ended"
+        if job.state >= ENDED and (refusal := self._refusal(job, span)):
+            yield refusal
             return
-        if job.state is State.SUCCEEDED:
-            yield "its array has succeeded" if span[1] - span[0] == 1 else "already succeeded"
-            return
-        if job.state >= ENDED and not self.arrays.has_begun(job):
-            yield "has nothing to retry"
-            return
-        if job.state >= ENDED and job.edges() and not self.arrays.has_run(job):
-            answer = self.dependencies.retry(job)
-            if answer != "queued again":
-                yield answer
-                return
         count = 0
         for part in self.arrays.retry(job, span, states):
             count += part
@@ -166,6 +155,19 @@ class ControlDesk:
             yield "queued again"
         else:
             yield f"queued {count} items again" if count > 1 else "queued 1 item again"
+
+    def _refusal(self, job: Job, span: Span) -> str:
+        """Return why items of an array that has ended get no other round; "": they do."""
+        if self.scheduler.control.is_unsettled(job.id):
+            return "has not ended"
+        if job.state is State.SUCCEEDED:
+            return "its array has succeeded" if span[1] - span[0] == 1 else "already succeeded"
+        if not self.arrays.has_begun(job):
+            return "has nothing to retry"
+        if job.edges() and not self.arrays.has_run(job):
+            answer = self.dependencies.retry(job)
+            return "" if answer == "queued again" else answer
+        return ""
 
     def _retry_edited(self, job: Job, args: bytes) -> str:
         """Open another round of a job with another call, in JSON as the one before."""

@@ -352,7 +352,7 @@ def _recover_array(scheduler: Scheduler, store: Store, number: int) -> None:
     scheduler.arrays.enter(array)
 
 
-def _recover_stretch(  # noqa: PLR0913, PLR0917  # as for a job
+def _recover_stretch(
     scheduler: Scheduler,
     store: Store,
     lease: Lease,

@@ -113,35 +113,21 @@ class ArrayControl:
     def cancel(
         self,
         array: Array,
-        first: int,
-        behind: int,
+        span: tuple[int, int],
         reason: str,
         *,
         states: Collection[State] = (),
         only_waiting: bool = False,
         grace_us: int | None = None,
     ) -> str:
-        """Cancel the items between these numbers that have not ended, with ``states`` those in one of them.
-
-        Returns the answer.
-        """
+        """Cancel items that have not ended, with ``states`` those in one of them; return the answer."""
+        first, behind = span
+        only_waiting = only_waiting or (bool(states) and State.RUNNING not in states)
         cancelled = stopping = 0
-        waiting = True
-        if states:
-            waiting = min(states) <= State.QUEUED
-            only_waiting = only_waiting or State.RUNNING not in states
-        for low, count in self._arrays.take_out(array, first, behind) if waiting else ():
-            self._arrays.record(Range(low, count, State.CANCELLED, cause=reason))
-            cancelled += count
-        for job in self._waiting(array, first, behind) if waiting else ():
-            self._control.cancel(job, reason)
-            cancelled += 1
-        for _, job in self._in_hands(array) if not only_waiting else ():
-            if job.id in self._window.jobs and first <= job.id < behind:
-                self._control.cancel(job, reason, grace_us=grace_us)
-                stopping += 1
+        if not states or min(states) <= State.QUEUED:
+            cancelled = self._cancel_waiting(array, first, behind, reason)
         if not only_waiting:
-            stopping += self._doom(array, first, behind, reason)
+            stopping = self._cancel_running(array, first, behind, reason, grace_us)
         is_whole = first == item_of(array.job.id, 0) and behind >= first + array.spec.items
         if is_whole and not states and (cancelled or stopping or not array.open):
             array.job.stop = Event.CANCEL
@@ -155,6 +141,28 @@ class ArrayControl:
             return "stopping"
         items = "1 item" if cancelled == 1 else f"{cancelled} items"
         return f"cancelled {items}" + (", stopping those that run" if stopping else "")
+
+    def _cancel_waiting(self, array: Array, first: int, behind: int, reason: str) -> int:
+        """Cancel what is in nobody's hands; return how many items."""
+        cancelled = 0
+        for low, count in self._arrays.take_out(array, first, behind):
+            self._arrays.record(Range(low, count, State.CANCELLED, cause=reason))
+            cancelled += count
+        for job in self._waiting(array, first, behind):
+            self._control.cancel(job, reason)
+            cancelled += 1
+        return cancelled
+
+    def _cancel_running(
+        self, array: Array, first: int, behind: int, reason: str, grace_us: int | None
+    ) -> int:
+        """Have stopped, or given back, what is in workers' hands; return how many items, or stretches."""
+        stopping = 0
+        for _, job in self._in_hands(array):
+            if job.id in self._window.jobs and first <= job.id < behind:
+                self._control.cancel(job, reason, grace_us=grace_us)
+                stopping += 1
+        return stopping + self._doom(array, first, behind, reason)
 
     def retry(self, array: Array, ranges: Iterable[Range], rows: Iterable[Job]) -> int:
         """Give items that have ended without success another round; return how many.

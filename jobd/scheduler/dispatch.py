@@ -439,7 +439,7 @@ class Dispatch:
         self._stop_doomed(job)
 
     def _stop_doomed(self, job: Job) -> None:
-        """What is left of a stretch may be one item, a job by itself: it is stopped if it was to be cancelled."""
+        """What is left of a stretch may be one item, a job by itself: it is stopped if it was doomed."""
         if not job.doomed or job.id not in self._window.jobs:
             return
         doomed, job.doomed = job.doomed, None
@@ -450,7 +450,7 @@ class Dispatch:
 
 
 def _has_more(worker: Worker) -> bool:
-    """Whether a worker was sent more than one job, or a stretch: there may be something behind what it runs."""
+    """Whether a worker was sent more than one job, or a stretch: something is behind what it runs."""
     sent = len(worker.assigned) - worker.unsent
     if sent != 1:
         return sent > 1

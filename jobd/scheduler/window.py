@@ -26,7 +26,7 @@ class Window(PlainQueue):
         """``has_stored``: there may be lanes in the store already; for the others see ``PlainQueue``."""
         super().__init__(spilled, is_awaited)
         self.take_item: Callable[[Job], None]
-        """Told of items of arrays that are to wait again, and of arrays: these stand in line for their items."""
+        """Told of items of arrays that are to wait again, and of arrays: these stand in line for them."""
         self.lanes = Lanes(queues, self, has_stored=has_stored)
 
     def push(self, job: Job) -> None:
