@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jobd.model.item import FIRST_ITEM, array_of, index_of, item_of
@@ -134,7 +134,7 @@ class FakeArrays:
         return min(found, default=0)
 
     def page(
-        self, own: Job, first: int, behind: int, states: Collection[State], limit: int
+        self, own: Job, first: int, behind: int, states: Sequence[State], limit: int
     ) -> tuple[list[Job], int]:
         """Return items in these states (none: in any), the highest number first, and where to go on."""
         low = max(first, behind - limit)

@@ -247,12 +247,10 @@ class Simulation:
         store: FakeStore | None = None,
         streams: float = 0.0,
     ) -> None:
-        self.seed = seed
-        self.step = 0
+        self.seed, self.step = seed, 0
         self.now_us = BORN_US
         self.ready: list[object] = []
-        self.timeout_ms = 0
-        self.frames = 0
+        self.timeout_ms = self.frames = 0
         self._verbose = verbose
         self._log: deque[str] = deque(maxlen=None if verbose else 12)
         self._digest = hashlib.blake2b(digest_size=16)
@@ -263,9 +261,9 @@ class Simulation:
         self.truth.streams.passes = self._passes
         self.truth.limits.clock = lambda: self.now_us
         self.machine = Machine(rng, self.truth)
-        chance = Random(f"arrays of {seed}")  # so that histories without them stay as they are
-        self._has_arrays = chance.random() < ARRAYS
-        self._array_dice = chance.random
+        # Of its own, so that histories without arrays stay as they are.
+        self._array_dice = Random(f"arrays of {seed}").random
+        self._has_arrays = self._array_dice() < ARRAYS
         self._hits_left = 0
         self._is_stopping = False
         self._boots = 0
@@ -288,9 +286,6 @@ class Simulation:
         """The arguments of jobs that were submitted by jobs, which wait for them."""
         self.truth.nested = self._nested  # type: ignore[method-assign]  # the rest of the witness is below
         self._settings = self._choose_settings()
-        if self._has_arrays and self._array_dice() < 0.6:  # else hardly a stretch is handed out
-            pool = replace(self._settings.pool, max_jobs_per_worker=0)
-            self._settings = replace(self._settings, pool=pool)
         self._changes = ChangeTruth(self.store, service.rules_of(self._settings))
         self.truth.limits.most = self._settings.pool.max_jobs_per_worker
         self._limits = self._choose_limits()
@@ -309,7 +304,7 @@ class Simulation:
     def _choose_settings(self) -> config.Settings:
         dice = self._dice
         self.truth.max_crashes = int(dice() * 3)
-        return config.Settings(
+        settings = config.Settings(
             pool=config.Pool(
                 workers=int(dice() * 3) + 1,
                 kill_grace_s=0.05,
@@ -321,6 +316,9 @@ class Simulation:
             limits=config.Limits(max_queued=int(dice() * 80) + 5),
             rules=choose_rules(dice),
         )
+        if self._has_arrays and self._array_dice() < 0.6:  # else hardly a stretch is handed out
+            return replace(settings, pool=replace(settings.pool, max_jobs_per_worker=0))
+        return settings
 
     def _choose_limits(self) -> list[tuple[Any, str, Any]]:
         """Make the limits of the scheduler small, so that few jobs reach them."""

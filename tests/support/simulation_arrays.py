@@ -17,7 +17,7 @@ from jobd.model.messages import Gather, Pieces
 from jobd.model.orders import Task
 from jobd.model.states import ENDED, Event, State
 from jobd.model.stretch import calls_in, mixed, unpack
-from jobd.scheduler import Scheduler
+from jobd.scheduler import Array, Scheduler
 from jobd.scheduler.batch import Range
 
 NEVER_BEGAN = (State.EXPIRED, State.ABORTED, State.CANCELLED)
@@ -148,7 +148,7 @@ class ArrayTruth:
         """Judge what is told of an array's items; nobody knows what those were that were ``reopened``."""
         self.kinds["gathered"] += len(answer.pieces)
         own = self._store.rows[array]
-        is_same = array in reopened or own.state is answer.state or own.state >= ENDED
+        is_same = array in reopened or own.state is answer.state or answer.state < ENDED
         if own.array is None or own.array.items != answer.items or not is_same:
             raise Broken(f"{answer} is told of {own}")
         if answer.over and own.state < ENDED and array not in reopened:
@@ -161,53 +161,46 @@ class ArrayTruth:
                 number = item_of(array, piece.first + place)
                 item = FakeStore.job(self._store, number)
                 value = values[place] if values else None
-                if item is None or (item.state, item.value) != (piece.state, value):
-                    if number not in reopened:
-                        raise Broken(f"4: {piece} is told of {array}, and {number} is {item}")
+                is_so = item is not None and (item.state, item.value) == (piece.state, value)
+                if not (is_so or number in reopened):
+                    raise Broken(f"4: {piece} is told of {array}, and {number} is {item}")
 
 
 def check_arrays(scheduler: Scheduler, store: FakeStore) -> None:
     """After each turn: every item that has not ended is in one place only, and none is forgotten."""
-    arrays, jobs = scheduler.arrays, scheduler.window.jobs
-    in_line = _in_line(scheduler)
-    for number, array in arrays.live.items():
-        own = array.job
-        if own.array is not None and own.array is not array.spec:
-            raise Broken(f"array {number} is {own.array}, and {array.spec}")
-        places: Counter[int] = Counter()
-        for low, behind in array.ahead:
-            places.update(range(low, behind))
-        for stretch in array.loaded:
-            places.update(range(stretch.first, stretch.behind))
-        hands = 0
-        for worker in scheduler.workers.values():
-            for job in worker.assigned.values():
-                if array_of(job.id) == number:
-                    hands += 1
-                    if job.doomed and job.id in jobs:
-                        raise Broken(f"item {job.id} runs, and is to be cancelled: {job.doomed}")
-                    count = job.stretch.count if job.stretch is not None else 1
-                    places.update(range(job.id, job.id + count))
-        for item in jobs.values():
-            if array_of(item.id) == number and item.state < State.RUNNING:
-                places[item.id] += 1
-        low, high = item_of(number, 0), item_of(number, array.spec.items)
-        for job in store.live.values():  # those that wait for the clock
-            if low <= job.id < high and job.id not in jobs:
-                places[job.id] += 1
+    live = scheduler.arrays.live
+    in_line = _in_line(scheduler) if live else set()
+    for number, array in live.items():
+        places, hands = _places(scheduler, store, array)
         if any(count > 1 for count in places.values()):
             raise Broken(f"items of {number} are in several places: {places}")
         if array.open != len(places):
             raise Broken(f"{array.open} items of {number} are open, {sorted(places)} are somewhere")
-        if array.hands != hands:
-            raise Broken(f"{hands} of {number} are in hands, {array.hands} are counted")
-        is_due = own.state is State.QUEUED and array.has_ready
+        if array.hands != hands or array.job.array is not array.spec:
+            raise Broken(f"{hands} of {number} are in hands, {array.hands} are counted: {array}")
+        is_due = array.job.state is State.QUEUED and array.has_ready
         if is_due and not (array.is_in_line and number in in_line):
             raise Broken(f"6: array {number} is not in line: {array.is_in_line}, {in_line}")
-    for number in jobs:
-        if number >= FIRST_ITEM and array_of(number) not in arrays.live:
-            if jobs[number].state < ENDED:
-                raise Broken(f"9: item {number} is in memory, and its array is not")
+    for number, job in scheduler.window.jobs.items():
+        if number >= FIRST_ITEM and array_of(number) not in live and job.state < ENDED:
+            raise Broken(f"9: item {number} is in memory, and its array is not")
+
+
+def _places(scheduler: Scheduler, store: FakeStore, array: Array) -> tuple[Counter[int], int]:
+    """Return in how many places each item is that has not ended, and how much of it is in hands."""
+    jobs, number = scheduler.window.jobs, array.job.id
+    places = Counter(n for low, behind in array.ahead for n in range(low, behind))
+    places.update(n for part in array.loaded for n in range(part.first, part.behind))
+    hands = [job for job in _hands(scheduler).values() if array_of(job.id) == number]
+    for job in hands:
+        if job.doomed and job.id in jobs:
+            raise Broken(f"item {job.id} runs, and is to be cancelled: {job.doomed}")
+        count = job.stretch.count if job.stretch is not None else 1
+        places.update(range(job.id, job.id + count))
+    waiting = [n for n, job in jobs.items() if job.state < State.RUNNING]
+    waiting += [n for n in store.live if n not in jobs]  # those that wait for the clock
+    places.update(n for n in waiting if array_of(n) == number)
+    return places, len(hands)
 
 
 def _in_line(scheduler: Scheduler) -> set[int]:

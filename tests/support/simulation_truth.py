@@ -333,10 +333,12 @@ class Truth(Witness):
     def _judge_row(self, old: Job | None, new: Job, commit: Commit) -> None:
         if old is not None:
             self._judge_change(old, new, commit)
+        if new.array is None:  # else it is judged with its items
+            self._judge_state(old, new)
+
+    def _judge_state(self, old: Job | None, new: Job) -> None:
         if new.function == PUT:
             self._judge_put(old, new)
-        elif new.array is not None:
-            return  # it is judged with its items
         elif new.state is State.SUCCEEDED:
             self._judge_end(new, Verdict.RETURNED)
             if new.value != result_of(Task(new.id, new.attempt, "", new.args)):
