@@ -62,11 +62,11 @@ class ArrayVerbs:
     def _array(self, number: int) -> Job | None:
         return self.scheduler.window.jobs.get(number) or self.store.job(number)
 
-    def cancel(self, job: Job, span: Span, request: Cancel) -> str:
-        """Cancel items that have not ended; return the answer."""
+    def cancel(self, job: Job, span: Span, request: Cancel, states: Collection[State] = ()) -> str:
+        """Cancel items that have not ended, with ``states`` those in one of them; return the answer."""
         scheduler = self.scheduler
         array = scheduler.arrays.live.get(job.id)
-        if array is None:
+        if array is None or array.job.state >= ENDED:
             return "already finished"
         for number, state in self.store.arrays.rows(*span):
             if state is State.SCHEDULED and number not in scheduler.window.jobs:
@@ -75,8 +75,9 @@ class ArrayVerbs:
                     scheduler.window.load(row)
         return scheduler.array_control.cancel(
             array,
-            *span,
+            span,
             request.reason,
+            states=states,
             only_waiting=request.only_waiting,
             grace_us=None if request.grace_s is None else round(request.grace_s * 1e6),
         )
@@ -86,19 +87,43 @@ class ArrayVerbs:
 
         No states: all that have not succeeded.
         """
-        scheduler, arrays = self.scheduler, self.scheduler.arrays
-        array = arrays.live.get(job.id) or self._load(job)
-        yield self._retry_ranges(array, span, states)
+        array = self._open(job)
+        if array is not None:
+            yield self._retry_ranges(array, span, states)
         wanted = [
             number
             for number, state in self.store.arrays.rows(*span)
             if state > State.SUCCEEDED and (not states or state in states)
         ]
         for start in range(0, len(wanted), SLICE):
-            rows = self.store.own_rows(wanted[start : start + SLICE])
-            yield scheduler.array_control.retry(array, (), rows.values())
-        if array.job.state >= ENDED and not scheduler.ledger.is_unsettled(job.id):
-            arrays.forget(job.id)
+            array = self._open(job)  # turns of the loop lie between: it may have ended
+            if array is not None:
+                rows = self.store.own_rows(wanted[start : start + SLICE])
+                yield self.scheduler.array_control.retry(array, (), rows.values())
+        array = self.scheduler.arrays.live.get(job.id)
+        is_over = array is not None and array.job.state >= ENDED
+        if is_over and not self.scheduler.ledger.is_unsettled(job.id):
+            self.scheduler.arrays.forget(job.id)
+
+    def _open(self, job: Job) -> Array | None:
+        """Return an array of which items may get another round; None: none of this one now, or ever."""
+        array = self.scheduler.arrays.live.get(job.id)
+        if array is None:
+            stored = self._array(job.id)
+            if stored is None or stored.state is State.SUCCEEDED:
+                return None
+            return self._load(stored)
+        is_unsettled = self.scheduler.ledger.is_unsettled(job.id)
+        return None if array.job.state >= ENDED and is_unsettled else array
+
+    def has_begun(self, job: Job) -> bool:
+        """Whether the items of an array that has ended have ended too: it may have before they could start."""
+        return sum(self.store.arrays.counts(*whole(job)).values()) == whole(job)[1] - whole(job)[0]
+
+    def has_run(self, job: Job) -> bool:
+        """Whether something of an array has run to its end: it does not wait for others again."""
+        states = self.store.arrays.counts(*whole(job)).keys()
+        return not states <= {State.CANCELLED, State.ABORTED}
 
     def _retry_ranges(self, array: Array, span: Span, states: Collection[State]) -> int:
         scheduler = self.scheduler

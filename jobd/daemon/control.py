@@ -68,8 +68,7 @@ class ControlDesk:
             if job.state >= ENDED and job.id not in scheduler.window.jobs:
                 return "already finished"
             if job.array is not None and job.state in (State.QUEUED, State.HELD):
-                answer = self.arrays.cancel(job, whole(job), request)
-                return "cancelled" if answer.startswith("cancelled") else answer
+                return self._cancel_array(job, request)
             return scheduler.control.cancel(
                 scheduler.window.load(job),
                 request.reason,
@@ -78,9 +77,19 @@ class ControlDesk:
             )
 
         def change_items(job: Job, span: Span) -> Iterator[str]:
-            yield self.arrays.cancel(job, span, request)
+            yield self.arrays.cancel(job, span, request, request.selector.states)
 
         yield from self._change(peer, request.rid, request.selector, change, change_items)
+
+    def _cancel_array(self, job: Job, request: Cancel) -> str:
+        answer = self.arrays.cancel(job, whole(job), request)
+        if not answer.startswith("cancelled"):
+            return answer
+        array = self.scheduler.arrays.live.get(job.id)
+        is_left = array is not None and array.open > 0
+        if not is_left:
+            return "cancelled"
+        return "is running" if request.only_waiting else "stopping"
 
     def _hold(self, peer: bytes, request: Hold) -> Steps:
         scheduler = self.scheduler
@@ -117,7 +126,7 @@ class ControlDesk:
                 return "already succeeded"
             if request.args:
                 return self._retry_edited(job, request.args)
-            if job.array is not None and job.state in (State.FAILED, State.CANCELLED):
+            if job.array is not None and self.arrays.has_begun(job):
                 return _last(self._retry_items(job, whole(job), ()))
             return self.dependencies.retry(job)
 
@@ -131,8 +140,8 @@ class ControlDesk:
 
     def _retry_items(self, job: Job, span: Span, states: Collection[State]) -> Iterator[str]:
         """Give items of an array another round; yield "" until the last step, which yields the answer."""
-        if job.state >= ENDED and self.scheduler.control.is_unsettled(job.id):
-            yield "has not ended"
+        if job.state >= ENDED and (refusal := self._refusal(job, span)):
+            yield refusal
             return
         count = 0
         for part in self.arrays.retry(job, span, states):
@@ -144,6 +153,19 @@ class ControlDesk:
             yield "queued again"
         else:
             yield f"queued {count} items again" if count > 1 else "queued 1 item again"
+
+    def _refusal(self, job: Job, span: Span) -> str:
+        """Return why items of an array that has ended get no other round; "": they do."""
+        if self.scheduler.control.is_unsettled(job.id):
+            return "has not ended"
+        if job.state is State.SUCCEEDED:
+            return "its array has succeeded" if span[1] - span[0] == 1 else "already succeeded"
+        if not self.arrays.has_begun(job):
+            return "has nothing to retry"
+        if job.edges() and not self.arrays.has_run(job):
+            answer = self.dependencies.retry(job)
+            return "" if answer == "queued again" else answer
+        return ""
 
     def _retry_edited(self, job: Job, args: bytes) -> str:
         """Open another round of a job with another call, in JSON as the one before."""

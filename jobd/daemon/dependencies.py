@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jobd.daemon.array_values import array_value
+from jobd.daemon.array_verbs import whole
 from jobd.daemon.keys import Keys
 from jobd.daemon.view import View
 from jobd.model.edges import Standing, When, standing, success_of
@@ -140,7 +141,12 @@ class Dependencies:
     # -- what is so, in memory or else in the store --
 
     def _load(self, job: Job) -> Job:
-        return self._scheduler.window.load(job)
+        """Bring a job into memory, and with an array, of which none has begun, its items."""
+        job, arrays = self._scheduler.window.load(job), self._scheduler.arrays
+        if job.array is not None and job.id not in arrays.live:
+            span, found = whole(job), self._store.arrays
+            arrays.restore(job, found.ranges(*span), found.rows(*span))
+        return job
 
     def _is_waiting(self, job: Job) -> bool:
         """Whether a source of this stored job has not ended, or not again since it was retried."""

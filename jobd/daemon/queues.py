@@ -152,10 +152,9 @@ class QueueDesk:
 
     def _infos(self, names: Iterable[str], queues: Queues) -> list[QueueInfo]:
         workers = self.scheduler.workers
-        running = Counter(
-            queue_of(workers[uid].assigned[number])
-            for number, (uid, _) in self.view.running().items()
-        )
+        hands = [(workers[uid], number) for number, (uid, _) in self.view.running().items()]
+        jobs = [worker.assigned.get(n) or worker.stretch_of(n) for worker, n in hands]
+        running = Counter(queue_of(job) for job in jobs if job is not None)
         gone = self._gone()
         found = []
         for name in names:

@@ -326,7 +326,7 @@ def _recover(scheduler: Scheduler, store: Store, pool: Pool) -> list[str]:
 def _recover_lease(scheduler: Scheduler, store: Store, lease: Lease, seen: set[int]) -> None:
     for number, attempt, *count in lease.attempts:
         if count:
-            _recover_stretch(scheduler, store, lease, (number, number + count[0]))
+            _recover_stretch(scheduler, store, lease, (number, number + count[0]), attempt, seen)
             continue
         job = None if number in seen else store.job(number)
         seen.add(number)
@@ -353,10 +353,25 @@ def _recover_array(scheduler: Scheduler, store: Store, number: int) -> None:
 
 
 def _recover_stretch(
-    scheduler: Scheduler, store: Store, lease: Lease, span: tuple[int, int]
+    scheduler: Scheduler,
+    store: Store,
+    lease: Lease,
+    span: tuple[int, int],
+    attempt: int,
+    seen: set[int],
 ) -> None:
     """Give a worker of the last daemon back what it had in hand of an array, as far as that has not ended."""
     array = scheduler.arrays.live.get(array_of(span[0]))
+    jobs = []
+    if array is not None:
+        # Those that run and were to be stopped have rows.
+        numbers = [n for n, state in store.arrays.rows(*span) if state < ENDED and n not in seen]
+        rows = store.own_rows(numbers).values()
+        jobs = [row for row in rows if row.state is State.QUEUED and attempt > row.attempt]
+    for job in jobs:
+        lease.open += 1
+        seen.add(job.id)
+        scheduler.workforce.resume(lease.worker, job, attempt, lease)
     pieces = [] if array is None else scheduler.arrays.take_out(array, *span)
     for first, count in pieces:
         assert array is not None
@@ -364,9 +379,9 @@ def _recover_stretch(
             job = scheduler.arrays.job_of(array, stretch)
             scheduler.workforce.resume_stretch(lease.worker, job, lease)
             lease.open += 1
-    lease.open -= 1
-    if not pieces:
-        lease.open += 1
+    if jobs or pieces:
+        lease.open -= 1
+    else:
         scheduler.workforce.forget_attempt(lease)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from jobd.model.item import array_of, item_of, shown
 from jobd.model.job import ITEMS, ErrorInfo, Job
@@ -15,7 +15,6 @@ from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.roster import Worker
 
 TOO_MANY = "too many others have failed"
-"""Why items are aborted that have not started."""
 
 
 class ArrayControl:
@@ -51,7 +50,7 @@ class ArrayControl:
                 most = array.spec.max_fails
                 if most is not None and array.failed > most:
                     self._abort(array)
-                if is_over(array) and array.job.state in (State.QUEUED, State.HELD):
+                if is_over(array) and _may_end(array):
                     self._end(array)
 
     def _abort(self, array: Array) -> None:
@@ -101,59 +100,74 @@ class ArrayControl:
             if array_of(job.id) == number
         ]
 
-    def _doom(self, array: Array, first: int, behind: int, state: State, why: str) -> None:
-        """Have stretches come back that are in workers' hands: of these items what has not run is not to."""
+    def _doom(self, array: Array, first: int, behind: int, state: State, why: str) -> int:
+        """Have stretches come back that are in workers' hands: of these items what has not run is not to.
+
+        Returns how many stretches these are.
+        """
+        count = 0
         for uid, job in self._in_hands(array):
             if job.stretch is None or job.id in self._window.jobs:
                 continue  # it is by itself
             if first < job.id + job.stretch.count and job.id < behind:
                 job.doomed = [*(job.doomed or ()), (first, behind, state, why)]
                 self.recalled[uid] = None
+                count += 1
+        return count
 
     def cancel(
         self,
         array: Array,
-        first: int,
-        behind: int,
+        span: tuple[int, int],
         reason: str,
         *,
+        states: Collection[State] = (),
         only_waiting: bool = False,
         grace_us: int | None = None,
     ) -> str:
-        """Cancel the items between these numbers that have not ended; return the answer."""
+        """Cancel items that have not ended, with ``states`` those in one of them; return the answer."""
+        first, behind = span
+        only_waiting = only_waiting or (bool(states) and State.RUNNING not in states)
         cancelled = stopping = 0
+        if not states or min(states) <= State.QUEUED:
+            cancelled = self._cancel_waiting(array, first, behind, reason)
+        if not only_waiting:
+            stopping = self._cancel_running(array, first, behind, reason, grace_us)
+        is_whole = first == item_of(array.job.id, 0) and behind >= first + array.spec.items
+        if is_whole and not states and (cancelled or stopping or not array.open):
+            array.job.stop = Event.CANCEL
+            array.job.cause = reason
+            self._ledger.store(array.job)
+            self._arrays.touched[array.job.id] = None
+            self.settle()  # at once: else it might expire before
+        if not (cancelled or stopping):
+            return "is running" if only_waiting and array.hands else "already finished"
+        if not cancelled:
+            return "stopping"
+        items = "1 item" if cancelled == 1 else f"{cancelled} items"
+        return f"cancelled {items}" + (", stopping those that run" if stopping else "")
+
+    def _cancel_waiting(self, array: Array, first: int, behind: int, reason: str) -> int:
+        """Cancel what is in nobody's hands; return how many items."""
+        cancelled = 0
         for low, count in self._arrays.take_out(array, first, behind):
             self._arrays.record(Range(low, count, State.CANCELLED, cause=reason))
             cancelled += count
         for job in self._waiting(array, first, behind):
             self._control.cancel(job, reason)
             cancelled += 1
-        if not only_waiting:
-            stopping = self._stop(array, first, behind, reason, grace_us)
-        if first == item_of(array.job.id, 0) and behind >= first + array.spec.items:
-            array.job.stop = Event.CANCEL
-            array.job.cause = reason
-            self._ledger.store(array.job)
-            self._arrays.touched[array.job.id] = None
-        if not (cancelled or stopping):
-            return "already finished"
-        if not cancelled:
-            return "stopping"
-        items = "1 item" if cancelled == 1 else f"{cancelled} items"
-        return f"cancelled {items}" + (", stopping those that run" if stopping else "")
+        return cancelled
 
-    def _stop(
+    def _cancel_running(
         self, array: Array, first: int, behind: int, reason: str, grace_us: int | None
     ) -> int:
-        """Cancel items that workers have in hand; return how many of them, or stretches, are concerned."""
-        count = 0
+        """Have stopped, or given back, what is in workers' hands; return how many items, or stretches."""
+        stopping = 0
         for _, job in self._in_hands(array):
             if job.id in self._window.jobs and first <= job.id < behind:
                 self._control.cancel(job, reason, grace_us=grace_us)
-                count += 1
-        before = len(self.recalled)
-        self._doom(array, first, behind, State.CANCELLED, reason)
-        return count + len(self.recalled) - before
+                stopping += 1
+        return stopping + self._doom(array, first, behind, State.CANCELLED, reason)
 
     def retry(self, array: Array, ranges: Iterable[Range], rows: Iterable[Job]) -> int:
         """Give items that have ended without success another round; return how many.
@@ -170,6 +184,8 @@ class ArrayControl:
         for row in rows:
             if self._control.is_unsettled(row.id) or row.id in self._window.jobs:
                 continue
+            if row.state <= State.SUCCEEDED:
+                continue  # it was retried meanwhile
             self._reopen(array)
             self._arrays.reopened(row.id, row.state)
             self._control.retry(self._window.load(row))
@@ -209,3 +225,12 @@ class ArrayControl:
                 batch.ranges[at] = left
             at = first + count
         batch.urgent = True
+
+
+def _may_end(array: Array) -> bool:
+    """Whether an array of which nothing is left ends now; one that is held may come after others."""
+    job = array.job
+    if job.state is not State.HELD:
+        return job.state is State.QUEUED
+    has_run = array.ended[State.SUCCEEDED] + array.failed > 0
+    return has_run or job.stop is Event.CANCEL

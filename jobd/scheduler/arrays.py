@@ -22,16 +22,18 @@ from operator import attrgetter
 
 import msgspec
 
-from jobd.model.item import FIRST_ITEM, array_of, item_of
+from jobd.model.item import FIRST_ITEM, array_of, item_of, owner_of
 from jobd.model.job import NO_ARGS, ArraySpec, Errors, Job, Outcome
 from jobd.model.states import ENDED, WIDTH, State
 from jobd.model.stretch import Stretch
 from jobd.scheduler.batch import Batch, Range
 from jobd.scheduler.ledger import Ledger
-from jobd.scheduler.plain import PlainQueue
+from jobd.scheduler.window import Window
 
 LOADED = 4_096
 """Items of an array whose calls are in memory, more by a chunk at most; with half as many, more are loaded."""
+
+"""Why items are aborted that have not started."""
 
 _by_first = attrgetter("first")
 
@@ -75,7 +77,7 @@ class Array(msgspec.Struct):
 class Arrays:
     """The arrays that have not ended, and what is outstanding of each."""
 
-    def __init__(self, ledger: Ledger, window: PlainQueue) -> None:
+    def __init__(self, ledger: Ledger, window: Window) -> None:
         self.live: dict[int, Array] = {}
         self.touched: dict[int, None] = {}
         """Arrays of which something has ended: whether they are over is to be seen."""
@@ -184,7 +186,7 @@ class Arrays:
         job = array.job
         if job.state is State.QUEUED and not array.is_in_line and array.has_ready:
             array.is_in_line = True
-            self._window.push(job)
+            self._window.line_up(job)
 
     @property
     def are_in_line(self) -> bool:
@@ -244,12 +246,15 @@ class Arrays:
         self._window.recover(job)
 
     def push(self, job: Job) -> None:
-        """Take back items that are to run some other time."""
-        array = self.live.get(array_of(job.id))
+        """Take back items that are to run some other time, or an array that may go on."""
+        array = self.live.get(owner_of(job.id))
         if array is None or job.void:
             self._window.unload(job)
             return
-        if job.stretch is None:
+        if job.array is not None:
+            array.is_in_line = False  # where it stood it may have been passed over meanwhile
+            self.touched[job.id] = None  # nothing of it may be left
+        elif job.stretch is None:
             self._jobs[job.id] = job
             heappush(array.again, job.id)
         else:
@@ -310,11 +315,11 @@ class Arrays:
         stretch, array = job.stretch, self.live.get(array_of(job.id))
         assert stretch is not None
         item = Job(job.id, job.uid, 0, job.function, b"", job.created_at, job.policy, job.state)
+        item.lane, item.void, item.attempt, item.pid = job.lane, job.void, job.attempt, job.pid
         if array is not None:
             item.args = code_of(array.job) + stretch.call()
-        item.lane, item.void, item.attempt, item.pid = job.lane, job.void, job.attempt, job.pid
-        item.inputs = job.inputs
-        self._window.recover(item)
+            item.inputs = job.inputs
+            self._window.recover(item)
         return item
 
     # -- ends --

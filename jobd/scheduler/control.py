@@ -65,7 +65,7 @@ class Control:
         if job.state is State.SUCCEEDED:
             return "already succeeded"
         self._blocked.restarted(job.id)
-        if job.started_at or job.state not in (State.CANCELLED, State.EXPIRED):
+        if job.started_at or job.state not in (State.CANCELLED, State.EXPIRED, State.ABORTED):
             # Over before it started, it has no attempt to keep; its number may be another's.
             keep_attempt(job, job.state)
         job.state = transition(job.state, Event.RETRY)

@@ -278,6 +278,7 @@ class Scheduler:
             if array_of(job.id) == number:
                 job.void = True
                 del self.window.jobs[job.id]
+        self.ledger.forget_items(number)
         self.arrays.forget(number)
 
     # -- the window --

@@ -344,6 +344,8 @@ class Dispatch:
 
     def _is_wanted_from(self, worker: Worker) -> bool:
         """Whether a worker idles that would begin what lies on deck here, or another job outranks that."""
+        if len(worker.assigned) - worker.unsent == 1:
+            return False  # a stretch, most of which is short
         if next(iter(worker.assigned.values())).cost_us <= AHEAD_US:
             return False  # it is about to begin here
         if self._lanes.is_used and self._is_outranked(worker):
@@ -428,6 +430,7 @@ class Dispatch:
         rest = worker.assigned
         del rest[number]
         worker.assigned = {job.id: job, **rest}
+        self._stop_doomed(job)
 
     def cut(self, worker: Worker, job: Job, first: int) -> None:
         """A worker does not come to the items of a stretch from this one on: they run some other time."""
@@ -443,11 +446,17 @@ class Dispatch:
         worker.load_bytes += len(job.args) - size
         rest.state = State.QUEUED
         self._window.push(rest)
-        doomed = job.doomed or ()
+        self._stop_doomed(job)
+
+    def _stop_doomed(self, job: Job) -> None:
+        """What is left of a stretch may be one item, a job by itself: it is stopped if it was doomed."""
+        if not job.doomed or job.id not in self._window.jobs:
+            return
+        doomed, job.doomed = job.doomed, None
         for low, behind, state, why in doomed:
-            if state is not State.CANCELLED:
-                continue  # what runs goes on
-            if job.id in self._window.jobs and low <= job.id < behind:
+            if (
+                low <= job.id < behind and state is State.CANCELLED
+            ):  # of the aborted what runs goes on
                 job.cause = why
                 self._stops.stop(job, Event.CANCEL)
 

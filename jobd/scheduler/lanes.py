@@ -321,6 +321,11 @@ class Lanes:
         for name, _ in gates_of(lane):
             self._wake(name)
 
+    def passed(self, lane: str) -> None:
+        """What was taken out of this lane does not start after all: others may, that wait for its gates."""
+        for name, _ in gates_of(lane):
+            self._wake(name)
+
     def closed_gates(self, lane: str) -> list[str]:
         """Return the names of the gates of a lane that let nobody through."""
         return [name for name, limit in gates_of(lane) if self._gates.running[name] >= limit]

@@ -254,12 +254,16 @@ class Ledger:
         batch = self.batch
         for number in range(first, first + count):
             batch.jobs.pop(number, None)
-        if batch.chunks or batch.ranges:
-            gone = range(first, first + count)
-            batch.chunks = [chunk for chunk in batch.chunks if array_of(chunk[0]) not in gone]
-            batch.ranges = {n: r for n, r in batch.ranges.items() if array_of(n) not in gone}
         if self.batch.edges:
             self.batch.edges = [e for e in self.batch.edges if not first <= e[1] < first + count]
+
+    def forget_items(self, array: int) -> None:
+        """Drop changes of the items of an array whose submit has failed, and its calls."""
+        batch = self.batch
+        batch.chunks = [chunk for chunk in batch.chunks if array_of(chunk[0]) != array]
+        batch.ranges = {n: r for n, r in batch.ranges.items() if array_of(n) != array}
+        batch.jobs = {n: job for n, job in batch.jobs.items() if array_of(n) != array}
+        batch.specs.pop(array, None)
 
     def _merge_back(self, failed: Batch) -> None:
         batch = self.batch

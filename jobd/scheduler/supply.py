@@ -165,7 +165,10 @@ class Supply:
         most = 1
         if expected_us <= SHORT_US and self._may_be_stretched(job):
             most = min(LONGEST, max(1, int(STRETCH_US / expected_us)))
-        return self.arrays.draw(job, most)
+        drawn = self.arrays.draw(job, most)
+        if drawn is None and job.lane:
+            self._lanes.passed(job.lane)
+        return drawn
 
     def _may_be_stretched(self, job: Job) -> bool:
         """Whether items of an array may be given out several at once: nothing has to count or to end each."""

@@ -26,14 +26,18 @@ class Window(PlainQueue):
         """``has_stored``: there may be lanes in the store already; for the others see ``PlainQueue``."""
         super().__init__(spilled, is_awaited)
         self.take_item: Callable[[Job], None]
-        """Told of items of arrays that are to wait again: their array stands in line for them."""
+        """Told of items of arrays that are to wait again, and of arrays: these stand in line for them."""
         self.lanes = Lanes(queues, self, has_stored=has_stored)
 
     def push(self, job: Job) -> None:
         """Make a job ready to run, in its place among the others."""
-        if job.id >= FIRST_ITEM:
+        if job.id >= FIRST_ITEM or job.array is not None:
             self.take_item(job)
-            return
+        else:
+            self.line_up(job)
+
+    def line_up(self, job: Job) -> None:
+        """Let a job, or an array, stand in line."""
         if not job.lane:
             super().push(job)
             return

@@ -74,8 +74,8 @@ class ArrayQuestions:
 
     def stretches(self, first: int, behind: int) -> Iterator[Stretch]:
         """Yield the calls of items between these numbers, chunk by chunk, about ``CHUNKS_BYTES`` in all."""
-        low = self._ask(_LAST_BEFORE.format("first", "chunks"), (first,))
-        start = low[0][0] if low else first
+        low = self._ask(_LAST_BEFORE.format("first, count", "chunks"), (first,))
+        start = low[0][0] if low and sum(low[0]) > first else first
         size = 0
         while start < behind and size < CHUNKS_BYTES:
             sql = "SELECT first, count, calls FROM chunks WHERE first >= ? AND first < ? ORDER BY first LIMIT 1"

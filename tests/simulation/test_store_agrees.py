@@ -6,27 +6,106 @@ of some histories is also written to SQLite, and each question is put to both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import fake_store
 import msgspec
 import pytest
+from fake_arrays import FakeArrays
 from fake_store import FakeStore
 from simulation import Simulation
 
 from jobd.model.edges import When
+from jobd.model.item import item_of
 from jobd.model.job import Attempt, Job, Lease
+from jobd.model.messages import Piece
 from jobd.model.queues import Override
 from jobd.model.selector import Selector
 from jobd.model.states import State
-from jobd.scheduler.batch import Backlog, Batch
+from jobd.model.stretch import Stretch
+from jobd.scheduler.batch import Backlog, Batch, Range
 from jobd.store import Store, questions
+from jobd.store.arrays import ArrayQuestions
 
 T = TypeVar("T")
 
 HISTORIES = 70
+
+
+class BothArrays(FakeArrays):
+    """As ``BothStores``, for what is asked of arrays."""
+
+    def __init__(self, jobs: dict[int, Job], real: ArrayQuestions) -> None:
+        super().__init__(jobs)
+        self._real = real
+        self.is_ahead = False
+        """The real store has not committed yet what this one has."""
+        self.asked = 0
+
+    def _same(self, ours: T, theirs: Callable[[], T]) -> T:
+        if self.is_ahead:
+            return ours
+        self.asked += 1
+        answer = theirs()
+        assert ours == answer
+        return answer
+
+    def unended(self) -> list[int]:
+        """Compare the arrays that have not ended."""
+        return self._same(super().unended(), self._real.unended)
+
+    def rows(self, first: int, behind: int) -> list[tuple[int, State]]:
+        """Compare the items with rows."""
+        return self._same(super().rows(first, behind), lambda: self._real.rows(first, behind))
+
+    def ranges(
+        self, first: int, behind: int, limit: int = -1, *, values: bool = False
+    ) -> list[Range]:
+        """Compare the ranges."""
+        ours = super().ranges(first, behind, limit, values=values)
+        return self._same(ours, lambda: self._real.ranges(first, behind, limit, values=values))
+
+    def stretches(self, first: int, behind: int) -> Iterator[Stretch]:
+        """Compare the calls."""
+        ours = [*super().stretches(first, behind)]
+        return iter(self._same(ours, lambda: [*self._real.stretches(first, behind)]))
+
+    def ended(self, first: int, behind: int, most_bytes: int, *, ordered: bool) -> list[Piece]:
+        """Compare what has ended."""
+        ours = super().ended(first, behind, most_bytes, ordered=ordered)
+        ask = partial(self._real.ended, first, behind, most_bytes, ordered=ordered)
+        return self._same(ours, ask)
+
+    def counts(self, first: int, behind: int) -> dict[State, int]:
+        """Compare the counts."""
+        return self._same(super().counts(first, behind), lambda: self._real.counts(first, behind))
+
+    def first_failure(self, first: int, behind: int) -> int:
+        """Compare the first failures."""
+        ours = super().first_failure(first, behind)
+        return self._same(ours, lambda: self._real.first_failure(first, behind))
+
+    def item(self, own: Job, number: int) -> Job | None:
+        """Compare an item without a row."""
+        return self._same(super().item(own, number), lambda: self._real.item(own, number))
+
+    def between(self, own: Job, first: int, behind: int) -> list[Job]:
+        """Compare the items without rows."""
+        ours = super().between(own, first, behind)
+        return self._same(ours, lambda: self._real.between(own, first, behind))
+
+    def page(
+        self, own: Job, first: int, behind: int, states: Sequence[State], limit: int
+    ) -> tuple[list[Job], int]:
+        """Compare what a page shows; where it ends is the store's own affair."""
+        jobs, low = self._real.page(own, first, behind, states, limit)
+        assert first <= low < behind
+        ours, _ = super().page(own, low, behind, states, behind - low)
+        self._same(ours, lambda: jobs)
+        return jobs, low
 
 
 class BothStores(FakeStore):
@@ -36,6 +115,7 @@ class BothStores(FakeStore):
         super().__init__()
         self.real = Store(path, "off")
         self.asked = 0
+        self.arrays: BothArrays = BothArrays(self.rows, self.real.arrays)
 
     def write(self, batch: Batch) -> None:
         """Write to both."""
@@ -46,12 +126,35 @@ class BothStores(FakeStore):
     def commit(self) -> None:
         """Commit both, or neither; compare what was written."""
         written = self.pending
+        self.arrays.is_ahead = True
         super().commit()
         self.real.commit()
+        self.arrays.is_ahead = False
         assert written is not None
         packed = [n for p in written.parcels for n in range(p.first, p.last + 1)]
-        for number in [*packed, *(job.id for job, _ in written.rows)]:
+        items = [n for r in written.arrays.ranges for n in range(r.first, r.first + r.count)]
+        items += [first for first, _, _ in written.arrays.chunks]
+        for number in [*packed, *items, *(job.id for job, _ in written.rows)]:
             self.job(number)
+        for job, _ in written.rows:
+            if job.array is not None and job.array.items:
+                self._look_at_array(job)
+
+    def _look_at_array(self, own: Job) -> None:
+        """Compare all that can be asked of an array, and of a part of it."""
+        assert own.array is not None
+        arrays, first, items = self.arrays, item_of(own.id, 0), own.array.items
+        arrays.first_failure(first, first + items)
+        arrays.counts(first, first + items)
+        for low, high in ((0, items), (items // 3, items // 3 + 2)):
+            span = first + low, first + min(high, items)
+            arrays.between(own, *span)
+            for ordered in (False, True):
+                arrays.ended(*span, 100, ordered=ordered)
+            for states in ([], [State.QUEUED], [State.SUCCEEDED], [State.FAILED, State.CANCELLED]):
+                behind = span[1]
+                while behind > span[0]:
+                    _, behind = arrays.page(own, span[0], behind, states, 3)
 
     def rollback(self) -> None:
         """Roll both back."""
@@ -199,7 +302,7 @@ def _plain(answer: Backlog) -> object:
 
 def test_both_stores_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens, SQLite holds what the dictionaries hold."""
-    asked = 0
+    asked = of_arrays = 0
     for seed in range(HISTORIES):
         monkeypatch.setattr(fake_store, "SCAN", 5)
         monkeypatch.setattr(questions, "SCAN", 2 + seed % 9)
@@ -209,4 +312,6 @@ def test_both_stores_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.M
         finally:
             store.real.close()
         asked += store.asked
+        of_arrays += store.arrays.asked
     assert asked > HISTORIES * 50
+    assert of_arrays > HISTORIES * 50

@@ -67,7 +67,7 @@ def _believes_in_everybody(_: StreamDesk, peer: bytes) -> None:  # as it is call
 
 FIRST: dict[object, int] = {
     _shows_at_once: 23,
-    _takes_it_twice: 293,
+    _takes_it_twice: 484,
     _forgets_what_runs: 164,
     _believes_in_everybody: 366,
 }

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from random import Random
 
 import msgspec
+from fake_pool import CODE
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Follower
+from simulation_arrays import choose_array, gathered
 from simulation_queues import NAMES, Change, choose_change
 
 from jobd.model.edges import When
-from jobd.model.job import PUT
+from jobd.model.item import item_of
+from jobd.model.job import NO_ARGS, PUT, ArraySpec
 from jobd.model.messages import (
     OWN_KEY,
     Accepted,
@@ -21,12 +24,14 @@ from jobd.model.messages import (
     Ended,
     Find,
     Follow,
+    Gather,
     Hold,
     Items,
     Jobs,
     List,
     Message,
     More,
+    Pieces,
     Ping,
     Pong,
     Put,
@@ -35,6 +40,7 @@ from jobd.model.messages import (
     Release,
     Reload,
     Retry,
+    SetArray,
     SetQueue,
     Stop,
     Submit,
@@ -76,6 +82,8 @@ Asked = (
     | Follow
     | More
     | Unfollow
+    | Gather
+    | SetArray
     | Change
 )
 
@@ -94,6 +102,8 @@ class Submission(msgspec.Struct):
     after: list[tuple[int | bytes, When]]
     jobs: list[Submit] = []
     """What it has instead of a function, if it is a graph."""
+    array: ArraySpec | None = None
+    chunks: list[tuple[int, bytes]] = []
 
 
 class Wrong(AssertionError):
@@ -138,6 +148,8 @@ class FakeClient:
         self.peer = self.session
         self.known: list[int] = []
         """Ids of jobs that it was told to be durable."""
+        self.arrays: dict[int, int] = {}
+        """Of those the arrays, and how many items each has."""
         self.open: dict[bytes, Submission] = {}
         """Submits without an answer, by key."""
         self.refused: dict[bytes, Submission] = {}
@@ -195,7 +207,7 @@ class FakeClient:
         check, nargs = dice() < 0.2, int(dice() * 3)
         options = b"" if plain else encode_options(self._options(function) | keyed)
         alone = one or plain
-        inputs = [] if alone or dice() > self.depends else [self._inputs() for _ in args]
+        inputs = [] if alone or dice() > self.depends else [self._values() for _ in args]
         after: list[tuple[int | bytes, When]] = []
         if not alone and dice() < self.depends:
             after = [(name, tuple(When)[int(dice() * 3)]) for name in self._inputs()]
@@ -227,6 +239,75 @@ class FakeClient:
         self.open[uid] = order
         self.resend(uid)
         return order
+
+    def submit_array(self) -> Submission:
+        """Submit an array under a new key."""
+        dice = self._rng.random
+        self._next_key += 1
+        uid = self.session + self._next_key.to_bytes(8, "big")
+        nests = dice() < self.nests
+        function = "m:nest" if nests else FUNCTIONS[int(dice() ** 2 * len(FUNCTIONS))]
+        name = b"%d-%d" % (self.number, self._next_job)
+        self._next_job += 1
+        spec, chunks = choose_array(dice, name)
+        options = encode_options({} if dice() < 0.5 else self._options(function))
+        watch, check = dice() < 0.6, dice() < 0.2
+        after: list[tuple[int | bytes, When]] = []
+        if dice() < self.depends:
+            after = [(other, tuple(When)[int(dice() * 3)]) for other in self._inputs()]
+        args = [name + CODE + NO_ARGS]
+        order = Submission(uid, function, args, watch, check, 0, options, [], after)
+        order.array, order.chunks = spec, chunks
+        self.open[uid] = order
+        self.resend(uid)
+        return order
+
+    def _some_array(self) -> int:
+        """Choose an array; 0: it knows of none."""
+        arrays = [*self.arrays]
+        return arrays[int(self._rng.random() * len(arrays))] if arrays else 0
+
+    def _part(self, number: int) -> Selector:
+        """Select an array, or some of its items."""
+        dice, items = self._rng.random, self.arrays[number]
+        if dice() < 0.35 or not items:
+            failed = [State.FAILED, State.CRASHED, State.CANCELLED, State.ABORTED]
+            live = [State.QUEUED, State.RUNNING]
+            states = [(failed + live)[int(dice() * 6)]] if dice() < 0.4 else []
+            return Selector([(number, number)], 0, False, states)
+        low = int(dice() * items)
+        high = low + int(dice() * 4)
+        return Selector([(item_of(number, low), item_of(number, high))], 0, False, [])
+
+    def change_array(self) -> str:
+        """Cancel or retry an array or a part of one, hold it, release it, or give it other slots."""
+        number, dice = self._some_array(), self._rng.random
+        if not number:
+            return "nothing"
+        kind, rid, whole = dice(), self.rid(), Selector([(number, number)], 0, False, [])
+        if kind < 0.35:
+            grace_s = (None, None, 0.0, 0.002)[int(dice() * 4)]
+            self.ask(Cancel(rid, self._part(number), "so it is", dice() < 0.3, grace_s))
+            return f"to cancel of array {number}"
+        if kind < 0.75:
+            self.ask(Retry(rid, self._part(number)))
+            return f"to retry of array {number}"
+        if kind < 0.85:
+            self.ask(Hold(rid, whole))
+            return f"to hold array {number}"
+        if kind < 0.95:
+            self.ask(Release(rid, whole))
+            return f"to release array {number}"
+        self.ask(SetArray(rid, number, int(dice() * 3)))
+        return f"for other slots of array {number}"
+
+    def gather(self) -> None:
+        """Ask what has ended of an array."""
+        number, dice = self._some_array(), self._rng.random
+        if number:
+            low = int(dice() * (self.arrays[number] + 1))
+            wanted = [(0, self.arrays[number]), (low, low + int(dice() * 4))][int(dice() * 2)]
+            self.ask(Gather(self.rid(), number, [wanted], dice() < 0.5, dice() < 0.7))
 
     def _key(self) -> Said:
         """Choose one of a few keys; its name says in which states its jobs are unique."""
@@ -315,8 +396,20 @@ class FakeClient:
                 options=order.options,
                 inputs=order.inputs,
                 after=order.after,
+                array=order.array,
+                chunks=order.chunks,
             )
         )
+
+    def _values(self) -> list[int | bytes]:
+        """Choose some jobs that have values, or will: arrays have none."""
+        arrays = {uid for uid, order in self.open.items() if order.array is not None}
+        names = self._inputs()
+        return [
+            n
+            for n in names
+            if (n not in self.arrays if isinstance(n, int) else n[:16] not in arrays)
+        ]
 
     def _inputs(self) -> list[int | bytes]:
         """Choose some jobs: most of them recent ones, or such as are not answered yet."""
@@ -457,6 +550,10 @@ class FakeClient:
             case Answers(rid, _, more) | Jobs(rid, _, more):
                 if not more or isinstance(self.asked[rid], List):
                     del self.asked[rid]
+            case Pieces(rid):
+                asked = self.asked.pop(rid)
+                assert isinstance(asked, Gather)
+                gathered(asked, message)
             case QueueInfos(rid) | Accepted(rid):
                 self.asked.pop(rid, None)
             case Pong(rid, sent):
@@ -477,6 +574,8 @@ class FakeClient:
             raise Wrong(f"{len(order.args)} jobs were submitted as {uid!r}, {span} are told")
         ids = range(message.first, message.first + message.count)
         self.known += ids
+        if order.array is not None:
+            self.arrays[message.first] = order.array.items
         if order.watch:
             self.waits.update(n for n in ids if n not in self.told)
 

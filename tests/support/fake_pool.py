@@ -15,6 +15,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import msgspec
 from fake_streams import FUNCTION as STREAM
 from fake_streams import FakeStream
 
@@ -43,6 +44,7 @@ from jobd.model.orders import (
     Task,
     Waiting,
 )
+from jobd.model.stretch import calls_in, pack
 from jobd.pool.deaths import Dead
 from jobd.pool.scoreboard import Now
 
@@ -128,6 +130,24 @@ def result_of(task: Task) -> bytes:
     return b"%s/%d" % (task.args, task.attempt)
 
 
+CODE = b"~"
+"""What stands before each call of an array ends with this, as it were a function that travels by value."""
+
+
+def items_of(task: Task) -> list[Task]:
+    """Return the items of a stretch, each as a task of its own; a task of one job is itself."""
+    if not task.count:
+        return [task]
+    code, mark, chunk = task.args.partition(CODE)
+    calls = calls_in(chunk)[task.at : task.at + task.count]
+    attempt, function, queue = task.attempt, task.function, task.queue
+    limits, around = task.limits, task.surroundings
+    return [
+        Task(number, attempt, function, code + mark + call, [], queue, limits, around)
+        for number, call in enumerate(calls, task.id)
+    ]
+
+
 DIES = 99
 
 
@@ -136,6 +156,9 @@ class FakeWorker:
 
     wishes = 0.0
     """How often what a job raises asks for another attempt, or for none."""
+
+    quiet = 0.85
+    """How often there is nothing to tell of an item that has returned but its value."""
 
     spoilt = 0.02
     """How often a job leaves behind what cannot be undone, so that its worker ends."""
@@ -166,6 +189,11 @@ class FakeWorker:
         """Its job waits for others, or has asked whether it may."""
         self._may_wait: bool | None = None
         self._nested = NO_JOB
+        self.stretch: deque[Task] | None = None
+        """What is left of the stretch at hand, behind the item that is current."""
+        self._piece: Outcome | None = None
+        """Items of it that have returned, one after the other; their values are apart."""
+        self._values: list[bytes] = []
         self.held: list[Outcome] = []
         self.unrecorded: dict[int, list[Outcome]] = {}
         self.stream: FakeStream | None = None
@@ -211,7 +239,8 @@ class FakeWorker:
         left: list[Outcomes | Produced] = []
         for seq, outcomes in self.unrecorded.items():
             left += [*self._with_stream.get(seq, ()), Outcomes(seq, outcomes)]
-        return [*left, Outcomes(0, self.held)] if self.held else left
+        held = [*self.held, *([self._whole_piece()] if self._piece is not None else ())]
+        return [*left, Outcomes(0, held)] if held else left
 
     def lose_daemon(self) -> None:
         """The daemon has died: what was on its way to it is lost, what had come from it is not."""
@@ -272,7 +301,17 @@ class FakeWorker:
         if self.pending:
             self.told_to_stop = False
             self.current = self.pending.popleft()
-            self.at = At.TAKEN
+            if self.current.count and (self.current.id, self.current.attempt) in self._stop_early:
+                self._send("/j", GivenBack([(self.current.id, self.current.attempt)]))
+                self.current = None
+            elif self.current.count:
+                if self._took_us.get(self.current.function, FOR_EVER) > MAY_BE_LONG_US:
+                    self._send_held("/j")
+                self.stretch = deque(items_of(self.current))
+                self.current = self.stretch.popleft()
+                self.at = At.TAKEN
+            else:
+                self.at = At.TAKEN
         elif self.leaving and not self.unrecorded:
             self.leave()
         else:
@@ -281,9 +320,10 @@ class FakeWorker:
     def _begin(self) -> None:
         task = self.current
         assert task is not None
-        if self.held and self._took_us.get(task.function, FOR_EVER) > MAY_BE_LONG_US:
+        is_first = self.stretch is None
+        if is_first and self.held and self._took_us.get(task.function, FOR_EVER) > MAY_BE_LONG_US:
             self._send_held("/j")
-        if (task.id, task.attempt) in self._stop_early:
+        if is_first and (task.id, task.attempt) in self._stop_early:
             self.current = None
             self._send("/j", GivenBack([(task.id, task.attempt)]))
             self.at = At.CHOOSING
@@ -360,6 +400,7 @@ class FakeWorker:
         if not (self._nested.number() or self._nested.is_over()):
             return
         self.waits, self._may_wait = True, None
+        self._isolate()
         self._send("/c", self._waiting())
         self.at = At.ASKING
 
@@ -408,13 +449,69 @@ class FakeWorker:
         self.current = None
         took_us = running.duration_us
         self._took_us[task.function] = took_us
-        self.held.append(
-            Outcome(task.id, task.attempt, verdict, value, error, 1, took_us, raised=raised)
-        )
+        if self.stretch is not None and value is not None and self._rng.random() < self.quiet:
+            self._add_to_piece(task, value, took_us)
+        else:
+            self._close_piece()
+            self.held.append(
+                Outcome(task.id, task.attempt, verdict, value, error, 1, took_us, raised=raised)
+            )
         self.at = At.BETWEEN
         if self.stream is not None:
             self._send_held("/j")
             self.stream = None
+
+    def _add_to_piece(self, task: Task, value: bytes, took_us: int) -> None:
+        """Keep an item's value with those of the items before it: there is nothing else to tell."""
+        if self._piece is None:
+            self._piece = Outcome(task.id, task.attempt, Verdict.RETURNED, None, None, 1, 0)
+            self._values = []
+        self._piece.duration_us += took_us
+        self._values.append(value)
+
+    def _whole_piece(self) -> Outcome:
+        piece = self._piece
+        assert piece is not None
+        return msgspec.structs.replace(piece, count=len(self._values), value=pack(self._values))
+
+    def _close_piece(self) -> None:
+        if self._piece is not None:
+            self.held.append(self._whole_piece())
+            self._piece = None
+
+    def _next_item(self) -> None:
+        """Go on with the stretch at hand, or be done with it."""
+        assert self.stretch is not None
+        if self.leaving or self._is_stop_ordered:
+            rest = self._drop_rest()
+            if rest:
+                self._send_held("/j")
+                self._send("/j", GivenBack(rest))
+        if self.stretch:
+            if self._rng.random() < 0.2:  # it has been at it for a while
+                self._send_held("/j")
+            self.told_to_stop = False
+            self.current = self.stretch.popleft()
+            self.at = At.TAKEN
+            return
+        self._close_piece()
+        self.stretch = self.current = None  # the next step is that behind a job
+
+    def _isolate(self) -> None:
+        """Have the item that runs be known as a job of its own: it has something to say."""
+        if self.stretch is not None:
+            rest = self._drop_rest()
+            self._send_held("/c")
+            if rest:
+                self._send("/c", GivenBack(rest))
+
+    def _drop_rest(self) -> list[tuple[int, int]]:
+        """Run no more of the stretch at hand; return what is to be given back: one attempt at most."""
+        if not self.stretch:
+            return []
+        first = self.stretch[0]
+        self.stretch.clear()
+        return [(first.id, first.attempt)]
 
     def _raises(self, task: Task) -> Raised:
         """Choose what a job raises: mostly the same, sometimes what asks for something."""
@@ -427,23 +524,34 @@ class FakeWorker:
         return raised
 
     def _send_or_hold(self) -> None:
+        if self.stretch is not None:
+            if self._rng.random() < self.spoilt:
+                self._leave_spoilt()
+            self._next_item()
+            return
         if self._is_stop_ordered and self.pending:  # the control thread had no turn to do it
             self._send("/j", GivenBack([(task.id, task.attempt) for task in self.pending]))
             self.pending.clear()
         if self._rng.random() < self.spoilt:
-            self.leaving = True
-            self._send("/j", Leaving([(task.id, task.attempt) for task in self.pending]))
-            self.pending.clear()
+            self._leave_spoilt()
         if not self.pending or self._rng.random() < 0.5:
             self._send_held("/j")
         self.at = At.CHOOSING
 
+    def _leave_spoilt(self) -> None:
+        self.leaving = True
+        rest = self._drop_rest()
+        self._send("/j", Leaving(rest + [(task.id, task.attempt) for task in self.pending]))
+        self.pending.clear()
+
     def _send_held(self, channel: str) -> None:
+        self._close_piece()
         if self.held:
             self._seal()
             self._send(channel, Outcomes(self._seq, self.unrecorded[self._seq]))
 
     def _seal(self) -> None:
+        self._close_piece()
         if self.held:
             self._seq += 1
             self.unrecorded[self._seq] = self.held
@@ -498,8 +606,9 @@ class FakeWorker:
                 self._may_wait = not error
 
     def _give_back(self, upto: int = 0) -> None:
+        rest = self._drop_rest()
         self._send_held("/c")
-        attempts = [(t.id, t.attempt) for t in self.pending]
+        attempts = rest + [(t.id, t.attempt) for t in self.pending]
         self._send("/c", GivenBack(attempts, self._read_upto, upto))
         self.pending.clear()
         self._given_back = max(self._given_back, upto)
@@ -526,6 +635,8 @@ class FakeWorker:
         self._send_again("/c")
         self.moved = True
         self.pending.clear()
+        if self.stretch is not None:
+            self.stretch.clear()
         running = (self.current.id, self.current.attempt) if self.current else (0, 0)
         self._send("/c", Handover(self.pid, running, self._witness.age_us(self)))
         if self.waits:

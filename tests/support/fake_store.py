@@ -12,15 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from fake_arrays import Corrupt, FakeArrays, Written, as_read
+
 from jobd.model.edges import When, success_of
 from jobd.model.errors import DiskFull, StoreBusy
+from jobd.model.item import FIRST_ITEM
 from jobd.model.job import Attempt, Job, Lease, Parcel, Record
 from jobd.model.lane import lane_of
 from jobd.model.options import Policy
 from jobd.model.queues import DEFAULT, Override
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import ENDED, WIDTH, State
-from jobd.scheduler.batch import Backlog, Batch
+from jobd.scheduler.batch import Backlog, Batch, Range
 
 SCAN = 5
 """Ids that one question looks at."""
@@ -28,10 +31,6 @@ SCAN = 5
 _LIVE = tuple(state for state in State if state < ENDED)
 
 Packed = tuple[int, bytes, int, str, int, list[bytes], Policy | None]
-
-
-class Corrupt(AssertionError):
-    """A statement that breaks a constraint, or changes what must not change."""
 
 
 class ParcelRow(NamedTuple):
@@ -70,6 +69,7 @@ class Pending(NamedTuple):
     settled: list[int]
     queues: dict[str, Override | None]
     queued: dict[str, int]
+    arrays: Written
 
 
 class Commit(NamedTuple):
@@ -79,14 +79,10 @@ class Commit(NamedTuple):
     replaced: list[tuple[Attempt | None, Attempt]]
     parcels: list[ParcelRow]
     ended_parcels: list[ParcelRow]
-
-
-class NoArrays:
-    """What the store says of arrays: there are none."""
-
-    def unended(self) -> list[int]:
-        """Return nothing."""
-        return []
+    ranges: list[Range]
+    unranged: list[Range]
+    """Those that count no longer."""
+    chunks: list[tuple[int, int, bytes]]
 
 
 class NoLog:
@@ -102,8 +98,8 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.ahead = NoLog()
-        self.arrays = NoArrays()
         self.rows: dict[int, Job] = {}
+        self.arrays = FakeArrays(self.rows)
         self.live: dict[int, Job] = {}
         """Those of the rows that have not ended."""
         self._firsts: dict[bytes, int] = {}
@@ -163,6 +159,12 @@ class FakeStore:
             settled=list(batch.settled),
             queues=dict(batch.queues),
             queued=dict(batch.queued),
+            arrays=Written(
+                list(batch.chunks),
+                list(batch.unranged),
+                [copy.copy(range_) for range_ in batch.ranges.values()],
+                dict(batch.specs),
+            ),
         )
 
     def commit(self) -> None:
@@ -175,6 +177,7 @@ class FakeStore:
         self.pending = None
         changed = [(self._put_row(job, had_row=had_row), job) for job, had_row in pending.rows]
         replaced = [(self.records.get((a.job, a.number)), a) for a in pending.attempts]
+        unranged = self.arrays.put(pending.arrays)
         self.records.update(((a.job, a.number), a) for a in pending.attempts)
         for parcel in pending.parcels:
             self._put_parcel(parcel)
@@ -190,7 +193,16 @@ class FakeStore:
                 self.said[name] = said
         self.tally, self.next = pending.counts, pending.next_id
         self.unended = pending.queued
-        self.landed(Commit(changed, replaced, pending.parcels, [p for p in ended if p]))
+        commit = Commit(
+            changed,
+            replaced,
+            pending.parcels,
+            [p for p in ended if p],
+            pending.arrays.ranges,
+            unranged,
+            pending.arrays.chunks,
+        )
+        self.landed(commit)
 
     def rollback(self) -> None:
         """Forget what was written."""
@@ -324,10 +336,10 @@ class FakeStore:
         """Return one job as a reader sees it."""
         row = self.rows.get(number)
         if row is not None:
-            return _as_read(row)
+            return as_read(row)
         place = self.packed.get(number)
         if place is None:
-            return None
+            return self.arrays.find(number)
         first, uid, batch, function, created_at, args, policy = place.record
         own = batch if number == first else 0
         job = Job(number, uid, own, function, args[place.offset], created_at, policy)
@@ -358,7 +370,7 @@ class FakeStore:
         for number in sorted(self.rows):
             job = self.rows[number]
             if cursor < number <= reached and _waits_in(job, lane):
-                rows[number] = _as_read(job)
+                rows[number] = as_read(job)
             elif any(p.first <= number <= p.last for p in parcels):
                 rows[number] = None
         return Backlog(parcels, rows, reached)
@@ -386,7 +398,7 @@ class FakeStore:
 
     def own_rows(self, numbers: list[int]) -> dict[int, Job]:
         """Return those of these jobs that have a row of their own."""
-        return {number: _as_read(self.rows[number]) for number in numbers if number in self.rows}
+        return {number: as_read(self.rows[number]) for number in numbers if number in self.rows}
 
     def values(self, numbers: list[int]) -> dict[int, bytes | None]:
         """Return what these jobs have returned."""
@@ -453,7 +465,10 @@ class FakeStore:
         row = self.rows.get(number)
         if row is not None:
             return row.state
-        return State.QUEUED if number in self.packed else None
+        if number in self.packed:
+            return State.QUEUED
+        item = self.arrays.find(number)
+        return item.state if item is not None else None
 
     def args_of(self, number: int) -> bytes | None:
         """Return the arguments of a durable job, or None."""
@@ -461,28 +476,31 @@ class FakeStore:
         if row is not None:
             return row.args
         place = self.packed.get(number)
-        return place.record[5][place.offset] if place else None
+        if place is not None:
+            return place.record[5][place.offset]
+        item = self.arrays.find(number)
+        return item.args if item is not None else None
 
     def waiting(self) -> Iterator[tuple[int, str]]:
-        """Yield the id and the lane of every job that is queued, in rows and in parcels."""
+        """Yield the id and the lane of every job that is queued, in rows and in parcels; no items."""
         for number, row in self.live.items():
-            if row.state is State.QUEUED:
+            if row.state is State.QUEUED and number < FIRST_ITEM:
                 yield number, row.lane
         for number, place in self.packed.items():
             if number not in self.rows:
                 yield number, place.lane
 
     def recount(self) -> list[int]:
-        """Count all jobs by their states."""
+        """Count all jobs by their states; items are not counted."""
         tally = [0] * WIDTH
-        for row in self.rows.values():
-            tally[row.state] += 1
+        for number, row in self.rows.items():
+            tally[row.state] += number < FIRST_ITEM
         tally[State.QUEUED] += len(self.packed.keys() - self.rows.keys())
         return tally
 
     def recount_queues(self) -> dict[str, int]:
         """Count the jobs that have not ended by their queues, all but the default one."""
-        policies = [row.policy for row in self.live.values()]
+        policies = [row.policy for number, row in self.live.items() if number < FIRST_ITEM]
         packed = self.packed.keys() - self.rows.keys()
         policies += [self.packed[number].record[6] for number in packed]
         found = Counter(map(_queue_of, policies))
@@ -503,15 +521,9 @@ def _as_row(job: Job) -> Job:
     row = copy.copy(job)
     row.attempt -= job.state is State.RUNNING
     row.state = job.stored
-    row.record = row.lease = row.watchers = row.earlier = None
+    row.record = row.lease = row.watchers = row.earlier = row.stretch = row.doomed = None
     row.cost_us, row.void, row.is_heir = 0.0, False, False
     return row
-
-
-def _as_read(row: Job) -> Job:
-    job = copy.copy(row)
-    job.row, job.stored = True, job.state
-    return job
 
 
 def _fixed(job: Job) -> tuple[object, ...]:

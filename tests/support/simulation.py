@@ -32,6 +32,8 @@ from fake_pool import FOR_EVER, At, FakeChecker, FakePool, FakeWorker, Machine, 
 from fake_store import FakeStore
 from fake_streams import FUNCTION as STREAM
 from fake_streams import Pass
+from msgspec.structs import replace
+from simulation_arrays import ArraySlots, args_in
 from simulation_inputs import Broken, waiting_for
 from simulation_order import Turns, lane_of
 from simulation_queues import ChangeTruth, QueueTruth, choose_rules
@@ -39,6 +41,7 @@ from simulation_truth import Slots, Truth, check_daemon, check_end
 
 from jobd.config import settings as config
 from jobd.daemon import (
+    array_verbs,
     assembly,
     backlog,
     control,
@@ -54,23 +57,30 @@ from jobd.daemon import (
     workers,
     writer,
 )
+from jobd.daemon import arrays as array_desk
 from jobd.daemon.notify import Notify
 from jobd.daemon.payloads import Payloads
 from jobd.model.blob import Place
 from jobd.model.errors import DiskFull, JobdError, StoreFailed
-from jobd.model.messages import decode_replies, encode
+from jobd.model.item import array_of, owner_of
+from jobd.model.job import NO_ARGS
+from jobd.model.messages import Pieces, decode_replies, encode
 from jobd.model.orders import CloseStream, StopJob, Task, decode_orders
 from jobd.model.states import ENDED, State
+from jobd.model.stretch import calls_in
 from jobd.scheduler import (
     Phase,
+    arrays,
     batch,
     blocked,
     commits,
     dispatch,
+    forecast,
     intake,
     known,
     plain,
     stock,
+    supply,
     timers,
 )
 from jobd.scheduler.queues import queue_of
@@ -81,6 +91,8 @@ BOARDS_DIR = "/nonexistent"
 PLACE = Place("", BOARDS_DIR, "disk", True, False, 2**20, 2**20)
 HEAL_ROUNDS = 3_000  # a full disk is tried again after two thousand; the rest takes a few hundred
 IDLE_TURNS = 40
+ARRAYS = 0.4
+"""How many of the histories have arrays."""
 
 
 class Killed(BaseException):
@@ -102,6 +114,9 @@ class Weights(NamedTuple):
     submit: float = 8
     put: float = 0.5
     graph: float = 1.5
+    array: float = 0
+    part: float = 0
+    gather: float = 0
     resend: float = 2
     follow: float = 4
     consume: float = 8
@@ -232,12 +247,10 @@ class Simulation:
         store: FakeStore | None = None,
         streams: float = 0.0,
     ) -> None:
-        self.seed = seed
-        self.step = 0
+        self.seed, self.step = seed, 0
         self.now_us = BORN_US
         self.ready: list[object] = []
-        self.timeout_ms = 0
-        self.frames = 0
+        self.timeout_ms = self.frames = 0
         self._verbose = verbose
         self._log: deque[str] = deque(maxlen=None if verbose else 12)
         self._digest = hashlib.blake2b(digest_size=16)
@@ -248,6 +261,9 @@ class Simulation:
         self.truth.streams.passes = self._passes
         self.truth.limits.clock = lambda: self.now_us
         self.machine = Machine(rng, self.truth)
+        # Of its own, so that histories without arrays stay as they are.
+        self._array_dice = Random(f"arrays of {seed}").random
+        self._has_arrays = self._array_dice() < ARRAYS
         self._hits_left = 0
         self._is_stopping = False
         self._boots = 0
@@ -278,6 +294,7 @@ class Simulation:
         self.daemon: assembly.Daemon
         self._pool: FakePool
         self._slots: Slots
+        self._array_slots: ArraySlots
         self._queues: QueueTruth
         self._client_router: Router
         self._worker_router: Router
@@ -287,7 +304,7 @@ class Simulation:
     def _choose_settings(self) -> config.Settings:
         dice = self._dice
         self.truth.max_crashes = int(dice() * 3)
-        return config.Settings(
+        settings = config.Settings(
             pool=config.Pool(
                 workers=int(dice() * 3) + 1,
                 kill_grace_s=0.05,
@@ -299,11 +316,15 @@ class Simulation:
             limits=config.Limits(max_queued=int(dice() * 80) + 5),
             rules=choose_rules(dice),
         )
+        if self._has_arrays and self._array_dice() < 0.6:  # else hardly a stretch is handed out
+            return replace(settings, pool=replace(settings.pool, max_jobs_per_worker=0))
+        return settings
 
     def _choose_limits(self) -> list[tuple[Any, str, Any]]:
         """Make the limits of the scheduler small, so that few jobs reach them."""
         dice = self._dice
         parcel_jobs = int(dice() * 5) + 1
+        few = self._array_dice
         clock = SimpleNamespace(
             monotonic=lambda: self.now_us / 1e6,
             monotonic_ns=lambda: self.now_us * 1000,
@@ -339,6 +360,11 @@ class Simulation:
             (timers, "REFILL", int(dice() * 4) + 1),
             (timers, "SLICE", int(dice() * 3) + 1),
             (FakeWorker, "wishes", (0.0, 0.3)[int(dice() * 2)]),
+            (arrays, "LOADED", int(few() * 12) + 2),
+            (supply, "LONGEST", int(few() * 8) + 1),
+            (forecast, "UNKNOWN_US", (1e6, 100.0)[int(few() + 0.4 * self._has_arrays)]),
+            (array_verbs, "SLICE", int(few() * 3) + 1),
+            (array_desk, "ANSWER_BYTES", int(few() * 200) + 1),
             (blocked, "JOBS", int(dice() * 6)),
             (blocked, "EDGES", int(dice() * 12)),
             (blocked, "SLICE", int(dice() * 3) + 1),
@@ -366,6 +392,9 @@ class Simulation:
         for name in FAULTS:
             usual = getattr(Weights(), name)
             changed[name] = usual * (0, 0, 1, 3)[int(self._dice() * 4)]
+        if self._has_arrays:
+            often = (1, 1, 3)[int(self._array_dice() * 3)]
+            changed |= {"array": 5 * often, "part": 5 * often, "gather": 4}
         return Weights(**changed)
 
     # -- running --
@@ -437,6 +466,7 @@ class Simulation:
         )
         self.daemon.writer.buried += dead
         self._slots = Slots(scheduler)
+        self._array_slots = ArraySlots(scheduler)
         Turns(scheduler)
         self._queues = QueueTruth(scheduler)
         self.truth.daemon = self.daemon
@@ -486,7 +516,8 @@ class Simulation:
     def _note_stopped(self) -> None:
         """Exempt what runs from the count of crashes: a daemon that ends may have it stopped."""
         for worker in self.daemon.scheduler.workers.values():
-            self.truth.stopped.update(job.args for job in worker.assigned.values())
+            for job in worker.assigned.values():
+                self.truth.stopped.update(args_in(job))
 
     def _judge(self) -> None:
         daemon = self.daemon
@@ -496,6 +527,7 @@ class Simulation:
         self.truth.keys.check(daemon)
         self.truth.limits.look(daemon.scheduler)
         self._slots.check(daemon.scheduler)
+        self._array_slots.check(daemon.scheduler)
         self._queues.look(daemon.scheduler)
 
     def _crash(self) -> None:
@@ -567,6 +599,9 @@ class Simulation:
             self.truth.told(message)
             self._changes.told(peer, message, self.truth.commits)
         client = self._clients.get(peer)
+        for message in decode_replies(frame) if client is not None else ():
+            if isinstance(message, Pieces):
+                self.truth.gathered(client.asked[message.rid], message)  # type: ignore[union-attr]  # it is there
         if peer not in self._peers:
             raise Broken(f"{peer!r} is told something, and is nobody")
         if client is not None:
@@ -670,6 +705,21 @@ class Simulation:
         order = client.graph()
         self.truth.submits[order.uid] = order.args
         self._note(client.peer, "submits a graph of", len(order.args))
+
+    def _do_array(self) -> None:
+        client = self._any_client()
+        order = client.submit_array()
+        code = order.args[0][: -len(NO_ARGS)]
+        calls = [code + call for _, chunk in order.chunks for call in calls_in(chunk)]
+        self.truth.submits[order.uid] = [*order.args, *calls]
+        self._note(client.peer, "submits", order.array, "of", order.function)
+
+    def _do_part(self) -> None:
+        client = self._any_client()
+        self._note(client.peer, "asks", client.change_array())
+
+    def _do_gather(self) -> None:
+        self._any_client().gather()
 
     def _nested(self, worker: FakeWorker, task: Task) -> Nested:
         """Let a job submit another, through somebody's client; it may be gone before it is answered."""
@@ -876,11 +926,15 @@ class Simulation:
                 continue
             if worker.waits or worker.waits_left or worker.running.task.args in self._awaited:
                 continue
-            job = known.assigned.get(worker.running.task.id)
+            number = worker.running.task.id
+            job = known.assigned.get(number) or known.stretch_of(number)
             if job is not None and scheduler.queues.is_limited(queue_of(job)):
                 continue  # it might have its only slot
             if job is not None and lane_of(job).gates:
                 continue  # others of its key wait for it
+            array = scheduler.arrays.live.get(array_of(worker.running.task.id))
+            if array is not None and array.spec.slots:
+                continue  # other items wait for it
             is_stream = worker.stream is not None  # it has an end of its own
             if job is not None and job.stop is None and not (worker.running.deaf or is_stream):
                 worker.steps_left = FOR_EVER
@@ -969,7 +1023,10 @@ class Simulation:
         endless = self._endless.running if self._endless else None
         live = {*self.store.live, *(self.store.packed.keys() - self.store.rows.keys())}
         if endless:
-            live -= waiting_for(self.store, endless.task.id)
+            live -= waiting_for(self.store, owner_of(endless.task.id)) | {endless.task.id}
+            for number in self.store.arrays.unended():
+                if self.store.state_of(number) is State.QUEUED:
+                    live |= {*self.store.arrays.are_open(number)} - {endless.task.id}
         if live:
             return f"jobs {live} have not ended"
         if self._committer.busy or self._client_router.inbox or self._worker_router.inbox:

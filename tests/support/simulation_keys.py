@@ -36,7 +36,7 @@ class KeyTruth:
 
     def daemon_died(self) -> None:
         """Take note of what may have been in a worker's hands."""
-        self._handed.update(n for lease in self._store.leased.values() for n, _ in lease.attempts)
+        self._handed.update(n for lease in self._store.leased.values() for n, *_ in lease.attempts)
 
     def judge_row(self, row: Job) -> None:
         """Judge a row when it is stored: who was replaced was so by a job that is stored too."""

@@ -16,7 +16,7 @@ from jobd.daemon.assembly import Daemon
 from jobd.model.job import Job
 from jobd.model.orders import Order, Run, StopJob, Task
 from jobd.model.states import Event
-from jobd.scheduler import Scheduler, stops
+from jobd.scheduler import Scheduler, Worker, stops
 from jobd.scheduler.clocks import Key
 
 
@@ -97,6 +97,12 @@ def judge_limit(row: Job) -> None:
         raise Broken(f"job {row.id} timed out ({row.cause}, {row.error}), its limits are {limits}")
 
 
+def _was_overtaken(job: Job, worker: Worker) -> bool:
+    """Whether another order left while this job's waited for its commit: the worker is at that."""
+    leases = [other.lease for other in worker.assigned.values()]
+    return job.lease is not None and any(x and 0 < x.run < job.lease.run for x in leases)
+
+
 def check_limits(scheduler: Scheduler) -> None:
     """After each turn: every hard limit of what has started runs, none is over, no other one is there."""
     due = dict(scheduler.stops.clocks.due)
@@ -112,7 +118,8 @@ def check_limits(scheduler: Scheduler) -> None:
                 raise Broken(f"the limit of {job.id} was over at {at}, it is {scheduler._now}")
             limited = job.policy is not None and job.policy.timeout > 0
             has_left = job.lease is not None and job.lease.run > 0
-            if limited and has_left and not is_behind and at is None and job.stop is None:
+            waits = is_behind or _was_overtaken(job, worker)
+            if limited and has_left and not waits and at is None and job.stop is None:
                 raise Broken(f"no limit runs for {job.id}, attempt {job.attempt}")
     if due:
         raise Broken(f"limits run for what nobody has in hand: {due}")

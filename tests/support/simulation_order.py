@@ -8,6 +8,7 @@ from fake_store import FakeStore
 from simulation_inputs import Broken
 
 from jobd.daemon.assembly import Daemon
+from jobd.model.item import FIRST_ITEM
 from jobd.model.job import Job
 from jobd.model.lane import Lane, parse_lane
 from jobd.model.orders import Task
@@ -37,8 +38,19 @@ def runnable(scheduler: Scheduler) -> list[Job]:
     """Return the jobs in memory that may start now."""
     ledger = scheduler.ledger
     spill = {n for b in (ledger.batch, ledger.in_flight) if b is not None for n in b.spill}
-    waiting = (j for j in scheduler.window.jobs.values() if j.state is State.QUEUED)
+    waiting = [j for j in scheduler.window.jobs.values() if j.state is State.QUEUED]
+    waiting = [job for job in waiting if has_ready(scheduler, job)]
     return [job for job in waiting if job.id not in spill and is_open(scheduler, job)]
+
+
+def has_ready(scheduler: Scheduler, job: Job) -> bool:
+    """Whether a job may start, or items of an array, which stands in line for them."""
+    if job.id >= FIRST_ITEM:
+        return False
+    if job.array is None:
+        return True
+    array = scheduler.arrays.live.get(job.id)
+    return array is not None and array.has_ready
 
 
 class OrderTruth:
@@ -167,7 +179,8 @@ def _check_lines(scheduler: Scheduler) -> None:
     lanes, ledger = scheduler.lanes, scheduler.ledger
     spill = {n for b in (ledger.batch, ledger.in_flight) if b is not None for n in b.spill}
     for number, job in scheduler.window.jobs.items():
-        if job.state is State.QUEUED and job.lane and number not in spill:
+        is_waiting = job.state is State.QUEUED and number not in spill
+        if is_waiting and job.lane and has_ready(scheduler, job):
             line = lanes._known.lines.get(job.lane)
             if line is None or number not in line.ids:
                 raise Broken(f"1: job {number} is in memory, and not in its lane {job.lane!r}")

@@ -62,7 +62,7 @@ class QueueTruth:
     """Judges what one daemon starts."""
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self._had = set(_hands(scheduler))
+        self._had = _hands(scheduler)
         self._rated: set[tuple[int, int]] = set()
         """Attempts that were handed out under the rate that their queue has now."""
         self._left: list[tuple[str, tuple[int, int], int]] = []
@@ -81,13 +81,18 @@ class QueueTruth:
         hands = _hands(scheduler)
         if not (hands or self._had or self._left or queues.counts or self._starts):
             return
-        new = {key: queue_of(job) for key, job in hands.items() if key not in self._had}
+        had = {id(job) for job in self._had.values()}  # of a stretch the number changes
+        new = {
+            key: queue_of(job)
+            for key, job in hands.items()
+            if not (key in self._had or id(job) in had)
+        }
         fresh = Counter(new.values())
         lending = [worker.waiting for worker in scheduler.workers.values()]
         taking = Counter(
             queue_of(job) for job in hands.values() if job not in lending and not job.is_heir
         )
-        self._had = set(hands)
+        self._had = hands
         for name in [*queues.rules, *fresh]:
             rule = queues.rules.get(name, Rule())
             if queues.counts and queues.running(name) != taking[name]:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from itertools import chain
 
 import msgspec
-from fake_pool import FakeWorker, Witness, result_of
+from fake_pool import FakeWorker, Witness, items_of, result_of
 from fake_store import Commit, FakeStore
 from fake_streams import FakeStream, StreamTruth, check_streams
+from simulation_arrays import ArrayTruth, check_arrays
 from simulation_inputs import Broken, EdgeTruth, check_edges, check_waits
 from simulation_keys import KeyTruth
 from simulation_limits import TimeTruth, check_limits, judge_limit
@@ -24,8 +25,19 @@ from simulation_order import OrderTruth, check_order, check_order_end, is_open, 
 from simulation_timers import RetryTruth, check_timers
 
 from jobd.daemon.assembly import Daemon
-from jobd.model.job import PUT, Attempt, Job, Raised, Verdict
-from jobd.model.messages import Answers, Ended, Fetched, Items, Message, Refused, Submitted
+from jobd.model.item import FIRST_ITEM, owner_of
+from jobd.model.job import PUT, Attempt, Job, Lease, Raised, Verdict
+from jobd.model.messages import (
+    Answers,
+    Ended,
+    Fetched,
+    Gather,
+    Items,
+    Message,
+    Pieces,
+    Refused,
+    Submitted,
+)
 from jobd.model.orders import Order, Run, Task
 from jobd.model.queues import DEFAULT
 from jobd.model.states import ENDED, Event, State
@@ -49,6 +61,7 @@ class Truth(Witness):
         self.times = RetryTruth(store)
         self.edges = EdgeTruth()
         self.keys = KeyTruth(store)
+        self.arrays = ArrayTruth(store)
         store.landed = self.committed
         self.max_crashes = 0
         self.boot = ""
@@ -61,6 +74,8 @@ class Truth(Witness):
         self.lost: Counter[bytes] = Counter()
         self.reopened: set[int] = set()
         """Jobs that had ended and were retried."""
+        self.down: set[bytes] = set()
+        """Items of which a stretch was in hand when the machine went down: they may run once more."""
         self.stopped: set[bytes] = set()
         """Jobs that somebody has asked to be stopped."""
         self.daemon: Daemon | None = None
@@ -87,7 +102,7 @@ class Truth(Witness):
         args = task.args
         if args in self.running:
             raise Broken(f"5: {worker} starts {task} while {self.running[args]} runs it")
-        if task.attempt <= self.last.get(args, 0):
+        if task.attempt <= self.last.get(args, 0) and args not in self.down:
             raise Broken(f"attempt {self.last[args]} was started before {task}")
         if self.store.args_of(task.id) == args:
             self._is_on_record(worker, task)
@@ -95,7 +110,7 @@ class Truth(Witness):
                 raise Broken(f"{worker} starts {task}, of which there are items")
             for number, end in self.ends.get(args, {}).items():
                 self._is_closed(task, number, end)
-        if task.id not in self.reopened:  # those run at once
+        if self.reopened.isdisjoint((task.id, owner_of(task.id))):  # those run at once
             self.times.started(task)
         self.order.started(task, self.known(task.id), {**self.running})
         self.keys.started(worker, task, self.running)
@@ -115,17 +130,20 @@ class Truth(Witness):
         if self.store.args_of(task.id) == task.args or self.daemon is None:
             return False
         waiting = self.daemon.scheduler.ledger.submissions.values()
-        return not any(s.first <= task.id < s.first + s.count for s in waiting)
+        number = owner_of(task.id)
+        return not any(s.first <= number < s.first + s.count for s in waiting)
 
     def _leased(self, worker: FakeWorker, number: int, attempt: int) -> bool:
         return any(
-            lease.worker == worker.uid and (number, attempt) in lease.attempts
+            lease.worker == worker.uid and _has(lease, number, attempt)
             for lease in self.store.leased.values()
         )
 
     def _is_on_record(self, worker: FakeWorker, task: Task) -> None:
-        if self.store.state_of(task.id) is not State.QUEUED:
-            state = self.store.state_of(task.id)
+        state = self.store.state_of(task.id)
+        # An item may have been in hand when its array was held, or lie in a parcel of that.
+        is_held = task.id >= FIRST_ITEM and state is State.HELD
+        if state is not State.QUEUED and not is_held:
             raise Broken(f"2: {worker} starts {task}, which is {state!r}")
         if not self._leased(worker, task.id, task.attempt):
             raise Broken(f"4: {worker} starts {task}, which is not on record")
@@ -140,6 +158,8 @@ class Truth(Witness):
         # An order to stop that was on its way may have led to that, as far as anybody knows.
         was_told = end.was_told_to_stop or (not end.worker.alive and task.args in self.stopped)
         if was_told and end.verdict in (Verdict.RAISED, Verdict.TIMED_OUT):
+            return
+        if task.args in self.down:
             return
         if (task.id, number) not in self.store.records:
             raise Broken(f"5: {task} starts again although {end.worker} has ended attempt {number}")
@@ -190,16 +210,27 @@ class Truth(Witness):
     def machine_went_down(self) -> None:
         """Take note that everything on record may have run."""
         for lease in self.store.leased.values():
-            for number, _ in lease.attempts:
+            for number, _, *count in lease.attempts:
                 args = self.store.args_of(number)
-                if args is not None:
+                if count:
+                    self._stretch_went_down(range(number, number + count[0]))
+                elif args is not None:
                     self.crashes[args] += 1
                     self.stopped.add(args)
+
+    def _stretch_went_down(self, numbers: range) -> None:
+        """Take note that nobody can tell which of these items have run; one is held to have crashed."""
+        for number in numbers:
+            args = self.store.args_of(number)
+            if args is not None and self.store.arrays.ranges(number, number + 1) == []:
+                self.lost[args] += 1
+                self.stopped.add(args)
+                self.down.add(args)
 
     def daemon_died(self, boot: str) -> None:
         """Forget what the dead daemon had promised to nobody; ``boot`` is the next one."""
         durable = {self.store.args_of(number) for number in self.store.packed}
-        durable |= {row.args for row in self.store.rows.values()}
+        durable |= {row.args for row in self.store.rows.values()} | self.store.arrays.all_args()
         for args in (self.running.keys() | self.last.keys()) - durable:
             self.forget(args)
         self._pledged.clear()
@@ -230,10 +261,11 @@ class Truth(Witness):
         """Judge an order to a worker."""
         if self.daemon is not None and self.limits.ordered(worker, order, self.daemon):
             self.stopped.add(self.daemon.scheduler.workers[worker.uid].assigned[order.id].args)  # type: ignore[union-attr]  # it is a StopJob
-        for task in order.tasks if isinstance(order, Run) else ():
-            if self.is_void(task):
-                raise Broken(f"{worker.uid} is to run {task}, whose submit has failed")
-            self._has_its_inputs(task)
+        for stretch in order.tasks if isinstance(order, Run) else ():
+            for task in items_of(stretch):
+                if self.is_void(task):
+                    raise Broken(f"{worker.uid} is to run {task}, whose submit has failed")
+                self._has_its_inputs(task)
 
     def _has_its_inputs(self, task: Task) -> None:
         """Judge what a job is given of its inputs: what they have returned, in their order."""
@@ -286,6 +318,9 @@ class Truth(Witness):
             raise Broken(f"counted {store.tally}, there are {store.recount()}")
         if store.unended != store.recount_queues():
             raise Broken(f"counted {store.unended}, there are {store.recount_queues()}")
+        self.arrays.committed(commit, self.ends)
+        for range_ in commit.unranged:
+            self.reopened.update(range(range_.first, range_.first + range_.count))
 
     def _no_job_twice(self) -> None:
         rows = self.store.rows.items()
@@ -298,6 +333,10 @@ class Truth(Witness):
     def _judge_row(self, old: Job | None, new: Job, commit: Commit) -> None:
         if old is not None:
             self._judge_change(old, new, commit)
+        if new.array is None:  # else it is judged with its items
+            self._judge_state(old, new)
+
+    def _judge_state(self, old: Job | None, new: Job) -> None:
         if new.function == PUT:
             self._judge_put(old, new)
         elif new.state is State.SUCCEEDED:
@@ -344,6 +383,8 @@ class Truth(Witness):
             same = all(getattr(old, n) == getattr(new, n) for n in ("state", "value", "ended_at"))
             if not same:
                 self._judge_retry(old, new, [after for _, after in commit.replaced])
+        elif new.array is not None:
+            return  # some of it may be retried while the rest is being stopped
         elif old.stop is Event.CANCEL and new.state is State.QUEUED and new.stop is None:
             raise Broken(f"the cancel of {_brief(old)} was lost: {_brief(new)}")
 
@@ -353,6 +394,9 @@ class Truth(Witness):
         never_ran = (
             old.state in (State.CANCELLED, State.ABORTED, State.EXPIRED) and not old.started_at
         )
+        if new.array is not None:
+            self.reopened.add(old.id)
+            return  # its attempts are those of its items
         kept = any((a.job, a.number, a.state) == (old.id, old.attempt, old.state) for a in recorded)
         if not (kept or never_ran):
             raise Broken(f"2: {_brief(old)} has become {_brief(new)}, and its end is not kept")
@@ -383,6 +427,11 @@ class Truth(Witness):
             case Refused(_, "store_failed"):
                 raise Broken(f"{message}")
 
+    def gathered(self, asked: Message, answer: Pieces) -> None:
+        """Judge what is told of items: it is so, durably, but for those that were retried since."""
+        assert isinstance(asked, Gather)
+        self.arrays.gathered(asked.id, answer, self.reopened)
+
     def _judge_told_end(self, number: int, told: Ended | Fetched) -> None:
         row = self.store.job(number)
         if row is None:
@@ -407,6 +456,9 @@ class Truth(Witness):
             fits = row is None
         else:
             kind = next((known for known in _FITS if answer.startswith(known)), answer)
+            is_of_array = row is not None and (row.array is not None or number >= FIRST_ITEM)
+            if is_of_array and answer.startswith(_OF_ITEMS):
+                return
             fits = row is not None and _FITS[kind](row)
             # What one turn tells goes out at its end, each answer as it was when it was heard, or
             # stored: the loop may have committed a retry by itself since, or have aborted and
@@ -437,7 +489,24 @@ _FITS: dict[str, Callable[[Job], bool]] = {
 }
 
 
+_OF_ITEMS = (
+    "held",
+    "already finished",
+    "cancelled ",
+    "queued ",
+    "has nothing to retry",
+    "its array has succeeded",
+    "stopping",
+)
 _MAY_BE_OVER = ("already finished", "cancelled", "stopping")
+
+
+def _has(lease: Lease, number: int, attempt: int) -> bool:
+    """Whether an attempt is one of a lease's, or in one of its stretches."""
+    return any(
+        a[1] == attempt and a[0] <= number < a[0] + (a[2] if len(a) > 2 else 1)
+        for a in lease.attempts
+    )
 
 
 def _brief(job: Job) -> str:
@@ -461,6 +530,7 @@ def check_daemon(daemon: Daemon, store: FakeStore, room: int) -> None:
     _check_hands(scheduler)
     check_limits(scheduler)
     _check_idle(scheduler, store)
+    check_arrays(scheduler, store)
     check_streams(scheduler, store)
     ledger = scheduler.ledger
     if ledger.in_flight is None and ledger.counts != store.tally:
@@ -478,6 +548,8 @@ def _check_jobs(scheduler: Scheduler, room: int) -> None:
             raise Broken(f"{_brief(job)} is in memory as {number}, void {job.void}")
         if watched and any(low <= number <= high for low, high in watched):
             raise Broken(f"{_brief(job)} is in memory, and watched as if it were not")
+        if number >= FIRST_ITEM or job.array is not None:
+            continue  # see check_arrays
         if job.state is State.QUEUED:
             waiting += 1
         elif job.state is State.RUNNING:
@@ -581,7 +653,7 @@ class Slots:
     def __init__(self, scheduler: Scheduler) -> None:
         self._had = {worker.uid for worker in scheduler.workers.values() if worker.assigned}
         """Workers that had jobs in hand."""
-        self._hands = {n for worker in scheduler.workers.values() for n in worker.assigned}
+        self._hands = [j for worker in scheduler.workers.values() for j in worker.assigned.values()]
         self._awaited: set[int] = set()
         """Jobs that others have waited for, and those of them that were ready."""
         self._ready: set[int] = set()
@@ -606,8 +678,9 @@ class Slots:
         awaited = {number for worker in waiting for number in worker.awaited}
         ready = {n for n in awaited - spill if n in jobs and jobs[n].state is State.QUEUED}
         ready = {n for n in ready if is_open(scheduler, jobs[n])}
-        hands = {number for worker in workers for number in worker.assigned}
-        others = hands - self._hands - awaited - self._awaited
+        hands = [job for worker in workers for job in worker.assigned.values()]
+        had = {id(job) for job in self._hands}  # of a stretch the number changes
+        others = {job.id for job in hands if id(job) not in had} - awaited - self._awaited
         if others and ready & self._ready:
             raise Broken(f"{others} were handed out, and jobs wait for {ready}")
         self._awaited |= awaited  # what goes first because of a wait does so when that is over, too
@@ -635,6 +708,8 @@ def check_end(daemon: Daemon, store: FakeStore, truth: Truth) -> None:
         "streams to be closed": scheduler.stops.closing,
         "jobs that run": truth.running,
         "watched ranges": _watched(scheduler, store),
+        "arrays": [n for n, a in scheduler.arrays.live.items() if a.job.state < ENDED],
+        "items of arrays": scheduler.arrays.touched,
         "a batch": bool(scheduler.ledger.batch) or scheduler.ledger.in_flight,
     }
     for what, found in leaks.items():
