@@ -6,6 +6,7 @@ they get has no references to files, but what the files hold.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ from jobd.model.messages import (
     Unfollow,
     Watch,
 )
-from jobd.wire.keys import RIGHTS, Allowed, read_allowed, read_key
+from jobd.wire.keys import RIGHTS, SERVER_NAME, Allowed, read_allowed, read_key
 from jobd.wire.router import Router
 from jobd.wire.zmq_router import TcpRouter
 
@@ -113,7 +114,7 @@ class Remote:
                 f"nobody is allowed to use {endpoint}, so the daemon does not listen there",
                 "make a key with 'jobd key new NAME', and name it with --allow NAME.pub",
             )
-        own = read_key(f"{settings.state_dir}/server.key")
+        own = read_key(os.path.join(settings.state_dir, SERVER_NAME))
         most = settings.limits.max_message_bytes
         router = TcpRouter(endpoint, most, own.secret, [one.public for one in allowed])
         return cls(router, allowed)
