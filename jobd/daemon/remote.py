@@ -51,7 +51,7 @@ from jobd.model.messages import (
 )
 from jobd.wire.keys import RIGHTS, SERVER_NAME, Allowed, read_allowed, read_key
 from jobd.wire.router import Router
-from jobd.wire.zmq_router import TcpRouter
+from jobd.wire.tcp_router import TcpRouter
 
 READ, SUBMIT, CONTROL = RIGHTS
 

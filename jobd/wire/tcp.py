@@ -16,17 +16,13 @@ from collections import deque
 
 import zmq
 
+from jobd.wire.libzmq import EVENTS, NOWAIT, OUT, has_more, prepare
 from jobd.wire.zmtp import Disconnected, ProtocolError
-
-BEAT_S = 1.0
-SILENT_S = 3.0
-"""A peer that has not answered a heartbeat for so long is gone."""
 
 PATIENCE_S = 0.7
 """A handshake that takes longer is reason to look whether jobd is there at all."""
 
 PROBE_S = 0.3
-LINGER_S = 0.5
 LAST_WORDS_MS = 20
 """So long after the end of a connection libzmq may still bring what came before it."""
 
@@ -40,9 +36,6 @@ MOST = 1_000
 GREETING = (b"\xff" + bytes(8) + b"\x7f\x03\x01CURVE").ljust(64, b"\0")
 _MECHANISM = slice(12, 32)
 _EVENT = struct.Struct("=HI")
-# Plain numbers: pyzmq's are enums, with which each look would cost three times as much.
-_EVENTS, _IN, _OUT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
-_NOWAIT = int(zmq.NOBLOCK)
 _FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -73,17 +66,8 @@ class TcpChannel:
         self._pid = os.getpid()
         self._context = zmq.Context()
         self._socket = dealer = self._context.socket(zmq.DEALER)
-        for option, value in (
-            (zmq.LINGER, int(LINGER_S * 1000)),
-            (zmq.MAXMSGSIZE, max_message_bytes),
-            (zmq.SNDHWM, HIGH_WATER),
-            (zmq.RCVHWM, 0),
-            (zmq.RECONNECT_IVL, NEVER_MS),
-            (zmq.HEARTBEAT_IVL, int(BEAT_S * 1000)),
-            (zmq.HEARTBEAT_TIMEOUT, int(SILENT_S * 1000)),
-            (zmq.HEARTBEAT_TTL, int(SILENT_S * 1000)),
-        ):
-            dealer.set(option, value)
+        prepare(dealer, max_message_bytes, HIGH_WATER, 0)
+        dealer.set(zmq.RECONNECT_IVL, NEVER_MS)
         dealer.set(zmq.CURVE_PUBLICKEY, public)
         dealer.set(zmq.CURVE_SECRETKEY, secret)
         dealer.set(zmq.CURVE_SERVERKEY, server)
@@ -153,8 +137,8 @@ class TcpChannel:
 
     def flush(self) -> None:
         """Hand over what stays in line, as much as libzmq takes now."""
-        while self._line and self._socket.get(_EVENTS) & _OUT:  # type: ignore[operator]  # a number
-            self._socket.send(self._line.popleft(), _NOWAIT)
+        while self._line and self._socket.get(EVENTS) & OUT:  # type: ignore[operator]  # a number
+            self._socket.send(self._line.popleft(), NOWAIT)
 
     def receive(self, timeout_s: float | None) -> list[bytes]:
         """Return the messages that have come, waiting at most so long for the first; [] if none has.
@@ -177,7 +161,9 @@ class TcpChannel:
     @property
     def has_read(self) -> bool:
         """Whether there is something to receive, whatever ``fileno`` says."""
-        return bool(self._inbox) or self._is_gone or _has_more(self._socket, self._monitor)
+        return (
+            bool(self._inbox) or self._is_gone or has_more(self._socket) or has_more(self._monitor)
+        )
 
     def fileno(self) -> int:
         """Return what becomes readable when something may have come; see ``has_read``."""
@@ -199,24 +185,24 @@ class TcpChannel:
     def _read(self) -> None:
         """Take in what has come: messages, and the news of the connection's end."""
         dealer = self._socket
-        while len(self._inbox) < MOST and _has_more(dealer):
-            self._inbox.append(dealer.recv(_NOWAIT))
+        while len(self._inbox) < MOST and has_more(dealer):
+            self._inbox.append(dealer.recv(NOWAIT))
         if not self._is_gone and any(event & _FAILED for event, _ in self._news()):
             self._is_gone = True
             while dealer.poll(LAST_WORDS_MS, zmq.POLLIN):
-                self._inbox.append(dealer.recv(_NOWAIT))
+                self._inbox.append(dealer.recv(NOWAIT))
 
     def _news(self) -> list[tuple[int, int]]:
         """Return (event, value) of what the monitor tells."""
         found = []
-        while _has_more(self._monitor):
-            event, _endpoint = self._monitor.recv_multipart(_NOWAIT)
+        while has_more(self._monitor):
+            event, _endpoint = self._monitor.recv_multipart(NOWAIT)
             found.append(_EVENT.unpack(event))
         return found
 
     def _wait(self, deadline: float | None) -> bool:
         """Wait until something may have changed; return False if the time is up."""
-        if _has_more(self._socket, self._monitor):
+        if has_more(self._socket) or has_more(self._monitor):
             return True
         if deadline is None:
             self._epoll.poll()
@@ -251,10 +237,6 @@ class TcpChannel:
                 self._is_gone = True
             if self._is_gone or not self._wait(deadline):
                 return False
-
-
-def _has_more(*sockets: zmq.Socket[bytes]) -> bool:
-    return any(one.get(_EVENTS) & _IN for one in sockets)  # type: ignore[operator]  # a number
 
 
 def _address(endpoint: str) -> tuple[str, int]:

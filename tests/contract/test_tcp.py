@@ -15,9 +15,9 @@ import pytest
 import zmq
 
 from jobd.model.errors import ConfigError
-from jobd.wire import keys, zmq_router
+from jobd.wire import keys, tcp_router
 from jobd.wire.tcp import TcpChannel, WrongKey, WrongServer
-from jobd.wire.zmq_router import TcpRouter
+from jobd.wire.tcp_router import TcpRouter
 from jobd.wire.zmtp import Disconnected
 
 T = TypeVar("T")
@@ -210,7 +210,7 @@ def test_who_does_not_read_misses_what_is_too_much(served: Served) -> None:
 
 def test_who_is_paused_is_heard_later(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """In its order; with too much of that, nobody is read, and the loop can sleep."""
-    monkeypatch.setattr(zmq_router, "HELD_BYTES", 1000)
+    monkeypatch.setattr(tcp_router, "HELD_BYTES", 1000)
     with closing(served.channel()) as busy, closing(served.channel()) as other:
         name = served.named(busy)
         served.named(other)

@@ -1,0 +1,185 @@
+"""The daemon's end of connections from other machines: libzmq's ROUTER, with CURVE.
+
+It is drained without waiting, in the loop's own thread.  Its file descriptor is an edge (see ``libzmq``):
+so whoever is about to sleep asks ``is_ready`` first.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Sequence
+
+import zmq
+
+from jobd.model.errors import ConfigError
+from jobd.wire.libzmq import MORE, NOWAIT, has_more, prepare
+
+SHAKE_HANDS_S = 2.0
+"""Who does not shake hands in that time is hung up on: a stranger keeps a file no longer."""
+
+ZAP = "inproc://zeromq.zap.01"
+ZAP_VERSION = b"1.0"
+DOMAIN = b"jobd"
+
+ARRIVED = 100_000
+"""Frames of one peer that libzmq reads ahead of us: with few its thread has to wait for us, and be woken."""
+
+HELD_BYTES = 64 * 1024 * 1024
+"""Frames of paused peers that are kept here, as libzmq reads on: with more, nobody is read."""
+
+UNREAD_FRAMES = 256
+"""For a peer that does not read; it is asked for nothing more while it has ``Clients.UNREAD_BYTES`` unread."""
+
+_GONE, _FULL = int(zmq.EHOSTUNREACH), int(zmq.EAGAIN)
+
+
+class TcpRouter:
+    """The socket for clients on other machines: nobody whose key is not known.
+
+    A peer's name begins with ``PREFIX`` and the number of its key among those that are let in, which libzmq
+    tells with each frame: so whatever name a client gives itself, it is never another key's.
+    """
+
+    PREFIX = b"\0r"
+    _HEAD = len(PREFIX) + 2
+
+    def __init__(
+        self, endpoint: str, max_message_bytes: int, secret: bytes, keys: Sequence[bytes]
+    ) -> None:
+        """Bind ``tcp://host:port``; ``keys`` are the public ones that are let in.
+
+        Raises:
+            ConfigError: it cannot be bound.
+        """
+        self._context = zmq.Context()
+        self._zap = self._context.socket(zmq.REP)
+        self._zap.set(zmq.LINGER, 0)
+        self._zap.bind(ZAP)  # before anybody can come
+        self._numbers = {key: b"%02x" % number for number, key in enumerate(keys)}
+        self._socket = router = self._context.socket(zmq.ROUTER)
+        prepare(router, max_message_bytes, UNREAD_FRAMES, ARRIVED)
+        router.set(zmq.ROUTER_MANDATORY, 1)  # else a frame for nobody would vanish without a word
+        router.set(zmq.HANDSHAKE_IVL, int(SHAKE_HANDS_S * 1000))
+        router.set(zmq.CURVE_SERVER, 1)
+        router.set(zmq.CURVE_SECRETKEY, secret)
+        router.set(zmq.ZAP_DOMAIN, DOMAIN)
+        self._monitor = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._epoll = select.epoll()
+        for one in (router, self._zap, self._monitor):
+            self._epoll.register(one.FD, select.EPOLLIN)
+        try:
+            router.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(
+                f"cannot listen at {endpoint}: {error.strerror}",
+                "is it taken, or no tcp://HOST:PORT?",
+            ) from None
+        self._unread: dict[bytes, int] = {}
+        """Bytes that were sent to a peer since it was heard last; those who are connected have an entry."""
+        self._held: dict[bytes, deque[bytes]] = {}
+        """Frames of those that are paused."""
+        self._resumed: deque[tuple[bytes, bytes]] = deque()
+        self._held_bytes = 0
+        self._has_lost = False
+
+    @property
+    def fd(self) -> int:
+        """What becomes readable when there may be something to drain; see ``is_ready``."""
+        return self._epoll.fileno()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to drain, whatever ``fd`` says; answers who wants to be let in."""
+        while has_more(self._zap):
+            self._judge(self._zap.recv_multipart(NOWAIT))
+        while has_more(self._monitor):
+            self._monitor.recv_multipart(NOWAIT)
+            self._has_lost = True
+        # Asked in any case: else the edge would not let the loop sleep.
+        has_frames = has_more(self._socket)
+        return (
+            self._has_lost or bool(self._resumed) or (has_frames and self._held_bytes < HELD_BYTES)
+        )
+
+    def drain(self, most: int) -> list[tuple[bytes, bytes]]:
+        """Return (peer, frame) that have arrived, up to ``most``."""
+        found = [self._resumed.popleft() for _ in range(min(most, len(self._resumed)))]
+        while len(found) < most and self._held_bytes < HELD_BYTES and has_more(self._socket):
+            parts = self._socket.recv_multipart(NOWAIT, copy=False)
+            if len(parts) != 2:
+                continue  # no frame of jobd's
+            peer = self.PREFIX + str(parts[1].get("User-Id")).encode() + parts[0].bytes
+            frame = parts[1].bytes
+            self._unread[peer] = 0
+            if peer in self._held:
+                self._held[peer].append(frame)
+                self._held_bytes += len(frame)
+            else:
+                found.append((peer, frame))
+        return found
+
+    def send(self, identity: bytes, frame: bytes) -> bool:
+        """Send a frame; return False if the peer is gone or does not keep up."""
+        return self.reaches(identity, frame)[1]
+
+    def reaches(self, identity: bytes, frame: bytes) -> tuple[bool, bool]:
+        """Send a frame; return whether the peer is connected, and whether it gets the frame."""
+        try:
+            self._socket.send(identity[self._HEAD :], MORE)
+            self._socket.send(frame, NOWAIT)
+        except zmq.ZMQError as error:
+            if error.errno == _FULL:
+                return True, False
+            if error.errno != _GONE:
+                raise
+            self._forget(identity)
+            return False, False
+        self._unread[identity] = self._unread.get(identity, 0) + len(frame)
+        return True, True
+
+    def key_of(self, identity: bytes) -> int:
+        """Return the number of a peer's key."""
+        return int(identity[len(self.PREFIX) : self._HEAD], 16)
+
+    def unsent(self, identity: bytes) -> int:
+        """Return how many bytes a peer may not have read yet: those since it was heard last."""
+        return self._unread.get(identity, 0)
+
+    def pause(self, identity: bytes) -> None:
+        """Return nothing more of a peer until it is resumed."""
+        self._held.setdefault(identity, deque())
+
+    def resume(self, identity: bytes) -> None:
+        """Return again what a peer sends."""
+        for frame in self._held.pop(identity, ()):
+            self._resumed.append((identity, frame))
+            self._held_bytes -= len(frame)
+
+    def take_suspects(self) -> list[bytes]:
+        """Return the peers that may be gone, as somebody is: whether one is ``reaches`` tells."""
+        if not self._has_lost:
+            return []
+        self._has_lost = False
+        return list(self._unread)
+
+    def close(self) -> None:
+        """Let peers read what waits for them, for a moment, and close."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._zap.close()
+        self._epoll.close()
+        self._socket.close()
+        self._context.term()
+
+    def _judge(self, request: list[bytes]) -> None:
+        """Answer whether somebody is let in (RFC 27, ZAP)."""
+        number = self._numbers.get(request[6]) if len(request) == 7 else None
+        code, text = (b"400", b"this key is not allowed") if number is None else (b"200", b"")
+        self._zap.send_multipart([ZAP_VERSION, request[1], code, text, number or b"", b""])
+
+    def _forget(self, identity: bytes) -> None:
+        self._unread.pop(identity, None)
+        for frame in self._held.pop(identity, ()):
+            self._held_bytes -= len(frame)
