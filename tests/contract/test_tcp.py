@@ -229,6 +229,21 @@ def test_who_is_paused_is_heard_later(served: Served, monkeypatch: pytest.Monkey
         ]
 
 
+def test_who_waits_at_the_descriptor_hears_of_what_a_send_has_noticed(served: Served) -> None:
+    """A call of libzmq's takes its edge away, and it may be another thread's that does not read."""
+    with closing(served.channel()) as channel:
+        name = served.named(channel)
+        assert served.router.send(name, b"one")
+        assert served.router.send(name, b"two")
+        assert select.select([channel.fileno()], [], [], WAIT_S)[0]
+        for _ in range(100):
+            channel.send(b"I have not read yet", time.monotonic() + WAIT_S)
+            assert select.select([channel.fileno()], [], [], 0)[0]
+        assert collect(channel, 2) == [b"one", b"two"]
+        channel.receive(0)
+        assert not select.select([channel.fileno()], [], [], 0)[0]
+
+
 def test_the_last_frames_are_read_after_its_end(served: Served) -> None:
     """What was sent before arrives, and then the end is told."""
     with closing(served.channel()) as channel:

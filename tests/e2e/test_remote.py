@@ -223,14 +223,14 @@ def test_threads_share_a_client(connect: Connect) -> None:
     got: list[int] = []
 
     def work() -> None:
-        got.extend(client.submit("work:add", n, 1).result(20) for n in range(50))
+        got.extend(client.submit("work:add", n, 1).result(20) for n in range(200))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(40)
-    assert sorted(got) == sorted(list(range(1, 51)) * 4)
+    assert sorted(got) == sorted(list(range(1, 201)) * 4)
 
 
 # --- what each key may do
