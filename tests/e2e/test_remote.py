@@ -566,7 +566,8 @@ def test_strangers_over_tcp_are_hung_up_on(far: Elsewhere) -> None:
     def files() -> int:
         return len(os.listdir(f"/proc/{far.daemon.pid}/fd"))
 
-    before = files()
+    eventually(lambda: all(worker.state == "idle" for worker in client.status().workers))
+    before = files()  # those of the workers included
     strangers = [socket.create_connection(("127.0.0.1", far.port)) for _ in range(50)]
     eventually(lambda: files() >= before + 50)
     assert client.submit("work:add", 1, 2).result(20) == 3
