@@ -89,6 +89,9 @@ NEEDS: dict[type, tuple[str, ...]] = {
 """For each request the rights of which one is enough.  Consuming takes from others: so it is no reading."""
 
 
+LetIn = Callable[[list[tuple[bytes, bytes]], float], list[tuple[bytes, bytes]]]
+
+
 class Remote:
     """The socket for other machines, and what its peers may do."""
 
@@ -97,6 +100,8 @@ class Remote:
         self._allowed = allowed
         self.reaches: Callable[[bytes], bool] = lambda _peer: True
         """Whether a client is still connected; whoever counts what is sent to clients asks."""
+        self.let_in: LetIn = lambda frames, _now_s: frames
+        """Returns the frames of those for whom there is room, and sends the others away."""
 
     @classmethod
     def listen(cls, settings: Settings) -> Remote | None:
@@ -115,8 +120,8 @@ class Remote:
                 "make a key with 'jobd key new NAME', and name it with --allow NAME.pub",
             )
         own = read_key(os.path.join(settings.state_dir, SERVER_NAME))
-        most = settings.limits.max_message_bytes
-        router = TcpRouter(endpoint, most, own.secret, [one.public for one in allowed])
+        keys, limits = [one.public for one in allowed], settings.limits
+        router = TcpRouter(endpoint, limits.max_message_bytes, own.secret, keys, limits.max_clients)
         return cls(router, allowed)
 
     @property
@@ -129,9 +134,10 @@ class Remote:
         """Whether there are frames, or somebody has left, whatever ``fd`` says."""
         return self.router.is_ready
 
-    def frames(self, _now_s: float) -> list[tuple[bytes, bytes]]:
-        """Return what clients have sent."""
-        return self.router.drain(DRAIN)
+    def frames(self, now_s: float) -> list[tuple[bytes, bytes]]:
+        """Return what clients who are let in have sent."""
+        found = self.router.drain(DRAIN)
+        return self.let_in(found, now_s) if self.router.has_strangers else found
 
     def take_gone(self) -> list[bytes]:
         """Return the clients that have hung up, or are silent, since the last time."""
@@ -163,11 +169,12 @@ class Remote:
 
 
 class BothRouters:
-    """The routers of all clients as one, as far as clients are answered."""
+    """The routers of all clients as one: in answering them, and in the bound on how many there are."""
 
     def __init__(self, local: Router, remote: TcpRouter) -> None:
         self._local, self._remote = local, remote
         self.lagging = local.lagging
+        local.elsewhere, remote.elsewhere = lambda: remote.admitted, lambda: local.admitted
 
     def _of(self, peer: bytes) -> Router | TcpRouter:
         return self._remote if peer.startswith(TcpRouter.PREFIX) else self._local
@@ -191,6 +198,23 @@ class BothRouters:
     def resume(self, peer: bytes) -> None:
         """As ``Router.resume``."""
         self._of(peer).resume(peer)
+
+    @property
+    def admitted(self) -> int:
+        """How many clients are admitted, wherever they come from."""
+        return self._local.admitted + self._remote.admitted
+
+    def admits(self, peer: bytes) -> bool:
+        """As ``Router.admits``."""
+        return self._of(peer).admits(peer)
+
+    def stays(self, peer: bytes) -> bool:
+        """As ``Router.stays``."""
+        return self._of(peer).stays(peer)
+
+    def dismiss(self, peer: bytes) -> None:
+        """As ``Router.dismiss``."""
+        self._of(peer).dismiss(peer)
 
 
 class ByWire:

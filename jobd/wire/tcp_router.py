@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 
 from jobd.model.errors import ConfigError
 from jobd.wire.libzmq import MORE, NOWAIT, has_more, prepare
+from jobd.wire.router import GUESTS
 
 SHAKE_HANDS_S = 2.0
 """Who does not shake hands in that time is hung up on: a stranger keeps a file no longer."""
@@ -39,15 +40,26 @@ class TcpRouter:
 
     A peer's name begins with ``PREFIX`` and the number of its key among those that are let in, which libzmq
     tells with each frame: so whatever name a client gives itself, it is never another key's.
+
+    There may be a bound on how many there are, as in ``Router``; but libzmq hangs up on nobody for us, so who
+    is sent away is forgotten, and a stranger again if he says something more.
+
+    Attributes:
+        elsewhere: as ``Router.elsewhere``.
     """
 
     PREFIX = b"\0r"
     _HEAD = len(PREFIX) + 2
 
     def __init__(
-        self, endpoint: str, max_message_bytes: int, secret: bytes, keys: Sequence[bytes]
+        self,
+        endpoint: str,
+        max_message_bytes: int,
+        secret: bytes,
+        keys: Sequence[bytes],
+        most: int | None = None,
     ) -> None:
-        """Bind ``tcp://host:port``; ``keys`` are the public ones that are let in.
+        """Bind ``tcp://host:port``; ``keys`` are the public ones that are let in, ``most`` as in ``Router``.
 
         Raises:
             ConfigError: it cannot be bound.
@@ -78,11 +90,16 @@ class TcpRouter:
             ) from None
         self._unread: dict[bytes, int] = {}
         """Bytes that were sent to a peer since it was heard last; those who are connected have an entry."""
+        self._most = most
+        self.elsewhere: Callable[[], int] = lambda: 0
+        self._new: set[bytes] = set()
+        """Those that were heard and not admitted yet."""
+        self._guests: set[bytes] = set()
         self._held: dict[bytes, deque[bytes]] = {}
         """Frames of those that are paused."""
         self._resumed: deque[tuple[bytes, bytes]] = deque()
         self._held_bytes = 0
-        self._has_lost = False
+        self._has_lost = self._lost_lately = False
 
     @property
     def fd(self) -> int:
@@ -96,7 +113,7 @@ class TcpRouter:
             self._judge(self._zap.recv_multipart(NOWAIT))
         while has_more(self._monitor):
             self._monitor.recv_multipart(NOWAIT)
-            self._has_lost = True
+            self._has_lost = self._lost_lately = True
         # Asked in any case: else the edge would not let the loop sleep.
         has_frames = has_more(self._socket)
         return (
@@ -112,6 +129,8 @@ class TcpRouter:
                 continue  # no frame of jobd's
             peer = self.PREFIX + str(parts[1].get("User-Id")).encode() + parts[0].bytes
             frame = parts[1].bytes
+            if self._most is not None and peer not in self._unread:
+                self._new.add(peer)
             self._unread[peer] = 0
             if peer in self._held:
                 self._held[peer].append(frame)
@@ -136,7 +155,8 @@ class TcpRouter:
                 raise
             self._forget(identity)
             return False, False
-        self._unread[identity] = self._unread.get(identity, 0) + len(frame)
+        if identity in self._unread:  # else it was sent away, and this is an answer from before
+            self._unread[identity] += len(frame)
         return True, True
 
     def key_of(self, identity: bytes) -> int:
@@ -157,12 +177,55 @@ class TcpRouter:
             self._resumed.append((identity, frame))
             self._held_bytes -= len(frame)
 
+    # -- those for whom there may be no room; each as in ``Router`` --
+
+    @property
+    def has_strangers(self) -> bool:
+        """Whether there is anybody who is not admitted."""
+        return bool(self._new or self._guests)
+
+    @property
+    def admitted(self) -> int:
+        """How many peers are admitted."""
+        return len(self._unread) - len(self._new) - len(self._guests)
+
+    def admits(self, identity: bytes) -> bool:
+        """Whether this peer is one of those that are admitted; it is, from now on, if there is room."""
+        if identity not in self._new and identity not in self._guests:
+            return True
+        if self._most is not None and self.admitted + self.elsewhere() >= self._most:
+            return False
+        self._forget_stranger(identity)
+        return True
+
+    def stays(self, identity: bytes) -> bool:
+        """Let a peer stay that is not admitted; return whether it may: a few can."""
+        if identity in self._guests:
+            return True
+        if len(self._guests) >= GUESTS:
+            return False
+        self._forget_stranger(identity)
+        self._guests.add(identity)
+        return True
+
+    def dismiss(self, identity: bytes) -> None:
+        """Forget a peer: it is to hang up by itself."""
+        self._forget(identity)
+
+    # -- those who leave --
+
     def take_suspects(self) -> list[bytes]:
         """Return the peers that may be gone, as somebody is: whether one is ``reaches`` tells."""
         if not self._has_lost:
             return []
         self._has_lost = False
         return list(self._unread)
+
+    def look(self) -> None:
+        """Suspect everybody once more: the end is told before nothing can be sent; called every second."""
+        if self._lost_lately:
+            self._lost_lately = False
+            self._has_lost = True
 
     def close(self) -> None:
         """Let peers read what waits for them, for a moment, and close."""
@@ -179,7 +242,12 @@ class TcpRouter:
         code, text = (b"400", b"this key is not allowed") if number is None else (b"200", b"")
         self._zap.send_multipart([ZAP_VERSION, request[1], code, text, number or b"", b""])
 
+    def _forget_stranger(self, identity: bytes) -> None:
+        self._new.discard(identity)
+        self._guests.discard(identity)
+
     def _forget(self, identity: bytes) -> None:
+        self._forget_stranger(identity)
         self._unread.pop(identity, None)
         for frame in self._held.pop(identity, ()):
             self._held_bytes -= len(frame)

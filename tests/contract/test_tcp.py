@@ -44,10 +44,10 @@ class Served:
         self.router = self.listen()
         self.heard: list[tuple[bytes, bytes]] = []
 
-    def listen(self) -> TcpRouter:
+    def listen(self, most: int | None = None) -> TcpRouter:
         """Make a router."""
         public = [key.public for key in self.keys]
-        return TcpRouter(self.endpoint, LIMIT, self.server.secret, public)
+        return TcpRouter(self.endpoint, LIMIT, self.server.secret, public, most)
 
     def comes(self, within_s: float) -> bool:
         """Wait until there may be something to drain."""
@@ -242,6 +242,50 @@ def test_who_waits_at_the_descriptor_hears_of_what_a_send_has_noticed(served: Se
         assert collect(channel, 2) == [b"one", b"two"]
         channel.receive(0)
         assert not select.select([channel.fileno()], [], [], 0)[0]
+
+
+def test_there_may_be_a_bound(served: Served) -> None:
+    """It counts those that come elsewhere; a few may stay beyond it, and who leaves makes room."""
+    served.router.close()
+    served.router = served.listen(most=3)
+    elsewhere = 1
+    served.router.elsewhere = lambda: elsewhere
+    with ExitStack() as stack:
+        channels = [stack.enter_context(closing(served.channel())) for _ in range(8)]
+        names = [served.named(channel) for channel in channels]
+        assert served.router.has_strangers
+        assert served.router.admitted == 0
+        assert [served.router.admits(name) for name in names] == [True] * 2 + [False] * 6
+        assert [served.router.stays(name) for name in names[2:]] == [True] * 4 + [False] * 2
+        assert served.router.stays(names[2])
+        assert served.router.admitted == 2
+        served.router.dismiss(names[7])
+        assert served.router.send(names[7], b"an answer from before")
+        assert served.router.admitted == 2
+        served.named(channels[7])
+        assert not served.router.admits(names[7])
+        channels[0].close()
+        served.until(lambda: not served.router.reaches(names[0], b"x")[0])
+        assert served.router.admits(names[7])
+        assert not served.router.admits(names[6])
+        elsewhere = 0
+        assert served.router.admits(names[2])
+        assert served.router.admitted == 3
+
+
+def test_whoever_is_suspected_is_so_once_more(served: Served) -> None:
+    """A second later, as nobody tells when nothing can be sent any more."""
+    with closing(served.channel()) as channel:
+        name = served.named(channel)
+        with closing(served.channel()):
+            pass
+        served.until(lambda: served.router._has_lost)
+        told = [served.router.take_suspects()]
+        for _ in range(2):
+            served.router.look()
+            assert served.router.is_ready is (len(told) == 1)
+            told.append(served.router.take_suspects())
+        assert told == [[name], [name], []]
 
 
 def test_the_last_frames_are_read_after_its_end(served: Served) -> None:
