@@ -1,7 +1,7 @@
 """The daemon's end of connections from other machines: libzmq's ROUTER, with CURVE.
 
 It is drained without waiting, in the loop's own thread.  Its file descriptor is an edge (see ``libzmq``):
-so whoever is about to sleep asks ``is_ready`` first.
+so whoever is about to sleep asks ``is_ready`` first, which asks libzmq only if a call may have taken it away.
 """
 
 from __future__ import annotations
@@ -78,8 +78,11 @@ class TcpRouter:
         router.set(zmq.ZAP_DOMAIN, DOMAIN)
         self._monitor = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._epoll = select.epoll()
-        for one in (router, self._zap, self._monitor):
-            self._epoll.register(one.FD, select.EPOLLIN)
+        self._zap_fd, self._monitor_fd = self._zap.FD, self._monitor.FD
+        for fd in (router.FD, self._zap_fd, self._monitor_fd):
+            self._epoll.register(fd, select.EPOLLIN)
+        for one in (self._zap, self._monitor):
+            has_more(one)  # libzmq tells only him of what comes who has found nothing before
         try:
             router.bind(endpoint)
         except zmq.ZMQError as error:
@@ -100,6 +103,10 @@ class TcpRouter:
         self._resumed: deque[tuple[bytes, bytes]] = deque()
         self._held_bytes = 0
         self._has_lost = self._lost_lately = False
+        self._is_touched = True
+        """Whether something was done with the socket since it was asked whether there is more."""
+        self._has_frames = False
+        """What it answered."""
 
     @property
     def fd(self) -> int:
@@ -108,27 +115,29 @@ class TcpRouter:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is something to drain, whatever ``fd`` says; answers who wants to be let in."""
-        while has_more(self._zap):
-            self._judge(self._zap.recv_multipart(NOWAIT))
-        while has_more(self._monitor):
-            self._monitor.recv_multipart(NOWAIT)
-            self._has_lost = self._lost_lately = True
-        # Asked in any case: else the edge would not let the loop sleep.
-        has_frames = has_more(self._socket)
+        """Whether there is something to drain, whatever ``fd`` says."""
+        if self._is_touched:
+            self._has_more()
         return (
-            self._has_lost or bool(self._resumed) or (has_frames and self._held_bytes < HELD_BYTES)
+            self._has_lost
+            or bool(self._resumed)
+            or (self._has_frames and self._held_bytes < HELD_BYTES)
         )
 
     def drain(self, most: int) -> list[tuple[bytes, bytes]]:
-        """Return (peer, frame) that have arrived, up to ``most``."""
+        """Return (peer, frame) that have arrived, up to ``most``; answers who wants to be let in."""
+        self._hear_libzmq()
+        self._is_touched = True  # maybe nobody asks for more here, and the edge has to go
         found = [self._resumed.popleft() for _ in range(min(most, len(self._resumed)))]
-        while len(found) < most and self._held_bytes < HELD_BYTES and has_more(self._socket):
-            parts = self._socket.recv_multipart(NOWAIT, copy=False)
-            if len(parts) != 2:
-                continue  # no frame of jobd's
-            peer = self.PREFIX + str(parts[1].get("User-Id")).encode() + parts[0].bytes
-            frame = parts[1].bytes
+        recv = self._socket.recv
+        while len(found) < most and self._held_bytes < HELD_BYTES and self._has_more():
+            self._is_touched = True
+            name, body = recv(NOWAIT), recv(NOWAIT, copy=False)
+            if body.more:
+                self._skip_message()
+                continue
+            peer = self.PREFIX + str(body.get("User-Id")).encode() + name
+            frame = body.bytes
             if self._most is not None and peer not in self._unread:
                 self._new.add(peer)
             self._unread[peer] = 0
@@ -145,6 +154,7 @@ class TcpRouter:
 
     def reaches(self, identity: bytes, frame: bytes) -> tuple[bool, bool]:
         """Send a frame; return whether the peer is connected, and whether it gets the frame."""
+        self._is_touched = True
         try:
             self._socket.send(identity[self._HEAD :], MORE)
             self._socket.send(frame, NOWAIT)
@@ -235,6 +245,27 @@ class TcpRouter:
         self._epoll.close()
         self._socket.close()
         self._context.term()
+
+    def _has_more(self) -> bool:
+        self._is_touched = False
+        self._has_frames = has_more(self._socket)
+        return self._has_frames
+
+    def _skip_message(self) -> None:
+        """Read what is left of a message of several frames: it is none of jobd's."""
+        while self._socket.recv(NOWAIT, copy=False).more:
+            pass
+
+    def _hear_libzmq(self) -> None:
+        """Take in what libzmq asks, or tells; these edges stay until we come, as nobody else touches them."""
+        ready = dict(self._epoll.poll(0))
+        if self._zap_fd in ready:
+            while has_more(self._zap):
+                self._judge(self._zap.recv_multipart(NOWAIT))
+        if self._monitor_fd in ready:
+            while has_more(self._monitor):
+                self._monitor.recv_multipart(NOWAIT)
+                self._has_lost = self._lost_lately = True
 
     def _judge(self, request: list[bytes]) -> None:
         """Answer whether somebody is let in (RFC 27, ZAP)."""
