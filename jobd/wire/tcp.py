@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import time
+import weakref
 from collections import deque
 
 import zmq
@@ -79,6 +80,7 @@ class TcpChannel:
             _FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
         )
         self._mark = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._close_mark = weakref.finalize(self, os.close, self._mark)
         self._is_marked = False
         self._epoll = select.epoll()
         for fd in (dealer.FD, self._monitor.FD, self._mark):
@@ -183,7 +185,7 @@ class TcpChannel:
         if self._epoll.closed:
             return
         self._epoll.close()
-        os.close(self._mark)
+        self._close_mark()
         if self._pid == os.getpid():
             self._socket.disable_monitor()
             self._monitor.close(0)
