@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import _socket as socket  # the plain one: every command of the command line would load the other
 import os
-import struct
 import threading
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from jobd.credentials import credentials
 from jobd.model.errors import BY_NAME, JobdError
 
 VARIABLE = "JOBD_INSIDE"
@@ -85,9 +85,7 @@ def refuse_strangers(connected: socket.socket) -> None:
     Raises:
         PermissionError: it is not.
     """
-    size = struct.calcsize("3i")
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    if struct.unpack("3i", credentials)[1] != os.geteuid():
+    if credentials(connected)[1] != os.geteuid():
         raise PermissionError("that is somebody else's")
 
 

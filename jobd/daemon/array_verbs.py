@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from jobd.model.errors import UsageError
-from jobd.model.item import array_of, index_of, is_item, item_of, shown
+from jobd.model.item import array_of, index_of, is_item, item_of, items_of, shown
 from jobd.model.job import Job
 from jobd.model.messages import Cancel
 from jobd.model.selector import Selector
@@ -150,7 +150,7 @@ class ArrayVerbs:
 def whole(job: Job) -> Span:
     """Return all items of an array."""
     assert job.array is not None
-    return item_of(job.id, 0), item_of(job.id, job.array.items)
+    return items_of(job.id, job.array.items)
 
 
 def refuse_items(selector: Selector, verb: str) -> None:

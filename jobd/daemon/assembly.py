@@ -91,8 +91,8 @@ class Shared:
         self.tasks: deque[Steps] = deque()
         self.committer = Committer(store.commit)
         local, remote = parts.client_router, parts.remote
-        both = local if remote is None else BothRouters(local, remote.router)
-        self.clients = Clients(both, ByWire(parts.payloads.place))
+        self.router = local if remote is None else BothRouters(local, remote.router)
+        self.clients = Clients(self.router, ByWire(parts.payloads.place))
         self.view = View(scheduler, store, pool)
         self.progress = ProgressBoard(self.view, self.clients)
         self.requests = Requests(self.clients, self.tasks)
@@ -161,10 +161,13 @@ class Daemon:
         self._heap = Heap()
         self._door = Door(
             parts.client_router,
+            shared.router,
             settings.limits.max_clients,
             scheduler.options.workers,
             scheduler.options.max_lent,
         )
+        if parts.remote is not None:
+            parts.remote.let_in = self._door.let_in
         self._make_desks()
         self._listen()
         self.loop = Loop(
@@ -294,8 +297,7 @@ class Daemon:
         return [
             lambda _: parts.notify.flush(),
             lambda _: self._door.look(len(pool.processes)),
-            lambda _: parts.client_router.look(),
-            lambda _: parts.worker_router.look(),
+            self._look_at_routers,
             lambda _: parts.store.check_identity(),
             self._readers.look,
             shared.requests.forget_silent,
@@ -310,6 +312,13 @@ class Daemon:
             parts.payloads.look,
             shared.retention.look,
         ]
+
+    def _look_at_routers(self, _now_s: float) -> None:
+        parts = self._parts
+        parts.client_router.look()
+        parts.worker_router.look()
+        if parts.remote is not None:
+            parts.remote.router.look()
 
     def _trouble(self) -> list[str]:
         """Return sentences about what does not work at the moment."""

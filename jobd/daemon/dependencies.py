@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jobd.daemon.array_values import array_value
-from jobd.daemon.array_verbs import whole
 from jobd.daemon.keys import Keys
 from jobd.daemon.view import View
 from jobd.model.edges import Standing, When, standing, success_of
+from jobd.model.item import items_of
 from jobd.model.job import EXPIRED, ITEMS, TAKEN, Job
 from jobd.model.orders import Run
 from jobd.model.states import ENDED, State
@@ -144,7 +144,7 @@ class Dependencies:
         """Bring a job into memory, and with an array, of which none has begun, its items."""
         job, arrays = self._scheduler.window.load(job), self._scheduler.arrays
         if job.array is not None and job.id not in arrays.live:
-            span, found = whole(job), self._store.arrays
+            span, found = items_of(job.id, job.array.items), self._store.arrays
             arrays.restore(job, found.ranges(*span), found.rows(*span))
         return job
 

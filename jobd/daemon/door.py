@@ -11,6 +11,7 @@ import logging
 import resource
 from collections.abc import Iterable
 
+from jobd.daemon.remote import BothRouters
 from jobd.daemon.requests import decode
 from jobd.model.errors import TooManyClients
 from jobd.model.messages import (
@@ -54,10 +55,22 @@ def raise_limit() -> int:
 
 
 class Door:
-    """The entrance of clients; ``workers`` is how many there are to be, ``lent`` how many more there may be."""
+    """The entrance of clients; ``workers`` is how many there are to be, ``lent`` how many more there may be.
 
-    def __init__(self, router: Router, max_clients: int, workers: int, lent: int) -> None:
+    It is at the local socket, ``router``; those who come another way are among ``clients``, and it lets them
+    in, or sends them away, as well.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        clients: Router | BothRouters,
+        max_clients: int,
+        workers: int,
+        lent: int,
+    ) -> None:
         self._router = router
+        self._clients = clients
         self._max_clients = max_clients
         self._workers, self._lent = workers, lent
         self._limit = 0
@@ -105,7 +118,7 @@ class Door:
         for peer, frame in frames:
             if peer in away:
                 continue
-            if self._router.admits(peer) or self._may_stay(peer, frame):
+            if self._clients.admits(peer) or self._may_stay(peer, frame):
                 heard.append((peer, frame))
             else:
                 self._send_away(peer, frame, now_s)
@@ -128,7 +141,7 @@ class Door:
 
     def _may_stay(self, peer: bytes, frame: bytes) -> bool:
         requests = _requests_of(frame)
-        return all(map(_is_errand, requests)) and self._router.stays(peer)
+        return all(map(_is_errand, requests)) and self._clients.stays(peer)
 
     def _send_away(self, peer: bytes, frame: bytes, now_s: float) -> None:
         why = self._why()
@@ -137,11 +150,11 @@ class Door:
             log.warning("%s", self._said)
         self._refused_at = now_s
         answers = [refusal(request.rid, why) for request in _requests_of(frame)]
-        self._router.send(peer, encode(answers))
-        self._router.dismiss(peer)
+        self._clients.send(peer, encode(answers))
+        self._clients.dismiss(peer)
 
     def _why(self) -> TooManyClients:
-        admitted = self._router.admitted
+        admitted = self._clients.admitted
         are = "client is" if admitted == 1 else "clients are"
         if admitted >= self._max_clients:
             return TooManyClients(

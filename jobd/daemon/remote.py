@@ -6,6 +6,7 @@ they get has no references to files, but what the files hold.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,9 +54,9 @@ from jobd.model.messages import (
     Watch,
 )
 from jobd.model.stretch import pack, unpack
-from jobd.wire.keys import RIGHTS, Allowed, read_allowed, read_key
+from jobd.wire.keys import RIGHTS, SERVER_NAME, Allowed, read_allowed, read_key
 from jobd.wire.router import Router
-from jobd.wire.zmq_router import TcpRouter
+from jobd.wire.tcp_router import TcpRouter
 
 READ, SUBMIT, CONTROL = RIGHTS
 
@@ -95,6 +96,9 @@ NEEDS: dict[type, tuple[str, ...]] = {
 """For each request the rights of which one is enough.  Consuming takes from others: so it is no reading."""
 
 
+LetIn = Callable[[list[tuple[bytes, bytes]], float], list[tuple[bytes, bytes]]]
+
+
 class Remote:
     """The socket for other machines, and what its peers may do."""
 
@@ -103,6 +107,8 @@ class Remote:
         self._allowed = allowed
         self.reaches: Callable[[bytes], bool] = lambda _peer: True
         """Whether a client is still connected; whoever counts what is sent to clients asks."""
+        self.let_in: LetIn = lambda frames, _now_s: frames
+        """Returns the frames of those for whom there is room, and sends the others away."""
 
     @classmethod
     def listen(cls, settings: Settings) -> Remote | None:
@@ -120,9 +126,9 @@ class Remote:
                 f"nobody is allowed to use {endpoint}, so the daemon does not listen there",
                 "make a key with 'jobd key new NAME', and name it with --allow NAME.pub",
             )
-        own = read_key(f"{settings.state_dir}/server.key")
-        most = settings.limits.max_message_bytes
-        router = TcpRouter(endpoint, most, own.secret, [one.public for one in allowed])
+        own = read_key(os.path.join(settings.state_dir, SERVER_NAME))
+        keys, limits = [one.public for one in allowed], settings.limits
+        router = TcpRouter(endpoint, limits.max_message_bytes, own.secret, keys, limits.max_clients)
         return cls(router, allowed)
 
     @property
@@ -135,9 +141,10 @@ class Remote:
         """Whether there are frames, or somebody has left, whatever ``fd`` says."""
         return self.router.is_ready
 
-    def frames(self, _now_s: float) -> list[tuple[bytes, bytes]]:
-        """Return what clients have sent."""
-        return self.router.drain(DRAIN)
+    def frames(self, now_s: float) -> list[tuple[bytes, bytes]]:
+        """Return what clients who are let in have sent."""
+        found = self.router.drain(DRAIN)
+        return self.let_in(found, now_s) if self.router.has_strangers else found
 
     def take_gone(self) -> list[bytes]:
         """Return the clients that have hung up, or are silent, since the last time."""
@@ -169,11 +176,12 @@ class Remote:
 
 
 class BothRouters:
-    """The routers of all clients as one, as far as clients are answered."""
+    """The routers of all clients as one: in answering them, and in the bound on how many there are."""
 
     def __init__(self, local: Router, remote: TcpRouter) -> None:
         self._local, self._remote = local, remote
         self.lagging = local.lagging
+        local.elsewhere, remote.elsewhere = lambda: remote.admitted, lambda: local.admitted
 
     def _of(self, peer: bytes) -> Router | TcpRouter:
         return self._remote if peer.startswith(TcpRouter.PREFIX) else self._local
@@ -197,6 +205,23 @@ class BothRouters:
     def resume(self, peer: bytes) -> None:
         """As ``Router.resume``."""
         self._of(peer).resume(peer)
+
+    @property
+    def admitted(self) -> int:
+        """How many clients are admitted, wherever they come from."""
+        return self._local.admitted + self._remote.admitted
+
+    def admits(self, peer: bytes) -> bool:
+        """As ``Router.admits``."""
+        return self._of(peer).admits(peer)
+
+    def stays(self, peer: bytes) -> bool:
+        """As ``Router.stays``."""
+        return self._of(peer).stays(peer)
+
+    def dismiss(self, peer: bytes) -> None:
+        """As ``Router.dismiss``."""
+        self._of(peer).dismiss(peer)
 
 
 class ByWire:

@@ -21,6 +21,11 @@ def item_of(array: int, index: int) -> int:
     return array << SHIFT | index
 
 
+def items_of(array: int, count: int) -> tuple[int, int]:
+    """Return the numbers of all items of an array that has so many: from which to which, which is none."""
+    return item_of(array, 0), item_of(array, count)
+
+
 def array_of(number: int) -> int:
     """Return the array that an item is of; 0: it is a job."""
     return number >> SHIFT

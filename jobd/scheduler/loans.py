@@ -55,10 +55,8 @@ class Loans:
         error = lending.refusal(workers, worker, job.id, awaited, known, most)
         if error is not None:
             return error
-        self.dispatch.places.count_heir(worker)
-        if self.queues.counts and worker.waiting is not job:
-            self.queues.ended(queue_of(job))
-            self.keepers.window.lanes.queue_changed(queue_of(job))
+        if worker.waiting is not job:
+            self.dispatch.places.lends(worker, job)
         worker.waiting, worker.awaited = job, lending.with_inputs(awaited, inputs)
         worker.stall_at = self.dispatch.now
         for other in worker.awaited:

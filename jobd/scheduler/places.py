@@ -59,11 +59,22 @@ class Places:
             heir.is_heir = False
         return heir is not None
 
-    def count_heir(self, worker: Worker) -> None:
-        """What was to take over places has to have its own: the job before it lends its slot."""
+    def lends(self, worker: Worker, job: Job) -> None:
+        """A job begins to wait for others, and lends its slot; it keeps its places at gates.
+
+        So its heir has to have a slot and places of its own, and so has the job itself: the one
+        before it may not be known to have ended.
+        """
+        if job.is_heir:
+            self._count(job)
         heir = worker.keeper = worker.heir
-        if heir is None:
-            return
+        if heir is not None:
+            self._count(heir)
+        if self.queues.counts:
+            self.queues.ended(queue_of(job))
+            self.lanes.queue_changed(queue_of(job))
+
+    def _count(self, heir: Job) -> None:
         heir.is_heir = False
         if self.queues.counts:
             self.queues.goes_on(queue_of(heir))

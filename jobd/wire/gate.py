@@ -14,11 +14,11 @@ import logging
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jobd.credentials import credentials
 from jobd.wire.stale import listener
 
 log = logging.getLogger("jobd")
@@ -36,7 +36,6 @@ PATIENCE_S = 10.0
 """A worker that was forked a moment ago may be here before the zygote has told of it."""
 
 MAX_IDENTITY_BYTES = 255
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 Knows = Callable[[bytes, int], bool]
 """Whether the peer with this identity and pid is a worker of ours."""
@@ -86,10 +85,6 @@ class Gate:
         """Whether somebody is here who may be let in by now."""
         return bool(self._visitors)
 
-    def has_news(self) -> bool:
-        """Whether somebody has come, or said something."""
-        return bool(self._epoll.poll(0))
-
     def open(self) -> None:
         """Let in whoever can be let in now; never waits for anybody who is not here."""
         if self._is_listening:
@@ -133,7 +128,7 @@ class Gate:
                 self._is_listening = False
                 return
             accepted.setblocking(False)
-            visitor = _Visitor(accepted, _pid_of(accepted))
+            visitor = _Visitor(accepted, credentials(accepted)[0])
             self._visitors[accepted.fileno()] = visitor
             self._epoll.register(accepted, select.EPOLLIN)
             self._hear(visitor)
@@ -208,9 +203,3 @@ def pass_gate(path: str, identity: bytes, deadline: float) -> socket.socket:
             raise TimeoutError("the daemon does not let us in")
         # There was no room, or the daemon has ended: then nobody listens the next time.
         time.sleep(RETRY_S)
-
-
-def _pid_of(accepted: socket.socket) -> int:
-    data = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid: int = _CREDENTIALS.unpack(data)[0]
-    return pid

@@ -23,6 +23,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 
 from jobd.wire.stale import listener
 from jobd.wire.zmtp import Connection, ProtocolError
@@ -97,6 +98,7 @@ class Router:
         farewell: the frame that is sent to who is hung up on because there is no room.
         is_short: whether there are no files left to accept anybody with.
         is_pressed: whether somebody waits to be accepted until ``relieve`` has made room.
+        elsewhere: tells how many were admitted another way, of those that the bound is for.
     """
 
     def __init__(self, path: str, max_message_bytes: int, most: int | None = None) -> None:
@@ -111,6 +113,7 @@ class Router:
         self.most_files = 1 << 31
         self.farewell = b""
         self.is_pressed = False
+        self.elsewhere: Callable[[], int] = lambda: 0
         self._most = most
         self._max_message_bytes = max_message_bytes
         self._listener = listener(path) if path else None
@@ -344,7 +347,9 @@ class Router:
         """Whether one more can be admitted."""
         if self._most is None:
             return True
-        return self.admitted < self._most and peer.fd < self.most_files and not peer.borrowed
+        if self.admitted + self.elsewhere() >= self._most:
+            return False
+        return peer.fd < self.most_files and not peer.borrowed
 
     def _forget_stranger(self, peer: _Peer) -> None:
         self._new.pop(peer, None)

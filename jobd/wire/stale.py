@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 
+from jobd.credentials import credentials
 from jobd.model.errors import AlreadyRunning, ConfigError
 
 BACKLOG = 1024
 CONNECT_S = 1.0
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 def listener(path: str) -> socket.socket:
@@ -61,7 +60,6 @@ def remove_stale(path: str) -> None:
 
 def _who(probe: socket.socket) -> str:
     try:
-        data = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return f"pid {credentials(probe)[0]}"
     except OSError:
         return "another process"
-    return f"pid {_CREDENTIALS.unpack(data)[0]}"

@@ -12,21 +12,18 @@ import select
 import socket
 import struct
 import time
+import weakref
 from collections import deque
 
 import zmq
 
+from jobd.wire.libzmq import EVENTS, IN, NOWAIT, OUT, has_more, prepare
 from jobd.wire.zmtp import Disconnected, ProtocolError
-
-BEAT_S = 1.0
-SILENT_S = 3.0
-"""A peer that has not answered a heartbeat for so long is gone."""
 
 PATIENCE_S = 0.7
 """A handshake that takes longer is reason to look whether jobd is there at all."""
 
 PROBE_S = 0.3
-LINGER_S = 0.5
 LAST_WORDS_MS = 20
 """So long after the end of a connection libzmq may still bring what came before it."""
 
@@ -40,9 +37,6 @@ MOST = 1_000
 GREETING = (b"\xff" + bytes(8) + b"\x7f\x03\x01CURVE").ljust(64, b"\0")
 _MECHANISM = slice(12, 32)
 _EVENT = struct.Struct("=HI")
-# Plain numbers: pyzmq's are enums, with which each look would cost three times as much.
-_EVENTS, _IN, _OUT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
-_NOWAIT = int(zmq.NOBLOCK)
 _FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -63,7 +57,11 @@ class WrongServer(Exception):
 class TcpChannel:
     """A connected DEALER; see ``zmtp.Transport``, whose promises it keeps.
 
-    It may be used by several threads, one at a time; and not by a forked child.
+    It may be used by several threads, one at a time; another may wait at ``fileno`` meanwhile.  libzmq's own
+    file descriptor is an edge, which a thread that sends may take away from the one that waits: so where a
+    call finds something to receive, it leaves a mark that keeps ``fileno`` readable until that is received.
+
+    It is not for a forked child.
     """
 
     def __init__(
@@ -73,26 +71,20 @@ class TcpChannel:
         self._pid = os.getpid()
         self._context = zmq.Context()
         self._socket = dealer = self._context.socket(zmq.DEALER)
-        for option, value in (
-            (zmq.LINGER, int(LINGER_S * 1000)),
-            (zmq.MAXMSGSIZE, max_message_bytes),
-            (zmq.SNDHWM, HIGH_WATER),
-            (zmq.RCVHWM, 0),
-            (zmq.RECONNECT_IVL, NEVER_MS),
-            (zmq.HEARTBEAT_IVL, int(BEAT_S * 1000)),
-            (zmq.HEARTBEAT_TIMEOUT, int(SILENT_S * 1000)),
-            (zmq.HEARTBEAT_TTL, int(SILENT_S * 1000)),
-        ):
-            dealer.set(option, value)
+        prepare(dealer, max_message_bytes, HIGH_WATER, 0)
+        dealer.set(zmq.RECONNECT_IVL, NEVER_MS)
         dealer.set(zmq.CURVE_PUBLICKEY, public)
         dealer.set(zmq.CURVE_SECRETKEY, secret)
         dealer.set(zmq.CURVE_SERVERKEY, server)
         self._monitor = dealer.get_monitor_socket(
             _FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
         )
+        self._mark = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._close_mark = weakref.finalize(self, os.close, self._mark)
+        self._is_marked = False
         self._epoll = select.epoll()
-        for one in (dealer, self._monitor):
-            self._epoll.register(one.FD, select.EPOLLIN)
+        for fd in (dealer.FD, self._monitor.FD, self._mark):
+            self._epoll.register(fd, select.EPOLLIN)
         self._inbox: list[bytes] = []
         self._line: deque[bytes] = deque()
         self._is_gone = False
@@ -130,15 +122,11 @@ class TcpChannel:
 
     def send(self, body: bytes, deadline: float | None) -> None:
         """Hand a message to libzmq, by ``deadline``; raises TimeoutError: it goes out with the next call."""
-        self._line.append(body)
-        while True:
-            self.flush()
-            if not self._line:
-                return
+        self.post(body)
+        while self._line and not self._is_gone:  # its end is for the next read to say
             self._read()  # if both ends only wrote, two full queues would stop them for ever
-            if self._is_gone:
-                return  # for the next read to say
-            if not self._wait(deadline):
+            self.flush()
+            if self._line and not self._wait(deadline):
                 raise TimeoutError("the daemon does not read what it is sent")
 
     def post(self, body: bytes) -> None:
@@ -153,8 +141,16 @@ class TcpChannel:
 
     def flush(self) -> None:
         """Hand over what stays in line, as much as libzmq takes now."""
-        while self._line and self._socket.get(_EVENTS) & _OUT:  # type: ignore[operator]  # a number
-            self._socket.send(self._line.popleft(), _NOWAIT)
+        line = self._line
+        while line:
+            try:
+                self._socket.send(line[0], NOWAIT)
+            except zmq.Again:
+                if not self._look() & OUT:
+                    return
+            else:
+                line.popleft()
+        self._look()
 
     def receive(self, timeout_s: float | None) -> list[bytes]:
         """Return the messages that have come, waiting at most so long for the first; [] if none has.
@@ -164,7 +160,8 @@ class TcpChannel:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self.flush()
+            if self._line:
+                self.flush()
             self._read()
             if self._inbox:
                 messages, self._inbox = self._inbox, []
@@ -176,11 +173,11 @@ class TcpChannel:
 
     @property
     def has_read(self) -> bool:
-        """Whether there is something to receive, whatever ``fileno`` says."""
-        return bool(self._inbox) or self._is_gone or _has_more(self._socket, self._monitor)
+        """Whether something was taken in that is not received yet."""
+        return bool(self._inbox) or self._is_gone
 
     def fileno(self) -> int:
-        """Return what becomes readable when something may have come; see ``has_read``."""
+        """Return what becomes readable when something may have come, and is so until it is received."""
         return -1 if self._epoll.closed else self._epoll.fileno()
 
     def close(self) -> None:
@@ -188,6 +185,7 @@ class TcpChannel:
         if self._epoll.closed:
             return
         self._epoll.close()
+        self._close_mark()
         if self._pid == os.getpid():
             self._socket.disable_monitor()
             self._monitor.close(0)
@@ -197,27 +195,49 @@ class TcpChannel:
     # -- inside --
 
     def _read(self) -> None:
-        """Take in what has come: messages, and the news of the connection's end."""
-        dealer = self._socket
-        while len(self._inbox) < MOST and _has_more(dealer):
-            self._inbox.append(dealer.recv(_NOWAIT))
-        if not self._is_gone and any(event & _FAILED for event, _ in self._news()):
-            self._is_gone = True
-            while dealer.poll(LAST_WORDS_MS, zmq.POLLIN):
-                self._inbox.append(dealer.recv(_NOWAIT))
+        """Take in what has come: messages, or, if there are none, the news of the connection's end."""
+        dealer, inbox = self._socket, self._inbox
+        try:
+            inbox.append(dealer.recv(NOWAIT))  # most likely there is one: nobody asks before
+        except zmq.Again:
+            if not self._is_gone and any(event & _FAILED for event, _ in self._news()):
+                self._is_gone = True
+                while dealer.poll(LAST_WORDS_MS, zmq.POLLIN):
+                    inbox.append(dealer.recv(NOWAIT))
+            self._set_mark(is_set=self._is_gone)
+            return
+        for _ in range(MOST):
+            if not has_more(dealer):
+                self._set_mark(is_set=False)
+                return
+            inbox.append(dealer.recv(NOWAIT))
+        self._set_mark(is_set=True)
+
+    def _look(self) -> int:
+        """Return what can be done with the socket, and see to it that ``fileno`` tells if it is to receive."""
+        events: int = self._socket.get(EVENTS)  # type: ignore[assignment]  # a number
+        if events & IN or self._inbox:
+            self._set_mark(is_set=True)
+        return events
+
+    def _set_mark(self, *, is_set: bool) -> None:
+        if is_set is not self._is_marked:
+            self._is_marked = is_set
+            if is_set:
+                os.eventfd_write(self._mark, 1)
+            else:
+                os.eventfd_read(self._mark)
 
     def _news(self) -> list[tuple[int, int]]:
         """Return (event, value) of what the monitor tells."""
         found = []
-        while _has_more(self._monitor):
-            event, _endpoint = self._monitor.recv_multipart(_NOWAIT)
+        while has_more(self._monitor):
+            event, _endpoint = self._monitor.recv_multipart(NOWAIT)
             found.append(_EVENT.unpack(event))
         return found
 
     def _wait(self, deadline: float | None) -> bool:
         """Wait until something may have changed; return False if the time is up."""
-        if _has_more(self._socket, self._monitor):
-            return True
         if deadline is None:
             self._epoll.poll()
             return True
@@ -249,12 +269,9 @@ class TcpChannel:
                 if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                     raise WrongKey("the daemon does not know this key")
                 self._is_gone = True
+            self._look()  # else its descriptor would not let us sleep
             if self._is_gone or not self._wait(deadline):
                 return False
-
-
-def _has_more(*sockets: zmq.Socket[bytes]) -> bool:
-    return any(one.get(_EVENTS) & _IN for one in sockets)  # type: ignore[operator]  # a number
 
 
 def _address(endpoint: str) -> tuple[str, int]:

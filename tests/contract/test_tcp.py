@@ -15,9 +15,9 @@ import pytest
 import zmq
 
 from jobd.model.errors import ConfigError
-from jobd.wire import keys, zmq_router
+from jobd.wire import keys, tcp_router
 from jobd.wire.tcp import TcpChannel, WrongKey, WrongServer
-from jobd.wire.zmq_router import TcpRouter
+from jobd.wire.tcp_router import TcpRouter
 from jobd.wire.zmtp import Disconnected
 
 T = TypeVar("T")
@@ -44,10 +44,10 @@ class Served:
         self.router = self.listen()
         self.heard: list[tuple[bytes, bytes]] = []
 
-    def listen(self) -> TcpRouter:
+    def listen(self, most: int | None = None) -> TcpRouter:
         """Make a router."""
         public = [key.public for key in self.keys]
-        return TcpRouter(self.endpoint, LIMIT, self.server.secret, public)
+        return TcpRouter(self.endpoint, LIMIT, self.server.secret, public, most)
 
     def comes(self, within_s: float) -> bool:
         """Wait until there may be something to drain."""
@@ -154,7 +154,7 @@ def test_who_takes_a_name_does_not_take_a_key_with_it(served: Served) -> None:
                 ((name, body),) = served.hear()
                 assert body == b"x"
                 names.append(name)
-            served.until(lambda: not served.router.send(names[-1], b"x"))
+            served.until(lambda: not served.router.reaches(names[-1], b"x")[0])
     assert names[0] != names[1]
 
 
@@ -210,7 +210,7 @@ def test_who_does_not_read_misses_what_is_too_much(served: Served) -> None:
 
 def test_who_is_paused_is_heard_later(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """In its order; with too much of that, nobody is read, and the loop can sleep."""
-    monkeypatch.setattr(zmq_router, "HELD_BYTES", 1000)
+    monkeypatch.setattr(tcp_router, "HELD_BYTES", 1000)
     with closing(served.channel()) as busy, closing(served.channel()) as other:
         name = served.named(busy)
         served.named(other)
@@ -227,6 +227,65 @@ def test_who_is_paused_is_heard_later(served: Served, monkeypatch: pytest.Monkey
         assert [body for peer, body in heard if peer == name] == [
             b"%3d" % number * 100 for number in range(20)
         ]
+
+
+def test_who_waits_at_the_descriptor_hears_of_what_a_send_has_noticed(served: Served) -> None:
+    """A call of libzmq's takes its edge away, and it may be another thread's that does not read."""
+    with closing(served.channel()) as channel:
+        name = served.named(channel)
+        assert served.router.send(name, b"one")
+        assert served.router.send(name, b"two")
+        assert select.select([channel.fileno()], [], [], WAIT_S)[0]
+        for _ in range(100):
+            channel.send(b"I have not read yet", time.monotonic() + WAIT_S)
+            assert select.select([channel.fileno()], [], [], 0)[0]
+        assert collect(channel, 2) == [b"one", b"two"]
+        channel.receive(0)
+        assert not select.select([channel.fileno()], [], [], 0)[0]
+
+
+def test_there_may_be_a_bound(served: Served) -> None:
+    """It counts those that come elsewhere; a few may stay beyond it, and who leaves makes room."""
+    served.router.close()
+    served.router = served.listen(most=3)
+    elsewhere = 1
+    served.router.elsewhere = lambda: elsewhere
+    with ExitStack() as stack:
+        channels = [stack.enter_context(closing(served.channel())) for _ in range(8)]
+        names = [served.named(channel) for channel in channels]
+        assert served.router.has_strangers
+        assert served.router.admitted == 0
+        assert [served.router.admits(name) for name in names] == [True] * 2 + [False] * 6
+        assert [served.router.stays(name) for name in names[2:]] == [True] * 4 + [False] * 2
+        assert served.router.stays(names[2])
+        assert served.router.admitted == 2
+        served.router.dismiss(names[7])
+        assert served.router.send(names[7], b"an answer from before")
+        assert served.router.admitted == 2
+        served.named(channels[7])
+        assert not served.router.admits(names[7])
+        channels[0].close()
+        served.until(lambda: not served.router.reaches(names[0], b"x")[0])
+        assert served.router.admits(names[7])
+        assert not served.router.admits(names[6])
+        elsewhere = 0
+        assert served.router.admits(names[2])
+        assert served.router.admitted == 3
+
+
+def test_whoever_is_suspected_is_so_once_more(served: Served) -> None:
+    """A second later, as nobody tells when nothing can be sent any more."""
+    with closing(served.channel()) as channel:
+        name = served.named(channel)
+        with closing(served.channel()):
+            pass
+        served.until(lambda: served.router._has_lost)
+        told = [served.router.take_suspects()]
+        for _ in range(2):
+            served.router.look()
+            assert served.router.is_ready is (len(told) == 1)
+            told.append(served.router.take_suspects())
+        assert told == [[name], [name], []]
 
 
 def test_the_last_frames_are_read_after_its_end(served: Served) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -223,14 +224,14 @@ def test_threads_share_a_client(connect: Connect) -> None:
     got: list[int] = []
 
     def work() -> None:
-        got.extend(client.submit("work:add", n, 1).result(20) for n in range(50))
+        got.extend(client.submit("work:add", n, 1).result(20) for n in range(200))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(40)
-    assert sorted(got) == sorted(list(range(1, 51)) * 4)
+    assert sorted(got) == sorted(list(range(1, 201)) * 4)
 
 
 # --- what each key may do
@@ -282,6 +283,49 @@ def test_who_may_submit_gets_what_comes_of_it(connect: Connect) -> None:
     client = connect("sender")
     assert client.submit("work:add", 1, 2).result(20) == 3
     assert list(client.submit("far:count", 10)) == list(range(10))
+
+
+# --- how many there may be
+
+
+def test_clients_from_elsewhere_count_among_all(
+    make_daemon: Callable[..., DaemonUnderTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One too many is told the same, whichever way it comes; who leaves makes room for both."""
+    far = Elsewhere(make_daemon(limits__max_clients=2).write_jobs(), laptop="")
+    monkeypatch.setenv("JOBD_KEY", far.key("laptop"))
+    places = [far.daemon.socket, far.endpoint]
+
+    def told(place: str) -> str:
+        with pytest.raises(jobd.TooManyClients) as caught:
+            Client(place, timeout_s=20)
+        return str(caught.value)
+
+    def is_served(place: str) -> bool:
+        with suppress(jobd.TooManyClients), Client(place, timeout_s=20) as client:
+            return bool(client.submit("work:add", 1, 2).result(20) == 3)
+        return False
+
+    for first in places:
+        with Client(first, timeout_s=20) as one:
+            with Client(far.endpoint, timeout_s=20) as two:
+                for _ in range(5):
+                    said = {told(place) for place in places}
+                    assert len(said) == 1
+                    assert said.pop().startswith(
+                        "2 clients are connected, as many as this daemon serves"
+                    )
+                assert [c.submit("work:add", 1, 2).result(20) for c in (one, two)] == [3, 3]
+                assert [t for t in one.status().trouble if "clients were sent away" in t]
+                assert far.daemon.cli("ls", **far.environ("laptop")).returncode == 75
+                assert far.daemon.cli("ping", **far.environ("laptop")).returncode == 0
+                with Client(far.endpoint, errand=True) as errand:
+                    assert errand.status().pid
+                    with pytest.raises(jobd.TooManyClients):
+                        errand.submit("work:add", 1, 2).result(20)
+            for place in places:
+                eventually(partial(is_served, place))
+        eventually(partial(is_served, first))
 
 
 # --- why there is no connection
@@ -566,7 +610,8 @@ def test_strangers_over_tcp_are_hung_up_on(far: Elsewhere) -> None:
     def files() -> int:
         return len(os.listdir(f"/proc/{far.daemon.pid}/fd"))
 
-    before = files()
+    eventually(lambda: all(worker.state == "idle" for worker in client.status().workers))
+    before = files()  # those of the workers included
     strangers = [socket.create_connection(("127.0.0.1", far.port)) for _ in range(50)]
     eventually(lambda: files() >= before + 50)
     assert client.submit("work:add", 1, 2).result(20) == 3

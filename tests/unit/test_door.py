@@ -74,7 +74,7 @@ def router() -> FakeRouter:
 @pytest.fixture
 def door(router: FakeRouter) -> Door:
     """Return the entrance of a daemon that serves three clients."""
-    return Door(cast("Router", router), 3, 2, 4)
+    return Door(cast("Router", router), cast("Router", router), 3, 2, 4)
 
 
 def test_friends_are_heard_and_the_others_are_told_why_not(door: Door, router: FakeRouter) -> None:
