@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from jobd.cli import outcome, render
 from jobd.cli.submission import ArraySettings, Source, clock_notes, said_of, tell_id, with_ids
 from jobd.client.caller import travelling
@@ -13,7 +15,7 @@ from jobd.inputs import Input
 from jobd.model.edges import OPTIONS as AFTER
 from jobd.model.errors import NotReady
 from jobd.model.item import index_of
-from jobd.model.job import ArraySpec, Errors
+from jobd.model.job import TAKEN, TOMBSTONES, ArraySpec, Errors
 from jobd.model.messages import Ended, Fetched
 from jobd.model.states import ENDED, EXIT_CODES, NAMES, State
 from jobd.model.stretch import mixed
@@ -164,9 +166,14 @@ def tell_results(session: Session, client: Client, fetched: Fetched) -> int:
 
 def item_json(ended: Ended) -> dict[str, Any]:
     """Return what has become of an item: ``{"index", "state", "value"}``, or ``"error"``."""
+    value = ended.value
+    if value is not None and value.startswith(TOMBSTONES):
+        gone = "its result was taken" if value.startswith(TAKEN) else "its result has expired"
+        ended = msgspec.structs.replace(ended, value=None, cause=gone)
     told = render.result_json(ended)
     found = {"index": index_of(ended.id), "state": NAMES[ended.state]}
-    for name in ("value", "repr") if ended.state is State.SUCCEEDED else ("cause", "error"):
+    has_value = ended.state is State.SUCCEEDED and ended.value is not None
+    for name in ("value", "repr") if has_value else ("cause", "error"):
         if name in told:
             found[name] = told[name]
     return found

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from jobd.model.errors import AlreadyTaken, ResultExpired
+from jobd.model.item import shown
 from jobd.model.job import EXPIRED, TAKEN
 from jobd.model.path import PREFIX, Path, follow, show_path
 
@@ -185,9 +186,13 @@ def refuse_gone(value: bytes, number: int) -> None:
         AlreadyTaken, ResultExpired: so it is.
     """
     if value.startswith(TAKEN):
-        raise AlreadyTaken(f"the result of job {number} was taken already", "it can be read once")
+        raise AlreadyTaken(
+            f"the result of job {shown(number)} was taken already", "it can be read once"
+        )
     if value.startswith(EXPIRED):
-        raise ResultExpired(f"the result of job {number} has expired", "submit the job again")
+        raise ResultExpired(
+            f"the result of job {shown(number)} has expired", "submit the job again"
+        )
 
 
 def number_of(tombstone: bytes) -> int:

@@ -42,7 +42,7 @@ from jobd.client.link import deadline_of, left_of
 from jobd.client.waiting import Arrivals
 from jobd.inputs import Input
 from jobd.model.errors import JobError, UsageError
-from jobd.model.job import ArraySpec, JobInfo
+from jobd.model.job import ITEMS, ArraySpec, JobInfo
 from jobd.model.messages import Apply, Ended, Fetched, GraphInfo, Put, StatusInfo, Submit, Welcome
 from jobd.model.options import Said, edges_of, encode_options
 from jobd.model.queues import QueueInfo
@@ -91,7 +91,7 @@ class AsyncDeferred(DeferredBase[T]):
             WaitTimeout: it has not ended in time; it goes on.
         """
         ended = self._ended
-        if ended is not None and ended.inline:
+        if ended is not None and ended.inline and ended.value != ITEMS:
             blobs = self._client._core.files.blobs  # noqa: SLF001  # as above
             return value_of(ended, blobs)  # type: ignore[no-any-return]  # T is what the user says
         value: T = await self._client._run(verbs.result(self._client._core, self), timeout)  # noqa: SLF001  # as above

@@ -11,6 +11,7 @@ from jobd.client.asking import Steps, identify
 from jobd.client.core import Core
 from jobd.client.deferred import DeferredBase, error_of, value_of
 from jobd.client.waiting import Pending, seconds
+from jobd.inputs import refuse_gone
 from jobd.model.errors import JobError, WaitTimeout
 from jobd.model.item import LAST_INDEX, item_of, shown
 from jobd.model.job import ArrayInfo
@@ -188,6 +189,7 @@ def decoded(number: int, first: int, values: list[bytes], core: Core[Any]) -> li
     for index, value in enumerate(values, first):
         ended = Ended(item_of(number, index), State.SUCCEEDED, value)
         try:
+            refuse_gone(value, ended.id)
             found.append(value_of(ended, blobs))
         except Exception as error:  # noqa: BLE001  # this item's alone: whoever takes it is told
             found.append(Broken(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jobd.model.item import item_of
-from jobd.model.job import LIST, Errors, Job
+from jobd.model.job import EXPIRED, LIST, TAKEN, TOMBSTONES, Errors, Job
 from jobd.model.messages import Piece
 from jobd.model.states import NAMES, State
 from jobd.model.stretch import pack, unpack
@@ -13,7 +13,10 @@ from jobd.store import Store
 
 
 def array_value(store: Store, job: Job) -> bytes:
-    """Return what an array that has succeeded hands on to jobs that have it as an argument."""
+    """Return what an array that has succeeded hands on to jobs that have it as an argument.
+
+    It is a tombstone where the value of an item is gone.
+    """
     assert job.array is not None
     first, behind = item_of(job.id, 0), item_of(job.id, job.array.items)
     values: list[bytes] = []
@@ -24,7 +27,14 @@ def array_value(store: Store, job: Job) -> bytes:
         for piece in pieces:
             number = item_of(job.id, piece.first)
             if piece.state is State.SUCCEEDED:
-                values += unpack(piece.values)[max(0, first - number) :]
+                found = unpack(piece.values)[max(0, first - number) :]
+                gone = next(
+                    (n for n, value in enumerate(found) if value.startswith(TOMBSTONES)), None
+                )
+                if gone is not None:
+                    tombstone = TAKEN if found[gone].startswith(TAKEN) else EXPIRED
+                    return b"%s %d" % (tombstone, max(first, number) + gone)
+                values += found
             elif job.array.errors is Errors.KEEP:
                 values += [_told(piece)] * piece.count
             first = number + piece.count

@@ -19,7 +19,8 @@ from jobd.daemon.payloads import Payloads
 from jobd.daemon.turns import Handlers
 from jobd.daemon.view import View
 from jobd.inputs import refuse_gone
-from jobd.model.errors import AlreadyTaken, JobdError, NotReady, no_such_job
+from jobd.model.errors import AlreadyTaken, JobdError, NotReady, UsageError, no_such_job
+from jobd.model.item import shown
 from jobd.model.job import TAKEN, Job
 from jobd.model.messages import Accepted, Offered, Take, Taken, refusal
 from jobd.model.states import ENDED, NAMES, State
@@ -59,17 +60,14 @@ class TakeDesk:
         Raises:
             NotFound: there is no such job.
             NotReady: it has not ended.
+            UsageError: it is an array, whose items have results, each its own.
             AlreadyTaken, ResultExpired: its value is gone.
         """
         number = request.id
         job = self.store.job(number)
         if job is None:
             raise no_such_job(number)
-        if job.state < ENDED:
-            raise NotReady(
-                f"job {number} is {NAMES[job.state]}: there is no result yet",
-                f"'jobd take --wait {number}' waits for it",
-            )
+        _refuse(job)
         if job.state is not State.SUCCEEDED:
             self._reply(peer, request, job)
             return
@@ -145,4 +143,21 @@ class TakeDesk:
 
 
 def _was_taken(number: int) -> AlreadyTaken:
-    return AlreadyTaken(f"the result of job {number} was taken already", "it can be taken once")
+    return AlreadyTaken(
+        f"the result of job {shown(number)} was taken already", "it can be taken once"
+    )
+
+
+def _refuse(job: Job) -> None:
+    """Refuse to hand out what no job has: the result of one that has not ended, or of a whole array."""
+    number = shown(job.id)
+    if job.array is not None:
+        raise UsageError(
+            f"job {number} is an array: each item has a result of its own",
+            f"'jobd take {number}/0' takes one, 'jobd result {number}' reads all",
+        )
+    if job.state < ENDED:
+        raise NotReady(
+            f"job {number} is {NAMES[job.state]}: there is no result yet",
+            f"'jobd take --wait {number}' waits for it",
+        )

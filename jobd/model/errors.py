@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jobd.model.item import shown
+
 
 class JobdError(Exception):
     """Base of all errors of jobd.
@@ -331,7 +333,7 @@ class JobCrashed(JobError):
 
 def no_such_job(number: int) -> NotFound:
     """Return the error that says that nobody has a job with this id."""
-    return NotFound(f"there is no job {number}", "see 'jobd ls'")
+    return NotFound(f"there is no job {shown(number)}", "see 'jobd ls'")
 
 
 # -- what a job fails with because of what it has returned -------------------------

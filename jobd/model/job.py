@@ -50,6 +50,8 @@ TAKEN = b"!taken"
 EXPIRED = b"!expired"
 """What begins the value of a job whose result was consumed, or has been kept for long enough."""
 
+TOMBSTONES = (TAKEN, EXPIRED)
+
 
 class ErrorInfo(msgspec.Struct, frozen=True, array_like=True):
     """An exception as plain text, so that it travels whatever the exception was."""

@@ -16,7 +16,14 @@ from harness import DaemonUnderTest, eventually, lines
 
 from jobd.client import Client
 from jobd.client.batches import Progress
-from jobd.model.errors import BadFunction, JobCrashed, JobFailed, UsageError, WaitTimeout
+from jobd.model.errors import (
+    AlreadyTaken,
+    BadFunction,
+    JobCrashed,
+    JobFailed,
+    UsageError,
+    WaitTimeout,
+)
 from jobd.model.item import item_of
 from jobd.model.states import State
 
@@ -54,6 +61,38 @@ def test_a_list_is_one_job(client: Client) -> None:
     assert client.result(item_of(batch.id, 7), 20) == 8
     (info,) = client.find(f"{batch.id}/7")
     assert (info.id, info.state) == (item_of(batch.id, 7), State.SUCCEEDED)
+
+
+def test_an_array_as_a_deferred_result(client: Client) -> None:
+    """Whoever has it gets the list of all, as by its number."""
+    batch: Any = client.map("work:add", range(3))
+    batch.wait(timeout=20)
+    assert batch.deferred.result(20) == [1, 2, 3]
+    assert [done.result(20) for done in client.as_completed([client.attach(batch.id)])] == [
+        [1, 2, 3]
+    ]
+
+
+def test_results_are_taken_item_by_item(client: Client, shared: DaemonUnderTest) -> None:
+    """The array has none of its own to take; where one is gone it is told, and the others are there."""
+    batch: Any = client.map("work:add", range(3))
+    batch.wait(timeout=20)
+    with pytest.raises(UsageError, match=f"job {batch.id} is an array"):
+        client.take(batch.id)
+    assert client.take(item_of(batch.id, 1)) == 2
+    with pytest.raises(AlreadyTaken, match=f"job {batch.id}/1 was taken"):
+        client.take(item_of(batch.id, 1))
+    with pytest.raises(AlreadyTaken, match=f"job {batch.id}/1 was taken"):
+        client.result(batch.id)
+    told = [json.loads(line) for line in shared.cli("result", str(batch.id)).stdout.splitlines()]
+    gone = {"index": 1, "state": "succeeded", "cause": "its result was taken", "error": None}
+    assert told == [
+        {"index": 0, "state": "succeeded", "value": 1},
+        gone,
+        {"index": 2, "state": "succeeded", "value": 3},
+    ]
+    with pytest.raises(JobFailed, match=f"job {batch.id}/1 was taken"):
+        client.submit("work:echo", batch.deferred).result(20)
 
 
 def test_somebody_else_reads_it_later(client: Client, shared: DaemonUnderTest) -> None:
