@@ -82,6 +82,7 @@ def test_results_are_taken_item_by_item(client: Client, shared: DaemonUnderTest)
     assert client.take(item_of(batch.id, 1)) == 2
     with pytest.raises(AlreadyTaken, match=f"job {batch.id}/1 was taken"):
         client.take(item_of(batch.id, 1))
+    eventually(lambda: "was taken" in shared.cli("result", str(batch.id)).stdout)  # it is stored
     with pytest.raises(AlreadyTaken, match=f"job {batch.id}/1 was taken"):
         client.result(batch.id)
     told = [json.loads(line) for line in shared.cli("result", str(batch.id)).stdout.splitlines()]
