@@ -13,7 +13,7 @@ import msgspec
 
 from jobd import payload
 from jobd.cli.arguments import Call
-from jobd.cli.options import Option
+from jobd.cli.options import Option, option
 from jobd.cli.selection import newest
 from jobd.client.caller import travelling, with_files
 from jobd.inputs import Input
@@ -42,6 +42,24 @@ class JobOption(Option):
 
 SEVERAL = frozenset({*AFTER, "argv", "env", "env_file"})
 """Options that may be given several times."""
+
+
+def call_options(function: Any) -> Any:
+    """Add the options that say how the words of a call are read, and whether it is checked first."""
+    for add in (
+        option("--kwargs-json", metavar="JSON", help="An object of arguments by name."),
+        option("--args-json", metavar="JSON", help="An array of arguments, before all others."),
+        option(
+            "--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like."
+        ),
+        option(
+            "--check/--no-check",
+            default=True,
+            help="Check the function and its arguments first.",
+        ),
+    ):
+        function = add(function)
+    return function
 
 
 def job_options(function: Any) -> Any:

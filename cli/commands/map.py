@@ -17,6 +17,7 @@ from jobd.cli.submission import (
     MOST_ITEMS,
     ArraySettings,
     JobOption,
+    call_options,
     file_reader,
     job_options,
     parted,
@@ -140,10 +141,7 @@ def array_options(function: Any) -> Any:
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
 @option("--wait", is_flag=True, help="Wait until all have ended, and exit as they did.")
 @timeout_option("Wait no longer than that (and do wait).", "--wait-timeout")
-@option("--check/--no-check", default=True, help="Check the function and its arguments first.")
-@option("--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like.")
-@option("--args-json", metavar="JSON", help="An array of arguments, before all others.")
-@option("--kwargs-json", metavar="JSON", help="An object of arguments by name.")
+@call_options
 @source_options
 @array_options
 @job_options

@@ -10,6 +10,7 @@ from jobd.cli.arguments import parse_arguments
 from jobd.cli.options import option, timeout_option, verb
 from jobd.cli.session import Session
 from jobd.cli.submission import (
+    call_options,
     file_reader,
     job_options,
     parted,
@@ -46,10 +47,7 @@ jobd submit math:dist --args-json '[[0, 0], [3, 4]]' --wait
 @option("--wait", is_flag=True, help="Wait, print the result, and exit as the job did.")
 @timeout_option("Wait no longer than that (and do wait).", "--wait-timeout")
 @option("--follow", is_flag=True, help="Print what a generator function produces, as produced.")
-@option("--check/--no-check", default=True, help="Check the function and its arguments first.")
-@option("--raw", is_flag=True, help="VALUE and NAME=VALUE are text, whatever they look like.")
-@option("--args-json", metavar="JSON", help="An array of arguments, before all others.")
-@option("--kwargs-json", metavar="JSON", help="An object of arguments by name.")
+@call_options
 @job_options
 def command(  # noqa: PLR0913  # its options
     session: Session,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jobd.model.item import item_of
+from jobd.model.item import item_of, items_of
 from jobd.model.job import EXPIRED, LIST, TAKEN, TOMBSTONES, Errors, Job
 from jobd.model.messages import Piece
 from jobd.model.states import NAMES, State
@@ -18,7 +18,7 @@ def array_value(store: Store, job: Job) -> bytes:
     It is a tombstone where the value of an item is gone.
     """
     assert job.array is not None
-    first, behind = item_of(job.id, 0), item_of(job.id, job.array.items)
+    first, behind = items_of(job.id, job.array.items)
     values: list[bytes] = []
     while first < behind:
         pieces = store.arrays.ended(first, behind, 1 << 20, ordered=True)

@@ -118,7 +118,8 @@ class ArrayVerbs:
 
     def has_begun(self, job: Job) -> bool:
         """Whether the items of an array that has ended have ended too: it may have before they could start."""
-        return sum(self.store.arrays.counts(*whole(job)).values()) == whole(job)[1] - whole(job)[0]
+        first, behind = whole(job)
+        return sum(self.store.arrays.counts(first, behind).values()) == behind - first
 
     def has_run(self, job: Job) -> bool:
         """Whether something of an array has run to its end: it does not wait for others again."""

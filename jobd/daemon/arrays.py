@@ -22,6 +22,7 @@ from jobd.model.messages import Accepted, Gather, Pieces, Progressed, SetArray
 from jobd.model.states import ENDED
 from jobd.scheduler import Scheduler
 from jobd.store import Store
+from jobd.store.arrays import PIECE_BYTES
 
 TELL_S = 0.1
 """Between two words to one onlooker."""
@@ -69,7 +70,7 @@ class ArrayDesk:
                 first, behind, ANSWER_BYTES - size, ordered=request.ordered
             )
             pieces += found
-            size += sum(len(piece.values) + 20 for piece in found)
+            size += sum(len(piece.values) + PIECE_BYTES for piece in found)
             if size >= ANSWER_BYTES or (request.ordered and not found):
                 break
         over = job.state >= ENDED and not pieces

@@ -9,7 +9,7 @@ import msgspec
 
 from jobd.daemon.progress import ProgressBoard
 from jobd.daemon.view import View
-from jobd.model.item import array_of, is_item, item_of
+from jobd.model.item import array_of, is_item, items_of
 from jobd.model.job import ArrayInfo, Job, JobInfo
 from jobd.model.selector import MAX_ID, Selector
 from jobd.model.states import NAMES, State
@@ -74,7 +74,7 @@ class Listing:
             own = self._array(array_of(low) if is_item(low) else low)
             if own is None or not (is_item(low) or (states and low == high)):
                 continue
-            first, behind = item_of(own.id, 0), item_of(own.id, own.array.items)  # type: ignore[union-attr]  # it is one
+            first, behind = items_of(own.id, own.array.items)  # type: ignore[union-attr]  # it is one
             if is_item(low):
                 first, behind = max(first, low), min(behind, high + 1)
             asked = states
@@ -124,7 +124,7 @@ class Listing:
         """Count the items of an array, by state."""
         assert job.array is not None
         array = self.scheduler.arrays.live.get(job.id)
-        first, behind = item_of(job.id, 0), item_of(job.id, job.array.items)
+        first, behind = items_of(job.id, job.array.items)
         counts = self.store.arrays.counts(first, behind) if array is None else array.counts()
         left = job.array.items - sum(counts.values())
         run = sum(array_of(number) == job.id for number in running)

@@ -36,7 +36,7 @@ from jobd.daemon.workers import as_death
 from jobd.failpoints import hit
 from jobd.model.blob import Place
 from jobd.model.errors import ConfigError, JobdError, StoreDamaged, StoreFailed, StoreLost
-from jobd.model.item import array_of, item_of
+from jobd.model.item import array_of, items_of
 from jobd.model.job import Lease
 from jobd.model.messages import refusal
 from jobd.model.queues import DEFAULT, Rule, unknown_queue
@@ -341,7 +341,7 @@ def _recover_array(scheduler: Scheduler, store: Store, number: int) -> None:
     job = store.job(number)
     assert job is not None
     assert job.array is not None
-    span = item_of(number, 0), item_of(number, job.array.items)
+    span = items_of(number, job.array.items)
     rows = store.arrays.rows(*span)
     scheduler.window.recover(job)
     scheduler.arrays.restore(job, store.arrays.ranges(*span), rows)

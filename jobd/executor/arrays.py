@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any
 
 from jobd.client import Client, Deferred
 from jobd.client.batches import Reader
 from jobd.client.deferred import value_of
-from jobd.executor.outcomes import exit_in, failure_of
-from jobd.model.errors import DaemonUnreachable, JobCancelled, JobdError
+from jobd.executor.outcomes import exit_in, value_or_raise
+from jobd.model.errors import DaemonUnreachable
 from jobd.model.messages import Ended
 
 
@@ -93,27 +93,8 @@ def _results(
             is_over = ended is None
             if ended is not None:
                 # Under no name: it is kept by the caller, or nobody.
-                yield _value(found._client, ended)  # noqa: SLF001  # ours
+                blobs = found._client._core.files.blobs  # noqa: SLF001  # ours
+                yield value_or_raise(partial(value_of, ended, blobs), partial(exit_in, ended))
     finally:
         if not is_over and found.job is not None:
             cancel([found.job])
-
-
-def _value(client: Client, ended: Ended) -> Any:
-    failure: BaseException | None
-    try:
-        value = value_of(ended, client._core.files.blobs)  # noqa: SLF001  # ours
-    except JobCancelled as error:
-        raise CancelledError(error.message) from None
-    except JobdError as error:
-        failure = failure_of(error)
-    else:
-        if value is not None:
-            return value
-        failure = exit_in(ended)
-        if failure is None:
-            return None
-    try:
-        raise failure
-    finally:
-        del failure  # its traceback has this frame

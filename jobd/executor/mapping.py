@@ -5,14 +5,14 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from functools import partial
 from itertools import islice
 from typing import Any, NoReturn, TypeVar
 
 from jobd.client import Deferred
 from jobd.client.ahead import Ahead
-from jobd.executor.outcomes import exit_of, failure_of
-from jobd.model.errors import DaemonUnreachable, JobCancelled, JobdError, WaitTimeout
+from jobd.executor.outcomes import exit_of, value_or_raise
+from jobd.model.errors import DaemonUnreachable
 
 T = TypeVar("T")
 
@@ -137,28 +137,14 @@ def _results(
 
 
 def _value(place: Place, refuse_broken: Callable[[], object], deadline: float | None) -> Any:
-    failure: BaseException | None
-    try:
-        value = place.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    except DaemonUnreachable:
-        refuse_broken()
-        raise
-    except JobCancelled as error:
-        raise CancelledError(error.message) from None
-    except WaitTimeout:
-        raise
-    except JobdError as error:
-        failure = failure_of(error)
-    else:
-        if value is not None:
-            return value
-        failure = exit_of(place)  # type: ignore[arg-type]  # what was not sent, raises
-        if failure is None:
-            return None
-    try:
-        raise failure
-    finally:
-        del failure  # its traceback has this frame
+    def read() -> Any:
+        try:
+            return place.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except DaemonUnreachable:
+            refuse_broken()
+            raise
+
+    return value_or_raise(read, partial(exit_of, place))  # type: ignore[arg-type]  # what was not sent, raises
 
 
 def check_buffer(buffersize: int | None) -> None:

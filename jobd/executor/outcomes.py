@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 from jobd import payload
 from jobd.client import Deferred
 from jobd.executor.errors import as_python_has_it, died_of, raised_by, remote, unreadable
-from jobd.model.errors import JobCrashed, JobdError, JobFailed, PayloadUnreadable
+from jobd.model.errors import (
+    DaemonUnreachable,
+    JobCancelled,
+    JobCrashed,
+    JobdError,
+    JobFailed,
+    PayloadUnreadable,
+    WaitTimeout,
+)
 from jobd.model.messages import Ended
 
 
@@ -42,6 +52,36 @@ def exit_in(ended: Ended | None) -> BaseException | None:
     error = payload.unpickle_exception(pickled) or SystemExit(0)
     error.__cause__ = remote(trace)
     return bare(error)
+
+
+def value_or_raise(read: Callable[[], Any], exited: Callable[[], BaseException | None]) -> Any:
+    """Return what ``read`` does, or raise what the call itself would have raised.
+
+    ``exited`` is asked whether the function has exited, where what it has returned is None.
+
+    Raises:
+        CancelledError: the job was cancelled.
+        DaemonUnreachable, WaitTimeout: it is not known what became of it.
+    """
+    failure: BaseException | None
+    try:
+        value = read()
+    except JobCancelled as error:
+        raise CancelledError(error.message) from None
+    except (DaemonUnreachable, WaitTimeout):
+        raise
+    except JobdError as error:
+        failure = failure_of(error)
+    else:
+        if value is not None:
+            return value
+        failure = exited()
+        if failure is None:
+            return None
+    try:
+        raise failure
+    finally:
+        del failure  # its traceback has this frame
 
 
 def bare(error: BaseException) -> BaseException:

@@ -271,6 +271,11 @@ class Job(msgspec.Struct, gc=False):
     # Of those: from which to which, what they are to be instead of run, and why.
     doomed: list[tuple[int, int, State, str]] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many items of an array it stands for; 1: it is a job, or an item, by itself."""
+        return 1 if self.stretch is None else self.stretch.count
+
     def edges(self) -> Edges:
         """Return the jobs that it comes after, and what each has to come to."""
         return joined(self.inputs or (), self.after or ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from jobd.model.item import array_of, item_of, shown
+from jobd.model.item import array_of, items_of, shown
 from jobd.model.job import ITEMS, ErrorInfo, Job
 from jobd.model.states import ENDED, Event, State, transition
 from jobd.scheduler.aftermath import Aftermath
@@ -15,6 +15,7 @@ from jobd.scheduler.keepers import Keepers
 from jobd.scheduler.roster import Worker
 
 TOO_MANY = "too many others have failed"
+"""Why items are aborted that have not started."""
 
 
 class ArrayControl:
@@ -55,8 +56,7 @@ class ArrayControl:
 
     def _abort(self, array: Array) -> None:
         """What has not started does not start any more."""
-        first = item_of(array.job.id, 0)
-        behind = first + array.spec.items
+        first, behind = items_of(array.job.id, array.spec.items)
         for low, count in self._arrays.take_out(array, first, behind):
             self._arrays.record(Range(low, count, State.ABORTED, cause=TOO_MANY))
         for job in self._waiting(array, first, behind):
@@ -133,7 +133,7 @@ class ArrayControl:
             cancelled = self._cancel_waiting(array, first, behind, reason)
         if not only_waiting:
             stopping = self._cancel_running(array, first, behind, reason, grace_us)
-        is_whole = first == item_of(array.job.id, 0) and behind >= first + array.spec.items
+        is_whole = span == items_of(array.job.id, array.spec.items)
         if is_whole and not states and (cancelled or stopping or not array.open):
             array.job.stop = Event.CANCEL
             array.job.cause = reason

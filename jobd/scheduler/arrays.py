@@ -33,8 +33,6 @@ from jobd.scheduler.window import Window
 LOADED = 4_096
 """Items of an array whose calls are in memory, more by a chunk at most; with half as many, more are loaded."""
 
-"""Why items are aborted that have not started."""
-
 _by_first = attrgetter("first")
 
 

@@ -421,8 +421,7 @@ class Dispatch:
     def advance(self, worker: Worker, job: Job, count: int) -> None:
         """So many items of the stretch that a worker is at are over, and it goes on with the next."""
         number, size = job.id, len(job.args)
-        assert job.stretch is not None
-        over_us = job.cost_us * count / job.stretch.count
+        over_us = job.cost_us * count / job.count
         self._arrays.advance(job, count)
         job.cost_us -= over_us
         worker.load_us -= over_us
@@ -437,7 +436,7 @@ class Dispatch:
         if first == job.id:  # those before have ended, and that was heard of
             self.take_back(worker, job)
             return
-        size, cost_us, count = len(job.args), job.cost_us, job.stretch.count  # type: ignore[union-attr]  # it has one
+        size, cost_us, count = len(job.args), job.cost_us, job.count
         rest = self._arrays.cut(job, first)
         if rest is None:
             return
@@ -454,9 +453,9 @@ class Dispatch:
             return
         doomed, job.doomed = job.doomed, None
         for low, behind, state, why in doomed:
-            if (
-                low <= job.id < behind and state is State.CANCELLED
-            ):  # of the aborted what runs goes on
+            if state is not State.CANCELLED:
+                continue  # of what is aborted the item that runs goes on
+            if low <= job.id < behind:
                 job.cause = why
                 self._stops.stop(job, Event.CANCEL)
 

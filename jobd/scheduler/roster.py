@@ -68,15 +68,14 @@ class Worker(msgspec.Struct):
         sent = len(self.assigned) - self.unsent
         if sent != 1:
             return sent > 1
-        stretch = next(iter(self.assigned.values())).stretch
-        return stretch is not None and stretch.count > 1
+        return next(iter(self.assigned.values())).count > 1
 
     def stretch_of(self, number: int) -> Job | None:
         """Return the stretch in its hands that an item is of, which is the first there."""
         head = next(iter(self.assigned.values()), None)
-        if head is None or head.stretch is None or head.stretch.count == 1:
+        if head is None or head.count == 1:
             return None
-        return head if head.id <= number < head.id + head.stretch.count else None
+        return head if head.id <= number < head.id + head.count else None
 
 
 class Death(msgspec.Struct):

@@ -156,8 +156,7 @@ class Supply:
 
     def cost_us(self, job: Job) -> float:
         """Return what a job is expected to take, or a stretch of items."""
-        expected_us = self.forecast.expected_us(job.function)
-        return expected_us if job.stretch is None else expected_us * job.stretch.count
+        return self.forecast.expected_us(job.function) * job.count
 
     def _draw(self, job: Job) -> Job | None:
         """Take out what comes next of an array that was in line; it goes on standing there if there is more."""

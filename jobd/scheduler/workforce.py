@@ -123,7 +123,7 @@ class Workforce:
     def _some_ended(self, worker: Worker, job: Job, outcome: Outcome) -> None:
         """The first item, or items, of a stretch have ended, or one by itself that may be of one."""
         arrays = self.keepers.arrays
-        left = 1 if job.stretch is None else job.stretch.count
+        left = job.count
         if outcome.count and job.stretch is not None:
             count = min(outcome.count, left)
             arrays.returned(job, outcome)
@@ -149,7 +149,7 @@ class Workforce:
         for job in list(worker.assigned.values()):
             if job.stretch is None or job.attempt != attempt:
                 continue
-            if job.id <= number < job.id + job.stretch.count:
+            if job.id <= number < job.id + job.count:
                 self.dispatch.cut(worker, job, number + 1)
                 if number > job.id:  # what is before it has ended, and nobody knows how
                     self.dispatch.cut(worker, job, number)
@@ -221,7 +221,7 @@ class Workforce:
         if not death.unknown:
             self._isolate(worker, death.running)
         for job in list(worker.assigned.values()):
-            if death.unknown and job.stretch is not None and job.stretch.count > 1:
+            if death.unknown and job.count > 1:
                 # Most likely the first of them ran; the others are not to suffer for it.
                 self.dispatch.cut(worker, job, job.id + 1)
             if death.unknown or (job.id, job.attempt) == death.running:
@@ -255,7 +255,7 @@ class Workforce:
         """Stop what still runs; it will run again at the next start."""
         for worker in self.workers.values():
             for job in worker.assigned.values():
-                if job.stretch is not None and job.stretch.count > 1:
+                if job.count > 1:
                     self.effects.orders.append((worker.uid, GiveBack(worker.sent)))
                 else:
                     self.stops.stop(job, Event.PUT_BACK)
