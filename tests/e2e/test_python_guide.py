@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -32,23 +33,26 @@ def test_the_examples_of_the_guide_print_what_they_say(
     assert len(examples) >= 9
     daemon = make_daemon().start()
     daemon.write_module("mytasks", module)
-    scripts = []
-    for number, example in enumerate(examples):
-        daemon.write_module(f"example{number}", example)
-        scripts.append(
-            subprocess.Popen(
-                [sys.executable, f"example{number}.py"],
-                cwd=daemon.work_dir,
-                env=daemon.environ | {"JOBD_SOCKET": daemon.socket},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+    with contextlib.ExitStack() as running:
+        scripts = []
+        for number, example in enumerate(examples):
+            daemon.write_module(f"example{number}", example)
+            script = running.enter_context(
+                subprocess.Popen(
+                    [sys.executable, f"example{number}.py"],
+                    cwd=daemon.work_dir,
+                    env=daemon.environ | {"JOBD_SOCKET": daemon.socket},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
             )
-        )
-    for example, script in zip(examples, scripts, strict=True):
-        out, err = script.communicate(timeout=60)
-        assert out.splitlines() == expected(example), f"{example}\n{err}"
-        assert script.returncode == 0, err
+            running.callback(script.kill)  # should another one be wrong
+            scripts.append(script)
+        for example, script in zip(examples, scripts, strict=True):
+            out, err = script.communicate(timeout=60)
+            assert out.splitlines() == expected(example), f"{example}\n{err}"
+            assert script.returncode == 0, err
 
 
 def test_an_example_that_prints_something_else_is_noticed() -> None:
